@@ -1,0 +1,1 @@
+"""Intentional attention mask transformation (Kimura & Tanaka, arXiv 1905.02719) in JAX."""

@@ -1,0 +1,146 @@
+"""Every setting of a run: frozen dataclasses, and the named presets that fill them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """The rendered data set, written once into a cache folder."""
+
+    train: int = 8000
+    """Images of the training split."""
+    validation: int = 500
+    """Images of the validation split."""
+    test: int = 1000
+    """Images of the test split."""
+    size: int = 80
+    """Side of a rendered image, pixels; a little over the network's, as with photographs."""
+    seed: int = 0
+    """Seed of attributes and nuisance; another seed is another data set."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, and what is done to them before the network sees them."""
+
+    name: Literal["faces", "celeba", "celeb_a"] = "faces"
+    """`faces` renders synthetic faces; `celeba` reads CelebA-shaped data below `root`;
+    `celeb_a` asks tensorflow-datasets to download and prepare CelebA."""
+    root: str | None = None
+    """Folder of the data set; giving one means `celeba`. For `celeb_a`, tensorflow-datasets'
+    data folder."""
+    size: int = 64
+    """Side of the network's square input, pixels."""
+    train_split: Literal["train", "train+validation"] = "train"
+    """`train+validation` is the paper's split (182,637 images); the best checkpoint is then
+    chosen on images that were trained on."""
+    flip: bool = True
+    """Mirror every other training image."""
+    shift: float = 0.0
+    """Largest random shift of a training image, as a share of its side, each way."""
+    zoom: float = 0.0
+    """Largest random change of scale: 0.1 draws a factor from 1/1.1 to 1.1 (log-uniform)."""
+    rotate: float = 0.0
+    """Largest random rotation, degrees, each way."""
+    colour: float = 0.0
+    """Largest random change of brightness, contrast and saturation, as a share."""
+    erase: float = 0.0
+    """Largest side of a grey rectangle put over a training image, as a share of the side."""
+    noise_max: float = 0.0
+    """Gaussian noise in training: sigma is uniform in [0, noise_max], [0, 1] pixel units. 0 in
+    every preset: robustness comes after training; a user who can retrain should."""
+    workers: int = 0
+    """Processes that decode ahead; 0 decodes in threads. Another number starts another data
+    order on resume, so it may not change within a run."""
+    cache_gib: float = 2.0
+    """Decoded training images are kept in memory if all of them fit in this many GiB."""
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network."""
+
+    widths: tuple[int, ...] = (32, 64, 128)
+    """Channels of the extractor's front end; each entry halves height and width. The last is C,
+    the number of channels of features and masks."""
+    blocks: tuple[int, ...] = (0, 1, 0)
+    """Residual blocks after each entry of `widths`."""
+    dilations: tuple[int, ...] = (1, 2)
+    """Dilation of each residual block of the context module (Yu & Koltun 2016)."""
+    norm: Literal["batch", "group"] = "batch"
+    """Normalisation of the extractor."""
+    dropout: float = 0.0
+    """Share of feature channels dropped in training, the same for every position and head."""
+    multilabel: bool = True
+    """Train the multi-label classifier f_m (Eq. 3); Table 1 leaves it out."""
+    reconstructor: bool = True
+    """Train the reconstructor f_r (Eq. 5); Table 1 leaves it out."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Compute type; parameters and statistics are float32 always."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of Eq. 6, and how two of its terms are read."""
+
+    binary: float = 1.0
+    """Weight of L_b (Eq. 1), the heads."""
+    multilabel: float = 1.0
+    """Weight of L_m (Eq. 3), the multi-label classifier."""
+    reconstruction: float = 4.0
+    """Weight of L_r (Eq. 5), the reconstructor."""
+    reconstruction_reduction: Literal["mean", "sum"] = "mean"
+    """L_r as a mean or a sum over pixels and colours."""
+    mask_l1: float = 1e-5
+    """Weight of |M|_1."""
+    mask_l1_reduction: Literal["mean", "sum"] = "sum"
+    """|M|_1 as a mean or a sum over attributes, positions and channels; the sum is the paper's
+    formula read literally."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation and bookkeeping."""
+
+    steps: int = 1000
+    """Optimiser steps."""
+    batch_size: int = 64
+    """Images a step, over all devices and processes."""
+    learning_rate: float = 2e-3
+    """Peak of the cosine schedule (AdamW)."""
+    warmup: int = 100
+    """Steps of linear warm-up from 0."""
+    weight_decay: float = 0.05
+    """AdamW's decoupled decay, on kernels only."""
+    clip: float = 100.0
+    """Largest global gradient norm; larger ones are scaled down to it."""
+    ema: float = 0.0
+    """Decay a step of the moving average of weights that is evaluated and kept beside the
+    trained ones; 0 evaluates the weights themselves."""
+    label_smoothing: float = 0.0
+    """Targets of Eq. 1 and 3 are moved this far towards 0.5."""
+    seed: int = 0
+    """Seed of initialisation, data order, augmentation and dropout."""
+    log_every: int = 20
+    """Steps between two lines of metrics."""
+    validate_every: int = 0
+    """Steps between two validations, each with a checkpoint; 0 is once an epoch."""
+    init_from: str | None = None
+    """Another workdir whose best checkpoint the network starts from."""
+    tensorboard: bool = False
+    """Also write TensorBoard events, with inputs, reconstructions and masks."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)

@@ -1,0 +1,26 @@
+"""CelebA's attribute names and statistics: facts about the data set, no images."""
+
+from __future__ import annotations
+
+import functools
+import json
+from importlib import resources
+
+MISSING = -1
+"""Label of an attribute that nobody annotated; it counts in no loss and in no metric."""
+
+
+@functools.cache
+def celeba_statistics() -> dict:
+    """CelebA's positive counts a split and its 40x40 phi matrix (Liu et al., ICCV 2015).
+
+    Returns:
+      `images`: split -> image count; `attributes`: 40 names; `positives`: split -> 40 counts;
+      `phi`: 40 x 40 correlation of the labels over validation and test; `source`: a citation.
+    """
+    text = resources.files(__package__).joinpath("celeba_statistics.json").read_text()
+    return json.loads(text)
+
+
+CELEBA_ATTRIBUTES: tuple[str, ...] = tuple(celeba_statistics()["attributes"])
+"""The 40 names, in the order of list_attr_celeba.txt."""

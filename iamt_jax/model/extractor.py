@@ -1,0 +1,107 @@
+"""The feature extractor f_f: a dilation network (Yu & Koltun, ICLR 2016)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from iamt_jax.config import ModelConfig
+
+DATA_AXIS = "data"
+"""Mapped axis of the training step, over which batch statistics are shared."""
+
+STATISTICS_MOMENTUM = 0.95
+"""Decay a step of BatchNorm's running statistics: short runs must forget their first steps."""
+
+GROUPS = 16
+"""Groups of GroupNorm."""
+
+
+def normalisation(channels: int, config: ModelConfig, rngs: nnx.Rngs) -> nnx.Module:
+    """One normalisation layer; both kinds take `use_running_average` through `Block`."""
+    if config.norm == "group":
+        return nnx.GroupNorm(channels, num_groups=GROUPS, dtype=config.dtype, rngs=rngs)
+    return nnx.BatchNorm(
+        channels,
+        momentum=STATISTICS_MOMENTUM,
+        axis_name=DATA_AXIS,
+        dtype=config.dtype,
+        rngs=rngs,
+    )
+
+
+class ConvNorm(nnx.Module):
+    """A 3x3 convolution without bias, and its normalisation."""
+
+    def __init__(
+        self, inputs: int, outputs: int, config: ModelConfig, *, stride=1, dilation=1, rngs
+    ):
+        self.conv = nnx.Conv(
+            inputs,
+            outputs,
+            (3, 3),
+            strides=stride,
+            kernel_dilation=dilation,
+            use_bias=False,
+            dtype=config.dtype,
+            kernel_init=nnx.initializers.he_normal(),
+            rngs=rngs,
+        )
+        self.norm = normalisation(outputs, config, rngs)
+
+    def __call__(self, x: Array, train: bool) -> Array:
+        x = self.conv(x)
+        if isinstance(self.norm, nnx.BatchNorm):
+            return self.norm(x, use_running_average=not train)
+        return self.norm(x)
+
+
+class Block(nnx.Module):
+    """A residual block of two convolutions of one dilation."""
+
+    def __init__(self, channels: int, config: ModelConfig, *, dilation: int, rngs: nnx.Rngs):
+        self.first = ConvNorm(channels, channels, config, dilation=dilation, rngs=rngs)
+        self.second = ConvNorm(channels, channels, config, dilation=dilation, rngs=rngs)
+
+    def __call__(self, x: Array, train: bool) -> Array:
+        return jax.nn.relu(x + self.second(jax.nn.relu(self.first(x, train)), train))
+
+
+class Extractor(nnx.Module):
+    """Front end with strides, then a context module of dilated residual blocks.
+
+    The front end halves the image once an entry of `config.widths`; the context module widens
+    the view at that resolution, so that every position of the features, and of the masks, sees
+    most of the face while it still has a place of its own.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        inputs, names = 3, []
+
+        def add(name: str, module: nnx.Module) -> None:
+            setattr(self, name, module)
+            names.append(name)
+
+        for i, (width, blocks) in enumerate(zip(config.widths, config.blocks, strict=True)):
+            add(f"down{i}", ConvNorm(inputs, width, config, stride=2, rngs=rngs))
+            for j in range(blocks):
+                add(f"block{i}_{j}", Block(width, config, dilation=1, rngs=rngs))
+            inputs = width
+        for i, dilation in enumerate(config.dilations):
+            add(f"context{i}", Block(inputs, config, dilation=dilation, rngs=rngs))
+        self.names = tuple(names)
+        self.dtype = config.dtype
+
+    def __call__(
+        self, images: Float[Array, "batch height width 3"], train: bool = False
+    ) -> Float[Array, "batch height width channel"]:
+        """Images in [0, 1] (noise may leave it) -> features, height and width divided by the
+        stride, 2 ** len(widths)."""
+        x = ((images - 0.5) * 4).astype(self.dtype)
+        for name in self.names:
+            x = getattr(self, name)(x, train)
+            if name.startswith("down"):
+                x = jax.nn.relu(x)
+        return x

@@ -1,0 +1,92 @@
+"""The K attribute heads: mask and classifier of each attribute, stacked and vmapped."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from iamt_jax.pooling import attention_pool
+from iamt_jax.transformation.curve import tone_curve
+
+
+class HeadOutputs(NamedTuple):
+    """What the heads say of a batch."""
+
+    logits: Float[Array, "batch attribute"]
+    mask_l1: Float[Array, "batch attribute"]
+    """Sum of each mask over positions and channels."""
+
+
+class Head(nnx.Module):
+    """One attribute: its mask M^k, and its classifier f_b^k on the masked features."""
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs):
+        self.mask = nnx.Linear(channels, channels, rngs=rngs)  # a 1x1 convolution
+        self.classifier = nnx.Linear(channels, 1, rngs=rngs)
+
+    def attend(self, features: Float[Array, "batch height width channel"]) -> Array:
+        """Features -> mask M^k in (0, 1), in the features' shape."""
+        return jax.nn.sigmoid(self.mask(features))
+
+    def __call__(
+        self,
+        features: Float[Array, "batch height width channel"],
+        n: Float[Array, "batch channel"],
+        beta: Float[Array, "batch channel"],
+    ) -> Float[Array, " batch"]:
+        """Logits of f_b^k((1 + g(M^k; n, beta)) * f), written plainly (Eq. 9)."""
+        curve = tone_curve(self.attend(features), n[:, None, None], beta[:, None, None])
+        pooled = jnp.mean((1 + curve) * features, axis=(1, 2))
+        return self.classifier(pooled)[:, 0]
+
+
+class AttributeHeads(nnx.Module):
+    """K heads with stacked parameters (attribute first) on one feature map."""
+
+    def __init__(self, attributes: int, channels: int, *, rngs: nnx.Rngs):
+        @nnx.split_rngs(splits=attributes)
+        @nnx.vmap(in_axes=0, out_axes=0)
+        def build(rngs: nnx.Rngs) -> Head:
+            return Head(channels, rngs=rngs)
+
+        self.stacked = build(rngs)
+        self.attributes = attributes
+
+    def __call__(
+        self,
+        features: Float[Array, "batch height width channel"],
+        n: Float[Array, "..."] | None = None,
+        beta: Float[Array, "..."] | None = None,
+    ) -> HeadOutputs:
+        """Logits and mask sums, block by block, without ever holding all masks.
+
+        `n` and `beta` broadcast to (batch, attribute, channel); neither is the training form,
+        T(M) = 1 + M (Eq. 1).
+        """
+        head = self.stacked
+        kernel, bias = head.mask.kernel[...], head.mask.bias[...]
+        pooled, mask_l1 = attention_pool(features, kernel, bias, n, beta)
+        logits = jnp.einsum("bkc,kco->bk", pooled, head.classifier.kernel[...])
+        return HeadOutputs(logits + head.classifier.bias[...][:, 0], mask_l1)
+
+    def reference(
+        self,
+        features: Float[Array, "batch height width channel"],
+        n: Float[Array, "..."] = 1.0,
+        beta: Float[Array, "..."] = 0.0,
+    ) -> Float[Array, "batch attribute"]:
+        """The same logits with every head vmapped plainly: what each faster path must equal."""
+        shape = (features.shape[0], self.attributes, features.shape[-1])
+        n, beta = jnp.broadcast_to(n, shape), jnp.broadcast_to(beta, shape)
+        run = nnx.vmap(Head.__call__, in_axes=(0, None, 1, 1), out_axes=1)
+        return run(self.stacked, features, n, beta)
+
+    def masks(
+        self, features: Float[Array, "batch height width channel"]
+    ) -> Float[Array, "attribute batch height width channel"]:
+        """All masks at once, for looking at; K times as large as the features."""
+        return nnx.vmap(Head.attend, in_axes=(0, None))(self.stacked, features)

@@ -1,0 +1,190 @@
+"""Metrics to tables: metrics.json, metrics.csv, metrics.md, and one for the terminal.
+
+The input of every function is a `report`: a dictionary with
+
+  average     metric -> fraction, and `interval`: metric -> [low, high]
+  attributes  name -> metric -> fraction
+  provenance  what made the numbers: any names and plain values
+
+as `iamt_jax.evaluation.metrics.as_json` makes the first two. A value that is undefined is None
+(or NaN); files and tables show it as null, as an empty cell, or as a dash.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from iamt_jax.report.paper import Column
+
+HEADERS = {
+    "accuracy": "acc",
+    "balanced_accuracy": "bal. acc",
+    "f1": "F1",
+    "average_precision": "AP",
+    "majority_accuracy": "maj. acc",
+    "gain": "gain",
+    "ece": "ECE",
+}
+"""Metric -> its short name at the head of a column of percents."""
+
+NOTE = (
+    "Percent. The last two rows are the bootstrap 95 % interval of the average. Noise only adds "
+    "to the ECE, and a resample has more of it: with few images its interval can exceed it."
+)
+"""What a reader of the table must know."""
+
+AVERAGE, LOW, HIGH = "average", "95 % from", "to"
+"""Names of the rows below the attributes."""
+
+
+def write_tables(report: Mapping, folder: Path | str, beside: Sequence[Column] = ()) -> list[Path]:
+    """Writes metrics.json, metrics.csv and metrics.md, each of them whole or not at all.
+
+    Args:
+      report: see the top of this file.
+      folder: made if it is not there; files of the same names are replaced.
+      beside: published columns for the Markdown table, such as `paper.TABLE_4`.
+
+    Returns:
+      The three paths.
+
+    Raises:
+      OSError: the folder cannot be written; a file of an earlier run then stays as it was.
+    """
+    folder = Path(folder)
+    # All text first: a report that cannot be formatted leaves the folder untouched.
+    texts = {
+        "metrics.json": json_text(report),
+        "metrics.csv": csv_text(report),
+        "metrics.md": markdown_text(report, beside),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_replace(folder / name, text) for name, text in texts.items()]
+
+
+def print_table(
+    report: Mapping, beside: Sequence[Column] = (), console: Console | None = None
+) -> None:
+    """Prints a row an attribute and the average with its interval, in percent.
+
+    Args:
+      report: see the top of this file.
+      beside: published columns to show beside ours, such as `paper.TABLE_4`.
+      console: where to print; standard output if None.
+    """
+    headers, rows = _cells(report, beside)
+    # Tight enough for 80 columns: headers break at their space, numbers and names never.
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    table.add_column(headers[0], no_wrap=True)
+    for header in headers[1:]:
+        table.add_column(header.replace(" ", "\n"), justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(*row, style="bold" if row[0] == AVERAGE else None)
+    facts = [f"{k} {v}" for k, v in _plain(report["provenance"]).items() if _scalar(v)]
+    console = console or Console()
+    console.print(table)
+    console.print(" · ".join(facts), style="dim", highlight=False, markup=False)
+
+
+def json_text(report: Mapping) -> str:
+    """The report as JSON that every parser reads: what is not finite becomes null."""
+    return json.dumps(_plain(report), indent=2, allow_nan=False) + "\n"
+
+
+def csv_text(report: Mapping) -> str:
+    """One row an attribute, then the average; fractions in full precision, undefined empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["attribute", *HEADERS])
+    for name, metrics in [*report["attributes"].items(), (AVERAGE, report["average"])]:
+        writer.writerow([name, *(_plain(metrics[metric]) for metric in HEADERS)])
+    return text.getvalue()
+
+
+def markdown_text(report: Mapping, beside: Sequence[Column] = ()) -> str:
+    """The table in percent, then where its numbers come from."""
+    headers, rows = _cells(report, beside)
+    lines = [_row(headers), _row(["---", *["---:"] * (len(headers) - 1)])]
+    lines += [_row([f"**{c}**" if r[0] == AVERAGE else c for c in r]) for r in rows]
+    lines += ["", NOTE, ""]
+    for key, value in _plain(report["provenance"]).items():
+        lines.append(f"- {key}: {value if isinstance(value, str) else json.dumps(value)}")
+    lines += [f"- column {column.name}: {column.source}" for column in _known(beside)]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(report: Mapping, beside: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of the table for people; the first cell of a row is its name."""
+    beside = _known(beside)
+    headers = ["attribute", *HEADERS.values(), *(column.name for column in beside)]
+    rows = []
+    for name, metrics in report["attributes"].items():
+        # A published cell may be absent; that is what None stands for here.
+        published = [_published(column.accuracy.get(name)) for column in beside]
+        rows.append([name, *(_percent(metrics[metric]) for metric in HEADERS), *published])
+    average = report["average"]
+    published = [_published(column.average) for column in beside]
+    rows.append([AVERAGE, *(_percent(average[metric]) for metric in HEADERS), *published])
+    for end, name in enumerate((LOW, HIGH)):
+        bounds = [_percent(average["interval"][metric][end]) for metric in HEADERS]
+        rows.append([name, *bounds, *[""] * len(beside)])
+    return headers, rows
+
+
+def _known(columns: Sequence[Column]) -> list[Column]:
+    """The columns that state anything."""
+    return [c for c in columns if c.average is not None or c.accuracy]
+
+
+def _percent(fraction: float | None) -> str:
+    if fraction is None or not math.isfinite(fraction):
+        return "-"
+    return f"{round(100 * fraction, 1) + 0.0:.1f}"  # + 0.0 turns -0.0 into 0.0
+
+
+def _published(percent: float | None) -> str:
+    """A published percent with the digits it was published with."""
+    return "" if percent is None else f"{percent:g}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _scalar(value: object) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _plain(value):
+    """The value in JSON's types: NumPy scalars unwrapped, what is not finite as None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # a NumPy scalar or array
+        return _plain(value.tolist())
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _replace(path: Path, text: str) -> Path:
+    """Writes beside the path, then renames: a reader sees the old file or the new, never half."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

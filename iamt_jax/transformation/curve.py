@@ -1,0 +1,54 @@
+"""The tone curve of the paper (Eq. 7 and 8): pure functions of a mask."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def contrast(mask: Float[Array, "..."], n: Float[Array, "..."]) -> Float[Array, "..."]:
+    r"""Bends a mask into an S (n > 1) or flattens it towards 0.5 (n < 1), symmetric about 0.5.
+
+    .. math::
+      h(M; n) = \begin{cases} (2M)^n / 2 & M < 0.5 \\ 1 - (2 (1 - M))^n / 2 & \text{else}
+      \end{cases}
+      \qquad \text{(Eq. 8)}
+
+    Args:
+      mask: values in [0, 1], any shape and float dtype.
+      n: power, n >= 0, broadcastable to `mask`; 1 is the identity, 0 gives 0.5 everywhere.
+
+    Returns:
+      h in [0, 1], in the mask's shape. Gradients are finite everywhere: where min(M, 1 - M) is 0
+      the derivative in n is 0, and so is the one in M for n < 1 (its limit is infinite, but a
+      saturated sigmoid passes nothing on).
+    """
+    low = jnp.minimum(mask, 1 - mask)
+    # A power of exactly 0 has an infinite derivative for n < 1; it is taken of 0.5 instead.
+    safe = jnp.where(low > 0, low, 0.5)
+    tail = jnp.where(low > 0, 0.5 * (2 * safe) ** n, jnp.where(n == 0, 0.5, 0.0))
+    return jnp.where(mask < 0.5, tail, 1 - tail)
+
+
+def tone_curve(
+    mask: Float[Array, "..."], n: Float[Array, "..."], beta: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    r"""Transforms a mask by the tone curve, the paper's intention.
+
+    .. math:: g(M; n, \beta) = (1 + \beta) \, h(M; n) - \beta \qquad \text{(Eq. 7)}
+
+    Args:
+      mask: values in [0, 1], any shape and float dtype.
+      n: power, n >= 0, broadcastable to `mask`.
+      beta: offset, 0 <= beta <= 1, broadcastable to `mask`; at 1 a mask of 0 removes twice what
+        it would have added.
+
+    Returns:
+      g in [-beta, 1], in the mask's shape; n = 1, beta = 0 is the identity.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> tone_curve(jnp.array([0.0, 0.25, 0.5, 1.0]), 2.0, 0.0).tolist()
+      [0.0, 0.125, 0.5, 1.0]
+    """
+    return (1 + beta) * contrast(mask, n) - beta
