@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -144,3 +143,45 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def _faces() -> Config:
+    """Synthetic faces on a laptop CPU, minutes: what `python train.py --workdir W` does."""
+    return Config(train=TrainConfig(steps=500))
+
+
+def _small() -> Config:
+    """A few thousand photographs in CelebA's layout at 64 pixels, on a CPU."""
+    return Config(
+        data=DataConfig(name="celeba", shift=0.06, zoom=0.1, rotate=8, colour=0.2),
+        model=ModelConfig(dropout=0.1),
+        train=TrainConfig(steps=2000, learning_rate=3e-3, ema=0.995),
+    )
+
+
+def _celeba() -> Config:
+    """The paper's setting, for accelerators: 128 pixels, bfloat16 compute."""
+    return Config(
+        data=DataConfig(
+            name="celeba", size=128, shift=0.03, zoom=0.05, rotate=4, colour=0.1, workers=8
+        ),
+        model=ModelConfig(
+            widths=(64, 128, 128), blocks=(1, 2, 2), dilations=(1, 2, 4, 8), dtype="bfloat16"
+        ),
+        train=TrainConfig(steps=20000, batch_size=256, warmup=500, ema=0.999, log_every=100),
+    )
+
+
+def _debug() -> Config:
+    """Seconds: does everything, learns nothing."""
+    return Config(
+        data=DataConfig(
+            size=32, synthetic=SyntheticConfig(train=64, validation=16, test=16, size=32)
+        ),
+        model=ModelConfig(widths=(8, 16, 16), blocks=(0, 0, 0), dilations=(2,)),
+        train=TrainConfig(steps=8, batch_size=16, warmup=2, log_every=2),
+    )
+
+
+PRESETS = {"faces": _faces(), "small": _small(), "celeba": _celeba(), "debug": _debug()}
+"""Name -> config; `faces` is the default."""

@@ -77,6 +77,8 @@ def _pool_block(features, kernel, bias, n=None, beta=None):
     wide = kernel.swapaxes(0, 1).reshape(channels, block * channels).astype(features.dtype)
     z = jnp.dot(features.reshape(-1, channels), wide, preferred_element_type=jnp.float32)
     mask = jax.nn.sigmoid(z.reshape(batch, positions, block, channels) + bias)
-    curved = mask if n is None else tone_curve(mask, *(x.swapaxes(0, 1)[:, None] for x in (n, beta)))
+    curved = mask
+    if n is not None:
+        curved = tone_curve(mask, n.swapaxes(0, 1)[:, None], beta.swapaxes(0, 1)[:, None])
     pooled = jnp.mean((1 + curved) * features[:, :, None], axis=1, dtype=jnp.float32)
     return pooled, jnp.sum(mask, axis=(1, 3))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,9 @@ from iamt_jax.config import ModelConfig
 from iamt_jax.model.extractor import Extractor
 from iamt_jax.model.heads import AttributeHeads
 from iamt_jax.model.reconstructor import Reconstructor
+
+Tree = Any
+"""A nested dict of arrays: parameters or statistics, out of the network that they define."""
 
 
 class Outputs(NamedTuple):
@@ -50,11 +53,12 @@ class Network(nnx.Module):
         features = self.extractor(images, train=True)
         kept = drop_channels(features, self.dropout, keys)
         heads = self.heads(kept)
+        pooled = jnp.mean(kept, axis=(1, 2), dtype=jnp.float32)
         return Outputs(
             features=features,
             logits=heads.logits,
             mask_l1=heads.mask_l1,
-            multilabel=self.multilabel and self.multilabel(jnp.mean(kept, axis=(1, 2), dtype=jnp.float32)),
+            multilabel=self.multilabel and self.multilabel(pooled),
             reconstruction=self.reconstructor and self.reconstructor(features),
         )
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from iamt_jax.config import Config
-from iamt_jax.model.network import Network
+from iamt_jax.model.network import Network, Tree
 from iamt_jax.training.optimiser import optimiser
-
-Tree = Any
-"""A nested dict of arrays."""
 
 
 @jax.tree_util.register_dataclass

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int8, UInt8
 from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float
 
 from iamt_jax.config import Config
 from iamt_jax.data.degradation import gaussian_noise
+from iamt_jax.data.pipeline import Batch
 from iamt_jax.losses import losses
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.training.optimiser import optimiser
 from iamt_jax.training.state import State
-
-
-class Batch(NamedTuple):
-    """Images and labels, as the pipeline gives them."""
-
-    images: UInt8[Array, "batch height width 3"]
-    labels: Int8[Array, "batch attribute"]
-
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -51,7 +43,8 @@ def train_step(definition: nnx.GraphDef, config: Config) -> Callable:
         keys = image_keys(config.train.seed, state.step, batch.labels.shape[0])
         images = batch.images.astype(jnp.float32) / 255
         if config.data.noise_max:
-            sigma = jax.vmap(lambda key: jax.random.uniform(key, maxval=config.data.noise_max))(keys)
+            largest = config.data.noise_max
+            sigma = jax.vmap(lambda key: jax.random.uniform(key, maxval=largest))(keys)
             images = gaussian_noise(images, sigma, keys)
         (_, (terms, mean_mask, statistics)), gradients = jax.value_and_grad(
             objective, has_aux=True

@@ -1,0 +1,80 @@
+"""What a training image goes through: mirror, small geometry, colour, a grey rectangle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grain
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from iamt_jax.config import DataConfig
+
+Picture = UInt8[np.ndarray, "height width 3"]
+
+GREY = 128
+"""Value of an erased rectangle."""
+
+
+@dataclass(frozen=True)
+class Augment(grain.transforms.RandomMap):
+    """Augments an example's image as the config says; its label stays."""
+
+    config: DataConfig
+
+    def random_map(self, example, rng: np.random.Generator):
+        image, label = example
+        return augment(image, self.config, rng), label
+
+
+def augment(image: Picture, config: DataConfig, rng: np.random.Generator) -> Picture:
+    """One random draw of everything that `config` switches on; same shape, uint8."""
+    if config.flip and rng.random() < 0.5:
+        image = image[:, ::-1]
+    if config.shift or config.zoom or config.rotate:
+        image = _move(image, config, rng)
+    if config.colour:
+        image = _recolour(image, config.colour, rng)
+    if config.erase:
+        image = _erase(image, config.erase, rng)
+    return np.ascontiguousarray(image)
+
+
+def _move(image: Picture, config: DataConfig, rng: np.random.Generator) -> Picture:
+    """Shift, zoom and rotation in one bilinear resampling, mirrored at the border."""
+    side = image.shape[0]
+    shift = rng.uniform(-config.shift, config.shift, 2) * side
+    zoom = (1 + config.zoom) ** rng.uniform(-1, 1)
+    angle = np.deg2rad(rng.uniform(-config.rotate, config.rotate))
+    border = side // 4
+    padded = np.pad(image, ((border, border), (border, border), (0, 0)), mode="reflect")
+    # PIL wants the map from output to input, here about the centre of the image.
+    cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
+    x, y = side / 2 + border + shift
+    half = side / 2
+    matrix = (cos, -sin, x - cos * half + sin * half, sin, cos, y - sin * half - cos * half)
+    moved = Image.fromarray(padded).transform(
+        (side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+    )
+    return np.asarray(moved)
+
+
+def _recolour(image: Picture, strength: float, rng: np.random.Generator) -> Picture:
+    """Brightness, saturation and contrast, each by a factor from 1 - strength to 1 + strength."""
+    brightness, saturation, contrast = 1 + rng.uniform(-strength, strength, 3)
+    pixels = image.astype(np.float32) * np.float32(brightness)
+    grey = pixels.mean(axis=-1, keepdims=True)
+    pixels = grey + (pixels - grey) * np.float32(saturation)
+    mean = pixels.mean()
+    return np.clip(mean + (pixels - mean) * np.float32(contrast), 0, 255).astype(np.uint8)
+
+
+def _erase(image: Picture, largest: float, rng: np.random.Generator) -> Picture:
+    """A grey rectangle somewhere (Zhong et al. 2020), sides up to `largest` of the image's."""
+    side = image.shape[0]
+    height, width = rng.integers(0, int(largest * side) + 1, 2)
+    top, left = rng.integers(0, side - height + 1), rng.integers(0, side - width + 1)
+    image = image.copy()
+    image[top : top + height, left : left + width] = GREY
+    return image

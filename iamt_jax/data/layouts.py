@@ -1,0 +1,126 @@
+"""The layouts in which people keep CelebA as lists beside images, and how each is opened."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int8
+
+from iamt_jax.data.labels import Labels, read_labels, read_partitions
+from iamt_jax.data.records import PARTITIONS, Images, Records
+from iamt_jax.data.storage import open_folder, open_zip
+from iamt_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the lists and the images lie below the root."""
+
+    name: str
+    labels: str
+    partitions: str
+    images: str
+    """The folder that holds img_align_celeba.zip, or img_align_celeba/."""
+
+
+LAYOUTS = (
+    Layout("official", "Anno/list_attr_celeba.txt", "Eval/list_eval_partition.txt", "Img"),
+    Layout("torchvision", "list_attr_celeba.txt", "list_eval_partition.txt", ""),
+    Layout("Kaggle", "list_attr_celeba.csv", "list_eval_partition.csv", ""),
+)
+
+_IMAGES = ("img_align_celeba/img_align_celeba", "img_align_celeba", "img_align_celeba.zip")
+"""Kaggle doubles the folder; torchvision leaves the zip beside what it unpacked."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Selected:
+    """Some images of a larger set."""
+
+    images: Images
+    rows: np.ndarray
+
+    def read(self, index: int) -> bytes:
+        return self.images.read(self.rows[index])
+
+
+@dataclasses.dataclass(frozen=True)
+class ListedPartitions:
+    """The partitions that two lists describe."""
+
+    labels: Labels
+    partition: Int8[np.ndarray, " image"]
+    """Index into `PARTITIONS`."""
+    images: Images
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        return self.labels.attributes
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Partition -> images."""
+        counts = np.bincount(self.partition, minlength=len(PARTITIONS)).tolist()
+        return dict(zip(PARTITIONS, counts, strict=True))
+
+    def records(self, partition: str) -> Records:
+        """Returns one partition, in the order of list_attr_celeba."""
+        rows = np.flatnonzero(self.partition == PARTITIONS.index(partition))
+        names = tuple(self.labels.names[row] for row in rows)
+        values = self.labels.values[rows]
+        return Records(self.attributes, names, values, Selected(self.images, rows))
+
+
+def find_listed(folder: Path) -> Layout | None:
+    """Returns the layout whose list of labels lies in `folder`, or None."""
+    return next((layout for layout in LAYOUTS if (folder / layout.labels).is_file()), None)
+
+
+def open_listed(folder: Path, layout: Layout) -> ListedPartitions:
+    """Reads both lists and finds the images.
+
+    list_eval_partition may name more images than list_attr_celeba (the full list beside a
+    subset of the labels); an image with labels but no partition is an error.
+
+    Raises:
+      InputError: a list or the images are absent, damaged, or do not fit each other.
+    """
+    labels = read_labels(folder / layout.labels)
+    path = folder / layout.partitions
+    if not path.is_file():
+        raise InputError(
+            f"{path}: not found; expected the list that puts every image into train (0), "
+            f"validation (1) or test (2): download {path.name} to there"
+        )
+    partitions = read_partitions(path)
+    strays = [name for name in labels.names if name not in partitions]
+    if strays:
+        raise InputError(
+            f"{path}: {len(strays):,} of the {len(labels.names):,} images of {layout.labels} have "
+            f"no partition, the first is {strays[0]}: download the list again or add their rows"
+        )
+    partition = np.array([partitions[name] for name in labels.names], np.int8)
+    return ListedPartitions(labels, partition, _open_images(folder / layout.images, labels.names))
+
+
+def _open_images(folder: Path, names: tuple[str, ...]) -> Images:
+    """Opens the first place that holds every image."""
+    places = [folder / place for place in _IMAGES if (folder / place).exists()]
+    if not places:
+        raise InputError(
+            f"{folder / _IMAGES[-1]}: not found, nor a folder {_IMAGES[1]} beside it; expected "
+            f"the {len(names):,} listed images: download img_align_celeba.zip to there"
+        )
+    lacking = []
+    for place in places:
+        images, absent = (open_folder if place.is_dir() else open_zip)(place, names)
+        if not absent:
+            return images
+        lacking.append((len(absent), place, absent[0]))
+    count, place, first = min(lacking, key=lambda found: found[0])
+    raise InputError(
+        f"{place}: {count:,} of the {len(names):,} listed images are not in it, the first is "
+        f"{first}: unpack or download the images again, or take the rows off the lists"
+    )

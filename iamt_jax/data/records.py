@@ -1,0 +1,84 @@
+"""Labelled, still encoded images with random access: what every reader of this package returns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Int8
+
+PARTITIONS = ("train", "validation", "test")
+"""CelebA's partitions; their index is the number in list_eval_partition."""
+
+SPLITS = {
+    "train": ("train",),
+    "validation": ("validation",),
+    "test": ("test",),
+    "train+validation": ("train", "validation"),
+}
+"""Split -> the partitions it joins; `train+validation` is what the paper trains on."""
+
+
+class Images(Protocol):
+    """Encoded images by index.
+
+    Implementations hold paths and offsets but no open file, so that they are cheap to pickle
+    and safe to share among threads and processes.
+    """
+
+    def read(self, index: int) -> bytes:
+        """Returns image `index` as it was stored; raises `InputError` if it cannot be read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """One split: images and labels, in the order of the list."""
+
+    attributes: tuple[str, ...]
+    """The K names of the label columns, as the data set's header gives them."""
+    names: tuple[str, ...]
+    """Image names; an image's identity, whatever split it is read through."""
+    labels: Int8[np.ndarray, "image attribute"]
+    """1 present, 0 absent, `MISSING` (-1) not annotated."""
+    images: Images
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> bytes:
+        """Returns the encoded image `index`, 0 <= index < len(self).
+
+        Raises:
+          InputError: the image is absent or unreadable; the line names its file.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.images.read(index)
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined:
+    """Images of several parts, one after the other."""
+
+    parts: tuple[Records, ...]
+
+    def read(self, index: int) -> bytes:
+        for part in self.parts:
+            if index < len(part):
+                return part.read(index)
+            index -= len(part)
+        raise IndexError(index)
+
+
+def join(parts: Sequence[Records]) -> Records:
+    """Returns one split that holds `parts` (same attributes) one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return Records(
+        attributes=parts[0].attributes,
+        names=tuple(name for part in parts for name in part.names),
+        labels=np.concatenate([part.labels for part in parts]),
+        images=Joined(tuple(parts)),
+    )

@@ -1,0 +1,34 @@
+"""The data set that a config means."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from iamt_jax.config import DataConfig
+from iamt_jax.data.celeba import Dataset, download, open_dataset
+from iamt_jax.data.synthetic import ensure_dataset
+from iamt_jax.errors import InputError
+
+RENDERED = "synthetic faces"
+"""Layout of the rendered data set: CelebA's official one, but not photographs."""
+
+
+def open_source(config: DataConfig) -> Dataset:
+    """Opens it; synthetic faces are rendered first, CelebA by name is downloaded first.
+
+    Raises:
+      InputError: no root where one is needed, or data that cannot be read.
+    """
+    if config.name == "celeb_a":
+        return download(config.name, config.root)
+    if config.root is not None:
+        return open_dataset(config.root)
+    if config.name == "celeba":
+        raise InputError(
+            "--data.root: missing; give the folder of a data set in CelebA's layout, or "
+            "--data.name celeb_a to download CelebA, or --preset faces for synthetic faces"
+        )
+    s = config.synthetic
+    counts = {"train": s.train, "validation": s.validation, "test": s.test}
+    dataset = open_dataset(ensure_dataset(counts, s.seed, s.size))
+    return dataclasses.replace(dataset, layout=RENDERED)

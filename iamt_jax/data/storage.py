@@ -1,0 +1,146 @@
+"""Encoded images by name: out of a folder, or in place out of a zip archive."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from iamt_jax.data.records import Images
+from iamt_jax.errors import InputError
+
+_LOCAL_HEADER = struct.Struct("<26xHH")
+"""Of a zip member: the lengths of its name and of its extra field (APPNOTE.TXT, 4.3.7)."""
+
+_MEMBER = np.dtype([("header", "i8"), ("stored", "i8"), ("crc", "u4"), ("method", "u2")])
+
+
+def refuse_web_page(path: Path, expected: str) -> None:
+    """Raises `InputError` if the file begins as HTML does: a download that was refused."""
+    with open(path, "rb") as file:
+        head = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if head.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<!--")):
+        raise InputError(
+            f"{path}: is a web page, not {expected}; Google Drive sends such a page when its "
+            "download quota is used up: download the file again, later or from another mirror"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderImages:
+    """Image files of one folder."""
+
+    folder: str
+    names: tuple[str, ...]
+
+    def read(self, index: int) -> bytes:
+        path = os.path.join(self.folder, self.names[index])
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); restore it") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class ZipImages:
+    """Members of a zip archive, read where they lie.
+
+    The archive's directory is read once, by `open_zip`. After that every read opens the file
+    for itself: no lock, no position to share, nothing that cannot be pickled.
+    """
+
+    path: str
+    names: tuple[str, ...]
+    members: np.ndarray
+    """One `_MEMBER` a name: where its header lies, its stored bytes, checksum and method."""
+
+    def read(self, index: int) -> bytes:
+        header, stored, crc, method = self.members[index].tolist()
+        try:
+            data = _read_member(self.path, header, stored)
+            if method == zipfile.ZIP_DEFLATED:
+                data = zlib.decompress(data, wbits=-zlib.MAX_WBITS)
+        except (OSError, ValueError, zlib.error) as error:
+            raise self._broken(index, str(error)) from error
+        if zlib.crc32(data) != crc:
+            raise self._broken(index, "its checksum is wrong")
+        return data
+
+    def _broken(self, index: int, reason: str) -> InputError:
+        return InputError(
+            f"{self.path}: {self.names[index]} cannot be read out of it ({reason}); "
+            "the archive is damaged: download it again"
+        )
+
+
+def _read_member(path: str, header: int, stored: int) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        file.seek(header)
+        fixed = file.read(_LOCAL_HEADER.size)
+        if len(fixed) < _LOCAL_HEADER.size or not fixed.startswith(b"PK\x03\x04"):
+            raise ValueError("no local header where the directory says")
+        # The local extra field may differ in length from the directory's.
+        file.seek(sum(_LOCAL_HEADER.unpack(fixed)), os.SEEK_CUR)
+        data = file.read(stored)
+    if len(data) < stored:
+        raise ValueError("the file ends before it")
+    return data
+
+
+def open_folder(folder: Path, names: Sequence[str]) -> tuple[Images, list[str]]:
+    """Returns the images `names` of `folder`, and the names that it does not hold."""
+    present = {entry.name for entry in os.scandir(folder)}
+    absent = [name for name in names if name not in present]
+    return FolderImages(str(folder), tuple(names)), absent
+
+
+def open_zip(path: Path, names: Sequence[str]) -> tuple[Images, list[str]]:
+    """Returns the images `names` of the archive, in any folder of it, and those it lacks.
+
+    Raises:
+      InputError: a web page, a damaged archive, or one whose members we cannot read in place.
+    """
+    refuse_web_page(path, "a zip archive")
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in _directory(path):
+        name = info.filename.rpartition("/")[2]
+        if info.is_dir() or info.filename.startswith("__MACOSX/"):
+            continue
+        if name in members:
+            raise InputError(
+                f"{path}: holds two images called {name} ({members[name].filename} and "
+                f"{info.filename}); expected one a name: remove one of them"
+            )
+        members[name] = info
+    absent = [name for name in names if name not in members]
+    rows = [_row(path, members[name]) for name in names if name in members]
+    return ZipImages(str(path), tuple(names), np.array(rows, _MEMBER)), absent
+
+
+def _directory(path: Path) -> list[zipfile.ZipInfo]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
+        raise InputError(
+            f"{path}: is not a readable zip archive ({error}; it has {path.stat().st_size:,} "
+            "bytes, CelebA's has 1,443,490,838): download it again"
+        ) from error
+
+
+def _row(path: Path, info: zipfile.ZipInfo) -> tuple[int, int, int, int]:
+    encrypted = info.flag_bits & 1
+    if encrypted or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        how = "encrypted" if encrypted else f"compressed by method {info.compress_type}"
+        raise InputError(
+            f"{path}: {info.filename} is {how}; expected stored or deflated members: "
+            "unzip the archive beside itself"
+        )
+    return info.header_offset, info.compress_size, info.CRC, info.compress_type

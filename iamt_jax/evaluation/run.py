@@ -1,0 +1,132 @@
+"""One evaluation of a workdir: a split under one setting, as numbers with their provenance."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import jax
+import numpy as np
+from tqdm.auto import tqdm
+
+from iamt_jax.config import Config
+from iamt_jax.data.records import Records
+from iamt_jax.data.source import open_source
+from iamt_jax.errors import InputError
+from iamt_jax.evaluation.metrics import as_json, evaluate, majority_class
+from iamt_jax.inference import load
+from iamt_jax.prediction import Predictor, Setting
+
+PACKAGES = ("jax", "jaxlib", "flax", "numpy")
+"""Packages whose versions stand in the provenance."""
+
+
+def evaluate_workdir(
+    workdir: Path,
+    setting: Setting,
+    *,
+    split: str = "test",
+    root: str | None = None,
+    batch_size: int = 128,
+    bootstrap: int = 1000,
+) -> dict:
+    """Measures the best checkpoint of a workdir on one split.
+
+    Args:
+      workdir: what training wrote.
+      setting: n, beta, sigma, clip and the seed of noise and bootstrap.
+      split: train, validation, test or train+validation.
+      root: another data set with the same attributes; None is the one trained on.
+      batch_size: changes nothing but the speed.
+      bootstrap: resamples of the intervals.
+
+    Returns:
+      `average`, `attributes` and `provenance`, as `iamt_jax.report.tables` takes them.
+
+    Raises:
+      InputError: no run, no data, or other attributes.
+    """
+    trained = load(workdir)
+    config, attributes = trained.run.config, trained.run.attributes
+    if root is not None:
+        data = dataclasses.replace(config.data, name="celeba", root=root)
+        config = dataclasses.replace(config, data=data)
+    dataset = open_source(config.data)
+    records = select(dataset.split(split), attributes, dataset.root)
+    majority, decided = np.array(trained.run.majority), "the run's training split"
+    if root is not None and dataset.partitions.sizes.get("train"):
+        training = select(dataset.split("train"), attributes, dataset.root)
+        majority, decided = majority_class(training.labels), f"{dataset.root}, train"
+    logits = predict(trained.predictor, records, config, batch_size, setting)
+    metrics = evaluate(logits, records.labels, majority, bootstrap=bootstrap, seed=setting.seed)
+    provenance = {
+        "workdir": str(workdir),
+        "checkpoint_step": trained.step,
+        "data": dataset.root,
+        "layout": dataset.layout,
+        "split": split,
+        "images": len(records),
+        **setting._asdict(),
+        "majority_decided_on": decided,
+        "bootstrap": bootstrap,
+        **environment(),
+    }
+    return as_json(metrics, attributes) | {"provenance": provenance}
+
+
+def predict(
+    predictor: Predictor, records: Records, config: Config, batch_size: int, setting: Setting
+) -> np.ndarray:
+    """Logits of all records, with a progress bar; (image, attribute), float32."""
+    logits = []
+    with tqdm(total=len(records), unit="image", desc="evaluating", dynamic_ncols=True) as bar:
+        for batch in predictor.over(records, config.data.size, batch_size, setting):
+            logits.append(batch)
+            bar.update(len(batch))
+    return np.concatenate(logits)
+
+
+def select(records: Records, attributes: tuple[str, ...], root: str) -> Records:
+    """The records with the network's attributes, in its order.
+
+    Raises:
+      InputError: the data set lacks some.
+    """
+    if records.attributes == attributes:
+        return records
+    absent = [name for name in attributes if name not in records.attributes]
+    if absent:
+        raise InputError(
+            f"{root}: lacks {len(absent)} of the network's {len(attributes)} attributes, first "
+            f"{absent[0]}; evaluate on data with the attributes it was trained on"
+        )
+    columns = [records.attributes.index(name) for name in attributes]
+    return dataclasses.replace(records, attributes=attributes, labels=records.labels[:, columns])
+
+
+def environment() -> dict[str, str | dict[str, str]]:
+    """Versions, hardware and commit that made a number."""
+    return {
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "commit": commit(),
+        "command": " ".join(map(os.path.basename, sys.argv[:1])) + " " + " ".join(sys.argv[1:]),
+    }
+
+
+def commit() -> str:
+    """The git commit of this code, `-dirty` where files differ; else the package's version."""
+    folder = Path(__file__).parent
+    try:
+        describe = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--match="]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        try:
+            return version("iamt-jax")
+        except PackageNotFoundError:
+            return "unknown"

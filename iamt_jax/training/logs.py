@@ -1,0 +1,98 @@
+"""Metrics of a run: JSON lines always, TensorBoard if asked."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from tensorboardX import SummaryWriter
+
+from iamt_jax.data.pipeline import Batch
+from iamt_jax.training.state import State
+from iamt_jax.workdir import METRICS
+
+SHOWN = 8
+"""Images of a batch that TensorBoard shows."""
+
+
+class Throughput:
+    """Images a second since the last look, pauses for validation left out."""
+
+    def __init__(self, batch_size: int):
+        self.batch_size = batch_size
+        self.restart()
+
+    def restart(self, step: int | None = None) -> None:
+        """Starts the clock again."""
+        self._since, self._step = time.perf_counter(), step
+
+    def read(self, step: int) -> float | None:
+        """Images a second since the last look; None at the first one."""
+        now, rate = time.perf_counter(), None
+        if self._step is not None:
+            rate = (step - self._step) * self.batch_size / (now - self._since)
+        self.restart(step)
+        return rate
+
+
+class Logs:
+    """Appends to metrics.jsonl, a line at a time, so that a crash loses none."""
+
+    def __init__(self, workdir: Path, tensorboard: bool):
+        self._file = open(workdir / METRICS, "a", encoding="utf-8")  # noqa: SIM115
+        self._board = SummaryWriter(str(workdir / "tensorboard")) if tensorboard else None
+
+    def __enter__(self) -> Logs:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+        if self._board:
+            self._board.close()
+
+    def training(self, step: int, metrics: dict[str, float], speed: Throughput) -> dict[str, str]:
+        """Logs a step; returns what the progress bar shows of it."""
+        rate = speed.read(step)
+        self._write("training", step, metrics | ({"images_per_second": rate} if rate else {}))
+        shown = {"loss": f"{metrics['total']:.2f}", "mask": f"{metrics['mean_mask']:.3f}"}
+        return shown | ({"images/s": f"{rate:.0f}"} if rate else {})
+
+    def validation(self, step: int, metrics: dict[str, float]) -> None:
+        """Logs a validation."""
+        self._write("validation", step, metrics)
+
+    def pictures(self, step: int, batches: dict[str, np.ndarray]) -> None:
+        """Shows batches of images in TensorBoard."""
+        for name, images in batches.items():
+            self._board.add_images(name, images, step, dataformats="NHWC")
+
+    def _write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
+        line = {"step": step, "kind": kind, "time": round(time.time(), 3), **metrics}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        if self._board:
+            for name, value in metrics.items():
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+
+
+def pictures(definition: nnx.GraphDef, state: State, batch: Batch) -> dict[str, np.ndarray]:
+    """Inputs, reconstructions and mean masks of a few images, (batch, height, width, 3) in
+    [0, 1]; the mask of an image is its mean over attributes and channels."""
+    weights = jax.device_get((state.evaluated, state.statistics))
+    network = nnx.merge(definition, *weights)
+    images = jnp.asarray(batch.images[:SHOWN], jnp.float32) / 255
+    features = network.extractor(images)
+    mask = jnp.mean(network.heads.masks(features), axis=(0, -1))[..., None]
+    tile = images.shape[1] // mask.shape[1]
+    shown = {
+        "inputs": images,
+        "masks": jnp.broadcast_to(jnp.kron(mask, jnp.ones((1, tile, tile, 1))), images.shape),
+    }
+    if network.reconstructor is not None:
+        shown["reconstructions"] = jnp.clip(network.reconstructor(features), 0, 1)
+    return {name: np.asarray(value) for name, value in shown.items()}
