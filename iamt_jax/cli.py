@@ -157,22 +157,44 @@ def take_preset(arguments: Sequence[str]) -> tuple[str, list[str]]:
     Raises:
       InputError: no such preset; the line names the nearest.
     """
-    name, rest, waiting = "faces", [], False
-    for argument in arguments:
-        if waiting:
-            name, waiting = argument, False
-        elif argument == "--preset":
-            waiting = True
-        elif argument.startswith("--preset="):
-            name = argument.removeprefix("--preset=")
-        else:
-            rest.append(argument)
-    if waiting or name not in PRESETS:
-        found = "no name" if waiting else repr(name)
+    name, rest = take_option(arguments, "--preset")
+    if name is None:
+        name = "faces"
+    if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]}?" if near else "choose one of them"
-        raise InputError(f"--preset: expected one of {', '.join(PRESETS)}, found {found}; {hint}")
+        raise InputError(f"--preset: expected one of {', '.join(PRESETS)}, found {name!r}; {hint}")
     return name, rest
+
+
+def take_option(arguments: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
+    """Splits `flag VALUE`, or `flag=VALUE`, off the arguments; None without it.
+
+    Raises:
+      InputError: the flag has no value.
+    """
+    value, rest, waiting = None, [], False
+    for argument in arguments:
+        if waiting:
+            value, waiting = argument, False
+        elif argument == flag:
+            waiting = True
+        elif argument.startswith(f"{flag}="):
+            value = argument.removeprefix(f"{flag}=")
+        else:
+            rest.append(argument)
+    if waiting:
+        raise InputError(f"{flag}: has no value; give one after it")
+    return value, rest
+
+
+def train_config(preset: str, arguments: Sequence[str], program: str) -> Config:
+    """A preset changed by flags.
+
+    Raises:
+      InputError: as `parse`.
+    """
+    return parse(Config, arguments, program, PRESETS[preset])
 
 
 def parse(

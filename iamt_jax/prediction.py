@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key, UInt8
 from iamt_jax.data.degradation import gaussian_noise, noise_keys
 from iamt_jax.data.pipeline import Records, evaluation_batches
 from iamt_jax.model.extractor import DATA_AXIS
-from iamt_jax.model.network import Tree
+from iamt_jax.model.network import Network, Tree
 
 
 class Setting(NamedTuple):
@@ -41,6 +41,7 @@ class Predictor:
         self._split = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
         self._whole = NamedSharding(mesh, PartitionSpec())
         self.devices = mesh.size
+        self._definition = definition
         self.load(params, statistics)
 
         def logits(params, statistics, images, keys, n, beta, sigma, clip):
@@ -60,6 +61,10 @@ class Predictor:
     def load(self, params: Tree, statistics: Tree) -> None:
         """Takes other weights of the same shapes; nothing compiles again."""
         self._weights = jax.device_put((params, statistics), self._whole)
+
+    def network(self) -> Network:
+        """The network itself, for looking inside; call it outside of hot paths."""
+        return nnx.merge(self._definition, *self._weights)
 
     def logits(
         self,

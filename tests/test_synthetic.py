@@ -34,8 +34,8 @@ def labels():
 
 @pytest.fixture(scope="module")
 def faces():
-    rng = np.random.default_rng(2)
-    return sample_attributes(rng, 28), sample_nuisance(rng, 28)
+    rng = np.random.default_rng(3)
+    return sample_attributes(rng, 40), sample_nuisance(rng, 40)
 
 
 def test_marginals_follow_celeba(labels):
@@ -88,10 +88,10 @@ def test_render_is_pure_and_independent_of_the_batch(faces):
     attributes, nuisance = faces
     before = attributes.copy(), {name: values.copy() for name, values in vars(nuisance).items()}
     together = render(attributes, nuisance, 64)
-    assert together.shape == (28, 64, 64, 3) and together.dtype == np.uint8
+    assert together.shape == (40, 64, 64, 3) and together.dtype == np.uint8
     np.testing.assert_array_equal(together, render(attributes, nuisance, 64))
-    order = np.random.default_rng(4).permutation(28)
-    apart = [render(attributes[part], nuisance[part], 64) for part in np.split(order, [1, 4, 20])]
+    order = np.random.default_rng(4).permutation(40)
+    apart = [render(attributes[part], nuisance[part], 64) for part in np.split(order, [1, 4, 30])]
     np.testing.assert_array_equal(together[order], np.concatenate(apart))
     np.testing.assert_array_equal(attributes, before[0])
     for name, values in vars(nuisance).items():
@@ -124,7 +124,8 @@ def test_another_size_shows_the_same_face(faces):
 
 @pytest.mark.parametrize("name", CELEBA_ATTRIBUTES)
 def test_every_attribute_has_a_region(faces, name):
-    areas = region(*faces, COLUMN[name], 64).mean(axis=(1, 2))
+    areas = region(*faces, COLUMN[name], 48).mean(axis=(1, 2))
+    # Not all: on a bald head nobody sees whether hair would be wavy.
     assert (areas > 0).mean() >= 0.95
     if name in LOCAL_ATTRIBUTES:
         assert areas.max() < 0.25

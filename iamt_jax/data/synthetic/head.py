@@ -69,16 +69,19 @@ def torso(scene: Scene) -> None:
 def _double_chin(scene: Scene) -> None:
     """A second chin under the first, with a dark fold between and under them."""
     body = scene.anatomy
-    box = (-0.36, 0.4, 0.36, 0.78)
-    scene.paint(
-        box, lambda x, y: ellipse(x, y - body.chin, 0.33, 0.15), body.skin * np.float32(0.55)
-    )
-    scene.paint(
-        box,
-        lambda x, y: ellipse(x, y - body.chin + 0.035, 0.31, 0.15),
-        body.skin,
-        shade=lambda x, y: 0.72 + 0.26 * ramp(y, body.chin, body.chin + 0.09),
-    )
+    box = (-0.4, 0.36, 0.4, 0.82)
+
+    def fold(x, y):
+        return ellipse(x, y - body.chin, 0.37, 0.17)
+
+    def fat(x, y):
+        return ellipse(x, y - body.chin + 0.045, 0.345, 0.165)
+
+    def shade(x, y):
+        return 0.62 + 0.4 * ramp(y, body.chin - 0.01, body.chin + 0.08)
+
+    scene.paint(box, fold, body.skin * np.float32(0.5))
+    scene.paint(box, fat, body.skin, shade=shade)
 
 
 def ears(scene: Scene) -> None:

@@ -47,7 +47,7 @@ def sample_attributes(rng: np.random.Generator, count: int) -> Bool[np.ndarray, 
       (within 1.5 points at 20,000 draws), phi matrix of the labels (0.05 on average).
     """
     factor, threshold = _fitted_copula()
-    latent = rng.standard_normal((count, len(threshold))) @ factor.T
+    latent = _correlate(rng.standard_normal((count, len(threshold))), factor)
     return _obey_logic(latent - threshold)
 
 
@@ -100,18 +100,31 @@ def _fitted_copula() -> tuple[
     for remaining in reversed(range(_FIT_ROUNDS)):
         latent_correlation = _nearest_correlation(latent_correlation)
         factor = np.linalg.cholesky(latent_correlation)
-        labels = _obey_logic(normals @ factor.T - threshold)
+        labels = _obey_logic(_correlate(normals, factor) - threshold)
         threshold = threshold + 0.8 * (labels.mean(axis=0) - target) / density
         if remaining >= 4:  # The last rounds settle the marginals alone.
             latent_correlation = latent_correlation + step * (phi - _phi(labels))
     return factor, threshold
 
 
+def _correlate(
+    normals: Float[np.ndarray, "count attribute"], factor: Float[np.ndarray, "attribute attribute"]
+) -> Float[np.ndarray, "count attribute"]:
+    """Independent normals to correlated ones.
+
+    One small product a row: its bits depend neither on the other rows nor on the threads of BLAS,
+    which on a busy machine would also spend seconds waiting for each other.
+    """
+    return np.matmul(normals[:, None, :], factor.T)[:, 0]
+
+
 def _phi(labels: Bool[np.ndarray, "count attribute"]) -> Float[np.ndarray, "attribute attribute"]:
     """Pearson's correlation of binary labels, from counts of pairs."""
-    ones = labels.astype(np.float32)  # Counts below 2^24 are exact in float32.
-    share = ones.mean(axis=0, dtype=np.float64)
-    covariance = (ones.T @ ones) / len(ones) - np.outer(share, share)
+    # Counts below 2^24 are exact in float32; blocks keep BLAS to one thread here, too.
+    blocks = labels.astype(np.float32).reshape(-1, 100, labels.shape[1])
+    together = np.matmul(blocks.transpose(0, 2, 1), blocks).sum(axis=0, dtype=np.float64)
+    share = labels.mean(axis=0)
+    covariance = together / len(labels) - np.outer(share, share)
     spread = np.sqrt(np.diag(covariance))
     return covariance / np.outer(spread, spread)
 

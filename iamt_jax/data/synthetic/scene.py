@@ -173,7 +173,7 @@ class Scene:
     def _anatomy(self) -> Anatomy:
         nuisance, has = self.nuisance, self.has
         male, chubby, oval = has("Male"), has("Chubby"), has("Oval_Face")
-        half_width = 0.46 + nuisance.width + 0.02 * male + 0.065 * chubby - 0.055 * oval
+        half_width = 0.46 + nuisance.width + 0.02 * male + 0.072 * chubby - 0.055 * oval
         named = np.stack([has(name) for name in HAIR_COLOURS])
         return Anatomy(
             half_width=half_width.astype(np.float32),

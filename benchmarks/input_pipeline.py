@@ -1,0 +1,80 @@
+"""Measures whether the input pipeline feeds the training step: images/s of both, in one run.
+
+    python benchmarks/input_pipeline.py --preset small --data.root DIR [--json PATH]
+
+Prints images a second of the pipeline alone (second epoch, when what fits is decoded; and the
+first, which decodes), of the training step alone, and their ratio, which must be at least 2.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from iamt_jax.cli import take_option, take_preset, train_config
+from iamt_jax.data.pipeline import Batch, training_batches
+from iamt_jax.data.source import open_source
+from iamt_jax.evaluation.run import environment
+from iamt_jax.platform import prepare
+from iamt_jax.training.state import create
+from iamt_jax.training.step import pmapped, train_step
+
+STEPS = 20
+"""Timed training steps; the median is taken."""
+
+
+def main(arguments: list[str]) -> None:
+    """Times both sides."""
+    path, arguments = take_option(arguments, "--json")
+    preset, arguments = take_preset(arguments)
+    config = train_config(preset, arguments, "benchmarks/input_pipeline.py")
+    prepare()
+    records = open_source(config.data).split("train")
+    size = config.train.batch_size
+    epoch = len(records) // size
+
+    batches = training_batches(records, config.data, config.train)
+    first = rate(batches, epoch, size)
+    later = rate(batches, epoch, size)
+
+    definition, state = create(config, len(records.attributes))
+    step = pmapped(train_step(definition, config))
+    batch = next(batches)
+    batch = Batch(*(x.reshape(jax.device_count(), -1, *x.shape[1:]) for x in batch))
+    del batches  # its threads would compete with the step
+    times = []
+    for _ in range(STEPS + 1):
+        start = time.perf_counter()
+        state, metrics = step(state, batch)
+        jax.block_until_ready(metrics)
+        times.append(time.perf_counter() - start)
+    training = size / float(np.median(times[1:]))
+    result = {
+        "pipeline_first_epoch": first,
+        "pipeline": later,
+        "step": training,
+        "ratio_vs_step_first_epoch": first / training,
+        "ratio_vs_step": later / training,
+        **environment(),
+    }
+    for name, value in result.items():
+        print(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
+    if path:
+        Path(path).write_text(json.dumps(result, indent=2) + "\n")
+
+
+def rate(batches, count: int, size: int) -> float:
+    """Images a second over `count` batches."""
+    start = time.perf_counter()
+    for _ in range(count):
+        next(batches)
+    return count * size / (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,77 @@
+"""Draws the README's two sheets from a trained workdir of synthetic faces.
+
+    python experiments/sheets.py --workdir W --out docs/figures
+
+faces.png is a sheet of 40 rendered faces; masks.png has inputs, reconstructions, and the masks of
+a few attributes (mean over channels, each from its own least to its greatest value).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from iamt_jax.data.pipeline import Decoded
+from iamt_jax.data.source import RENDERED, open_source
+from iamt_jax.data.synthetic import render, sample_attributes, sample_nuisance
+from iamt_jax.errors import InputError
+from iamt_jax.inference import load
+from iamt_jax.platform import prepare
+from iamt_jax.report.sheets import contact_sheet, heat, labelled_rows
+
+SHOWN = ("Eyeglasses", "Wearing_Hat", "Smiling", "Wearing_Lipstick", "Bangs", "Wearing_Earrings")
+"""Attributes whose place in a face everybody knows."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Where from, where to."""
+
+    workdir: Path
+    """A run of the `faces` preset."""
+    out: Path = Path("docs/figures")
+    """Folder for the pictures."""
+    images: int = 8
+    """Faces on the sheet of masks."""
+
+
+def main(arguments: Arguments) -> None:
+    """Draws both sheets."""
+    prepare()
+    trained = load(arguments.workdir)
+    dataset = open_source(trained.run.config.data)
+    if dataset.layout != RENDERED:  # a photograph may not be shipped
+        raise InputError(f"--workdir {arguments.workdir}: trained on photographs, not on faces")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+
+    rng = np.random.default_rng(0)
+    faces = render(sample_attributes(rng, 40), sample_nuisance(rng, 40), 96)
+    contact_sheet(faces, columns=10).save(arguments.out / "faces.png", optimize=True)
+
+    records = dataset.split("test")
+    attributes = list(trained.run.attributes)
+    # One face for each shown attribute, then whoever comes first.
+    chosen = [int(np.argmax(records.labels[:, attributes.index(name)] == 1)) for name in SHOWN]
+    chosen = list(dict.fromkeys(chosen + list(range(arguments.images))))[: arguments.images]
+    size = trained.run.config.data.size
+    decoded = Decoded(records, size)
+    images = np.stack([decoded.picture(i) for i in chosen])
+
+    network = trained.predictor.network()
+    features = network.extractor(jnp.asarray(images, jnp.float32) / 255)
+    masks = np.asarray(network.heads.masks(features)).mean(axis=-1)
+    rows = [("input", images)]
+    if network.reconstructor is not None:
+        painted = np.clip(np.asarray(network.reconstructor(features)), 0, 1)
+        rows.append(("reconstruction", (painted * 255).astype(np.uint8)))
+    rows += [(f"mask: {name}", heat(masks[attributes.index(name)], size)) for name in SHOWN]
+    labelled_rows(rows, scale=2).save(arguments.out / "masks.png", optimize=True)
+    print(f"wrote {arguments.out / 'faces.png'} and {arguments.out / 'masks.png'}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, description=__doc__))
