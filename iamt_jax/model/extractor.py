@@ -7,6 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from iamt_jax.config import ModelConfig
+from iamt_jax.model.initialisation import scaled_normal
 
 DATA_AXIS = "data"
 """Mapped axis of the training step, over which batch statistics are shared."""
@@ -45,7 +46,7 @@ class ConvNorm(nnx.Module):
             kernel_dilation=dilation,
             use_bias=False,
             dtype=config.dtype,
-            kernel_init=nnx.initializers.he_normal(),
+            kernel_init=scaled_normal(2),
             rngs=rngs,
         )
         self.norm = normalisation(outputs, config, rngs)

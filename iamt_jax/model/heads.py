@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from iamt_jax.model.initialisation import scaled_normal
 from iamt_jax.pooling import attention_pool
 from iamt_jax.transformation.curve import tone_curve
 
@@ -25,8 +26,9 @@ class Head(nnx.Module):
     """One attribute: its mask M^k, and its classifier f_b^k on the masked features."""
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs):
-        self.mask = nnx.Linear(channels, channels, rngs=rngs)  # a 1x1 convolution
-        self.classifier = nnx.Linear(channels, 1, rngs=rngs)
+        init = scaled_normal(1)
+        self.mask = nnx.Linear(channels, channels, kernel_init=init, rngs=rngs)  # 1x1 convolution
+        self.classifier = nnx.Linear(channels, 1, kernel_init=init, rngs=rngs)
 
     def attend(self, features: Float[Array, "batch height width channel"]) -> Array:
         """Features -> mask M^k in (0, 1), in the features' shape."""

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Key
 from iamt_jax.config import ModelConfig
 from iamt_jax.model.extractor import Extractor
 from iamt_jax.model.heads import AttributeHeads
+from iamt_jax.model.initialisation import scaled_normal
 from iamt_jax.model.reconstructor import Reconstructor
 
 Tree = Any
@@ -38,7 +39,10 @@ class Network(nnx.Module):
         channels = config.widths[-1]
         self.extractor = Extractor(config, rngs=rngs)
         self.heads = AttributeHeads(attributes, channels, rngs=rngs)
-        self.multilabel = nnx.Linear(channels, attributes, rngs=rngs) if config.multilabel else None
+        self.multilabel = None
+        if config.multilabel:
+            init = scaled_normal(1)
+            self.multilabel = nnx.Linear(channels, attributes, kernel_init=init, rngs=rngs)
         self.reconstructor = Reconstructor(config, rngs=rngs) if config.reconstructor else None
         self.dropout = config.dropout
 

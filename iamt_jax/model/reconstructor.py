@@ -7,6 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from iamt_jax.config import ModelConfig
+from iamt_jax.model.initialisation import scaled_normal
 
 
 def depth_to_space(x: Float[Array, "batch height width channel"], block: int) -> Array:
@@ -26,8 +27,9 @@ class Reconstructor(nnx.Module):
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         channels, self.tile = config.widths[-1], 2 ** (len(config.widths) - 1)
         inner = channels // 2
-        self.widen = nnx.Conv(channels, 4 * inner, (1, 1), dtype=config.dtype, rngs=rngs)
-        self.paint = nnx.Conv(inner, 3 * self.tile**2, (3, 3), dtype=config.dtype, rngs=rngs)
+        common = {"dtype": config.dtype, "kernel_init": scaled_normal(1), "rngs": rngs}
+        self.widen = nnx.Conv(channels, 4 * inner, (1, 1), **common)
+        self.paint = nnx.Conv(inner, 3 * self.tile**2, (3, 3), **common)
 
     def __call__(
         self, features: Float[Array, "batch height width channel"]
