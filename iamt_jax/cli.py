@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import tyro
 
-from iamt_jax.config import PRESETS, Config
+from iamt_jax.config import PRESETS, Config, check
 from iamt_jax.errors import InputError
 
 Arguments = TypeVar("Arguments")
@@ -82,6 +82,7 @@ def _train(arguments: Sequence[str]) -> int:
     default = TrainArguments(**_fields(PRESETS[preset]), workdir=tyro.MISSING)
     chosen = parse(TrainArguments, rest, "train.py", default)
     config = Config(**_fields(chosen))
+    check(config)
     prepare_jax()
 
     from iamt_jax.data.source import open_source
@@ -226,6 +227,8 @@ def one_line(box: str, program: str) -> str:
         near = [row for row in rows[rules[0] :] if row.startswith("--")]
         hint = f"did you mean {near[0].split()[0]}?" if near else "no flag is like it"
         problem = f"{flag}: no such flag; {hint}"
+        if not flag.startswith("-"):
+            problem = f"{flag}: belongs to no flag; a switch takes no value (--flag or --no-flag)"
     elif problem.startswith("Missing from"):
         problem = "missing " + " ".join(w for w in problem.split() if w.startswith("--"))
     return f"{problem.rstrip('.')} (python {program} --help lists all)"
@@ -263,3 +266,6 @@ def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # training saves first, and does not come here
+        print("stopped; nothing was saved", file=sys.stderr)
+        return 130

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iamt_jax.config import Config
 from iamt_jax.errors import InputError
+from iamt_jax.files import replace_text
 
 RUN = "run.json"
 METRICS = "metrics.jsonl"
@@ -35,9 +35,7 @@ def write_run(workdir: Path, run: Run) -> None:
     text = json.dumps(dataclasses.asdict(run), indent=2) + "\n"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        partial = workdir / f".{RUN}.{os.getpid()}"
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, workdir / RUN)
+        replace_text(workdir / RUN, text)
     except OSError as error:
         raise InputError(
             f"--workdir {workdir}: cannot be written ({error.strerror}); name a folder of yours"

@@ -1,24 +1,21 @@
-"""What must stand before JAX starts, and the small data and runs that tests share."""
+"""What must stand before JAX starts, and the small data set and run that tests share."""
 
 import atexit
+import dataclasses
 import os
 import shutil
-import sys
 import tempfile
 
 os.environ["NPROC"] = "32"  # With fewer threads than collectives wait for, jax 0.10.2 deadlocks.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
-# Tests build the same programs again and again, each run its own; nothing outlives the session.
-_compiled = tempfile.mkdtemp(prefix="iamt-compiled-")
-atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled
+# Tests build the same programs again and again; nothing of it outlives the session.
+_scratch = tempfile.mkdtemp(prefix="iamt-tests-")
+atexit.register(shutil.rmtree, _scratch, ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_scratch, "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
-
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-import dataclasses  # noqa: E402
+os.environ["IAMT_CACHE"] = os.path.join(_scratch, "faces")
 
 import pytest  # noqa: E402
 
@@ -27,31 +24,48 @@ from iamt_jax.config import PRESETS  # noqa: E402
 
 platform.prepare()
 
-from iamt_jax.data.celeba import open_dataset  # noqa: E402
-from iamt_jax.data.synthetic import write_dataset  # noqa: E402
+TINY = {
+    "data.shift": 0.05,
+    "model.dropout": 0.2,
+    "train.steps": 4,
+    "train.warmup": 1,
+    "train.ema": 0.5,
+    "train.log-every": 1,
+    "train.validate-every": 2,
+}
+"""What the shared run changes of the debug preset, as flags: short, and random where it can be."""
+
+
+def flags(workdir, **others):
+    """Arguments of train.py for the shared run."""
+    settings = [f"--{name}={value}" for name, value in (TINY | others).items()]
+    return ["--preset", "debug", "--workdir", str(workdir), *settings]
 
 
 @pytest.fixture(scope="session")
-def root(tmp_path_factory):
-    """A CelebA-shaped data set of synthetic faces: 32 to train on, 11 and 13 to judge by."""
-    folder = tmp_path_factory.mktemp("faces") / "celeba"
-    counts = {"train": 32, "validation": 11, "test": 13}
-    write_dataset(folder, counts, seed=3, size=32, progress=False)
-    return folder
+def tiny():
+    """The config that `flags` means."""
+    config = PRESETS["debug"]
+    for name, value in TINY.items():
+        part, field = name.replace("-", "_").split(".")
+        changed = dataclasses.replace(getattr(config, part), **{field: value})
+        config = dataclasses.replace(config, **{part: changed})
+    return config
 
 
 @pytest.fixture(scope="session")
-def dataset(root):
-    return open_dataset(root)
+def dataset(tiny):
+    """Synthetic faces at 32 pixels: 64 to train on, 16 to validate, 16 to test."""
+    from iamt_jax.data.source import open_source
+
+    return open_source(tiny.data)
 
 
 @pytest.fixture(scope="session")
-def tiny(root):
-    """The debug preset on that data set, with everything random switched on."""
-    debug = PRESETS["debug"]
-    return dataclasses.replace(
-        debug,
-        data=dataclasses.replace(debug.data, name="celeba", root=str(root), shift=0.05),
-        model=dataclasses.replace(debug.model, dropout=0.2),
-        train=dataclasses.replace(debug.train, steps=4, batch_size=16, warmup=1, log_every=1),
-    )
+def finished(dataset, tmp_path_factory):
+    """The workdir of a whole run, made by the command line; never write into it."""
+    from iamt_jax.cli import train
+
+    workdir = tmp_path_factory.mktemp("finished") / "W"
+    assert train(flags(workdir)) == 0
+    return workdir

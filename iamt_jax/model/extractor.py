@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from iamt_jax.config import ModelConfig
+from iamt_jax.config import GROUPS, ModelConfig
 from iamt_jax.model.initialisation import scaled_normal
 
 DATA_AXIS = "data"
@@ -14,9 +14,6 @@ DATA_AXIS = "data"
 
 STATISTICS_MOMENTUM = 0.95
 """Decay a step of BatchNorm's running statistics: short runs must forget their first steps."""
-
-GROUPS = 16
-"""Groups of GroupNorm."""
 
 
 def normalisation(channels: int, config: ModelConfig, rngs: nnx.Rngs) -> nnx.Module:

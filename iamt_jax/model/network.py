@@ -39,10 +39,12 @@ class Network(nnx.Module):
         channels = config.widths[-1]
         self.extractor = Extractor(config, rngs=rngs)
         self.heads = AttributeHeads(attributes, channels, rngs=rngs)
-        self.multilabel = None
-        if config.multilabel:
-            init = scaled_normal(1)
-            self.multilabel = nnx.Linear(channels, attributes, kernel_init=init, rngs=rngs)
+        init = scaled_normal(1)
+        self.multilabel = (
+            nnx.Linear(channels, attributes, kernel_init=init, rngs=rngs)
+            if config.multilabel
+            else None
+        )
         self.reconstructor = Reconstructor(config, rngs=rngs) if config.reconstructor else None
         self.dropout = config.dropout
 

@@ -16,13 +16,13 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from iamt_jax.files import replace_text
 from iamt_jax.report.paper import Column
 
 HEADERS = {
@@ -68,7 +68,9 @@ def write_tables(report: Mapping, folder: Path | str, beside: Sequence[Column] =
         "metrics.md": markdown_text(report, beside),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    return [_replace(folder / name, text) for name, text in texts.items()]
+    for name, text in texts.items():
+        replace_text(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def print_table(
@@ -177,14 +179,3 @@ def _plain(value):
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Writes beside the path, then renames: a reader sees the old file or the new, never half."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path

@@ -11,8 +11,8 @@ from orbax.checkpoint import v1 as ocp
 
 from iamt_jax.errors import InputError
 from iamt_jax.model.network import Tree
-from iamt_jax.training.state import State
-from iamt_jax.workdir import read_run
+from iamt_jax.training.state import State, create
+from iamt_jax.workdir import RUN, Run, read_run
 
 FOLDER = "checkpoints"
 """Where they lie below the workdir."""
@@ -81,35 +81,50 @@ class Checkpoints:
         abstract = {"state": jax.tree.map(_abstract, state), "data": data}
         return self._orbax.load_checkpointables(None, abstract)["state"]
 
-    def best(self) -> Weights:
+    def best(self, like: State) -> Weights:
         """The best validated checkpoint; the newest, if none was validated.
 
+        Args:
+          like: shapes and dtypes of the state, on whatever device.
+
         Raises:
-          InputError: there is none.
+          InputError: there is none, or it is of another network.
         """
         checkpoints = list(self._orbax.checkpoints)
+        folder = Path(self._orbax.directory)
         if not checkpoints:
             raise InputError(
-                f"{self._orbax.directory}: no checkpoint found; train first, "
-                f"with python train.py --workdir {Path(self._orbax.directory).parent}"
+                f"{folder}: no checkpoint found; train first, "
+                f"with python train.py --workdir {folder.parent}"
             )
         validated = [c for c in checkpoints if c.metrics]
         # Among equals the newest, as the policy that keeps them does.
         chosen = max(validated or checkpoints, key=lambda c: ((c.metrics or {}).get(BEST), c.step))
-        state = self._orbax.load_checkpointables(chosen.step, {"state": None})["state"]
-        return Weights(chosen.step, state["average"] or state["params"], state["statistics"])
+        abstract = {"state": jax.tree.map(_abstract, like)}
+        try:
+            state = self._orbax.load_checkpointables(chosen.step, abstract)["state"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{folder / str(chosen.step)}: cannot be read as the network that {RUN} describes "
+                f"({str(error).splitlines()[0][:200]}); restore the matching files, or train again "
+                "in another folder"
+            ) from error
+        return Weights(chosen.step, state.evaluated, state.statistics)
 
 
-def best_weights(workdir: Path) -> Weights:
-    """The best checkpoint of a workdir.
+def best_weights(workdir: Path) -> tuple[Run, Weights]:
+    """The run and the best checkpoint of a workdir.
 
     Raises:
-      InputError: the folder holds no run, or no checkpoint.
+      InputError: the folder holds no run, no checkpoint, or one of another network.
     """
-    read_run(workdir)  # Orbax would make the folder that is not there.
+    run = read_run(workdir)
+    like = jax.eval_shape(lambda: create(run.config, len(run.attributes))[1])
     with Checkpoints(workdir) as checkpoints:
-        return checkpoints.best()
+        return run, checkpoints.best(like)
 
 
-def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+def _abstract(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """Where the leaf lies, or else on the first device."""
+    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -13,6 +13,7 @@ from flax import nnx
 from tensorboardX import SummaryWriter
 
 from iamt_jax.data.pipeline import Batch
+from iamt_jax.files import replace_text
 from iamt_jax.training.state import State
 from iamt_jax.workdir import METRICS
 
@@ -43,8 +44,14 @@ class Throughput:
 class Logs:
     """Appends to metrics.jsonl, a line at a time, so that a crash loses none."""
 
-    def __init__(self, workdir: Path, tensorboard: bool):
-        self._file = open(workdir / METRICS, "a", encoding="utf-8")  # noqa: SIM115
+    def __init__(self, workdir: Path, tensorboard: bool, start: int):
+        path = workdir / METRICS
+        if path.exists():
+            # A run that was killed logged steps that it did not save and will take again.
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [x for x in lines if x.endswith("\n") and json.loads(x)["step"] <= start]
+            replace_text(path, "".join(kept))
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
         self._board = SummaryWriter(str(workdir / "tensorboard")) if tensorboard else None
 
     def __enter__(self) -> Logs:

@@ -62,7 +62,7 @@ def train(config: Config, workdir: Path, records: Records, validation: Records) 
       Interrupted: Ctrl-C or SIGTERM; the state is saved, the same call continues.
       Diverged: a loss was not finite.
     """
-    check(config, records, validation)
+    check_fit(config, records, validation)
     begin(workdir, Run(config, records.attributes, tuple(majority_class(records.labels).tolist())))
     definition, state = create(config, len(records.attributes))
     mesh = Mesh(np.array(jax.devices()), (DATA_AXIS,))
@@ -84,7 +84,7 @@ def train(config: Config, workdir: Path, records: Records, validation: Records) 
         return fit.run(state, data, mesh, epoch=len(records) // config.train.batch_size)
 
 
-def check(config: Config, records: Records, validation: Records) -> None:
+def check_fit(config: Config, records: Records, validation: Records) -> None:
     """Refuses what cannot be trained, in one line."""
     devices, batch = jax.device_count(), config.train.batch_size
     if batch % devices:
@@ -98,11 +98,6 @@ def check(config: Config, records: Records, validation: Records) -> None:
         )
     if records.attributes != validation.attributes:
         raise InputError("training and validation splits have different attributes")
-    stride = 2 ** len(config.model.widths)
-    if config.data.size % stride:
-        raise InputError(
-            f"--data.size {config.data.size}: must divide by the extractor's stride {stride}"
-        )
 
 
 def begin(workdir: Path, run: Run) -> None:
@@ -125,7 +120,7 @@ def begin(workdir: Path, run: Run) -> None:
 
 def start_from(state: State, workdir: Path) -> State:
     """The state with the weights of another run's best checkpoint (`train.init_from`)."""
-    best = best_weights(workdir)
+    _, best = best_weights(workdir)
     ours, theirs = (state.params, state.statistics), (best.params, best.statistics)
     if jax.tree.map(jnp.shape, ours) != jax.tree.map(jnp.shape, theirs):
         raise InputError(
@@ -167,7 +162,7 @@ class Fit:
         pending: list[Metrics] = []
         speed = Throughput(train_config.batch_size)
         with (
-            Logs(self.workdir, train_config.tensorboard) as logs,
+            Logs(self.workdir, train_config.tensorboard, start) as logs,
             stop_signals() as stopped,
             tqdm(total=train_config.steps, initial=start, unit="step", dynamic_ncols=True) as bar,
         ):
