@@ -171,20 +171,22 @@ class Fit:
                 state, metrics = step(state, place(batch))
                 pending.append(metrics)
                 last = done == train_config.steps
-                if done % train_config.log_every == 0 or last or stopped():
+                validates, stop = done % every == 0 or last, stopped()
+                # Losses are looked at before anything is saved.
+                if done % train_config.log_every == 0 or validates or stop:
                     bar.set_postfix(logs.training(done, fetch(pending, done), speed))
                     pending = []
                 bar.update()
-                if done % every == 0 or last:
+                if validates:
                     self.validate(state, done, logs, bar)
                     if train_config.tensorboard:
                         logs.pictures(done, pictures(self.definition, state, batch))
                     self.checkpoints.save(state, data, self.validated)
                     speed.restart()
-                elif stopped():
+                elif stop:
                     self.checkpoints.save(state, data, None)
-                if stopped() and not last:
-                    raise Interrupted(stopped(), done)
+                if stop and not last:
+                    raise Interrupted(stop, done)
         return self.validated
 
     def validate(self, state: State, step: int, logs: Logs, bar: tqdm) -> None:
