@@ -48,7 +48,7 @@ def test_every_field_has_a_docstring_below_it(kind):
     )
     for node, below in zip(body, [*body[1:], None], strict=True):
         # The four parts of a run describe themselves.
-        if isinstance(node, ast.AnnAssign) and not node.annotation.id.endswith("Config"):
+        if isinstance(node, ast.AnnAssign) and not ast.unparse(node.annotation).endswith("Config"):
             described = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
             assert described, f"{kind.__name__}.{node.target.id}"
 

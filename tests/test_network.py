@@ -1,0 +1,106 @@
+"""The network: its size, its switches, its types, and that images do not see each other."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from abstract import shapes
+from flax import nnx
+
+from iamt_jax.config import PRESETS, ModelConfig
+from iamt_jax.model.extractor import DATA_AXIS
+from iamt_jax.model.network import Network
+from iamt_jax.training.state import parameter_counts
+
+COUNTS = {
+    "faces": {
+        "extractor": 758_304,
+        "heads": 665_640,
+        "multilabel": 5_160,
+        "reconstructor": 60_720,
+    },
+    "celeba": {
+        "extractor": 2_660_928,
+        "heads": 665_640,
+        "multilabel": 5_160,
+        "reconstructor": 60_720,
+    },
+}
+"""Parameters of each part, for 40 attributes."""
+
+SMALL = ModelConfig(widths=(16, 16), blocks=(0, 1), dilations=(2,))
+
+
+def with_model(config, **changes):
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, **changes))
+
+
+def training_outputs(config, attributes=40, batch=2):
+    """What the training pass returns, as shapes."""
+    definition, state = shapes(config, attributes)
+    side = config.data.size
+    images = jax.ShapeDtypeStruct((1, batch, side, side, 3), jnp.float32)
+
+    def forward(params, statistics, images):
+        keys = jax.random.split(jax.random.key(0), batch)
+        return nnx.merge(definition, params, statistics)(images, keys)
+
+    mapped = jax.vmap(forward, in_axes=(None, None, 0), axis_name=DATA_AXIS)
+    outputs = jax.eval_shape(mapped, state.params, state.statistics, images)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), outputs)
+
+
+@pytest.mark.parametrize("preset", COUNTS)
+def test_parameter_counts(preset):
+    _, state = shapes(PRESETS[preset], 40)
+    assert parameter_counts(state.params) == COUNTS[preset]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_output_shapes_and_types(preset):
+    config = PRESETS[preset]
+    side = config.data.size // 2 ** len(config.model.widths)
+    outputs = training_outputs(config)
+    assert outputs.features.shape == (2, side, side, config.model.widths[-1])
+    assert outputs.reconstruction.shape == (2, config.data.size, config.data.size, 3)
+    for name in ("logits", "mask_l1", "multilabel"):
+        assert getattr(outputs, name).shape == (2, 40)
+        assert getattr(outputs, name).dtype == jnp.float32
+
+
+def test_bfloat16_computes_features_and_keeps_parameters_in_float32():
+    config = PRESETS["celeba"]
+    assert config.model.dtype == "bfloat16"
+    outputs = training_outputs(config)
+    assert outputs.features.dtype == outputs.reconstruction.dtype == jnp.bfloat16
+    _, state = shapes(config, 40)
+    kept = jax.tree.leaves((state.params, state.statistics, state.average))
+    assert {leaf.dtype for leaf in kept} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("multilabel", [True, False])
+@pytest.mark.parametrize("reconstructor", [True, False])
+def test_switches_remove_their_parts(multilabel, reconstructor):
+    config = with_model(PRESETS["debug"], multilabel=multilabel, reconstructor=reconstructor)
+    _, state = shapes(config, 5)
+    expected = {"extractor", "heads"} | ({"multilabel"} if multilabel else set())
+    assert set(state.params) == expected | ({"reconstructor"} if reconstructor else set())
+    outputs = training_outputs(config, attributes=5)
+    assert (outputs.multilabel is not None) == multilabel
+    assert (outputs.reconstruction is not None) == reconstructor
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_an_image_does_not_see_its_batch_mates(norm):
+    config = dataclasses.replace(SMALL, norm=norm)
+    network = Network(config, 5, rngs=nnx.Rngs(0))
+    definition, params, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
+    assert bool(jax.tree.leaves(statistics)) == (norm == "batch")
+    predict = jax.jit(lambda images: nnx.merge(definition, params, statistics).predict(images))
+    first, second = np.random.default_rng(0).random((2, 4, 16, 16, 3), np.float32)
+    second[1] = first[1]
+    one, other = np.asarray(predict(first)), np.asarray(predict(second))
+    np.testing.assert_allclose(one[1], other[1], rtol=1e-5)
+    assert np.abs(one - other)[[0, 2, 3]].min() > 0

@@ -1,0 +1,196 @@
+"""Batches: their order, what is done to them, and that evaluation scores every image once."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from iamt_jax.config import DataConfig, TrainConfig
+from iamt_jax.data.augmentation import GREY, augment
+from iamt_jax.data.degradation import gaussian_noise, noise_keys
+from iamt_jax.data.pipeline import Decoded, evaluation_batches, training_batches
+from iamt_jax.inference import load
+from iamt_jax.prediction import Setting
+
+SIZE = 16
+PLAIN = DataConfig(size=SIZE, flip=False)
+BUSY = DataConfig(size=SIZE, shift=0.1, zoom=0.1, rotate=10, colour=0.2, erase=0.3)
+TRAIN = TrainConfig(batch_size=16, seed=5)
+
+
+@pytest.fixture(scope="module")
+def records(dataset):
+    return dataset.split("train")
+
+
+def take(count, *arguments, **keywords):
+    return list(itertools.islice(training_batches(*arguments, **keywords), count))
+
+
+def equal(batches, others):
+    for batch, other in zip(batches, others, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, batch, other)
+
+
+def differ(batches, others):
+    return any((a.images != b.images).any() for a, b in zip(batches, others, strict=True))
+
+
+def which(batches, records):
+    """The images' places in the records, in the order of the batches; they must be as decoded."""
+    source = Decoded(records, SIZE)
+    place = {source.picture(i).tobytes(): i for i in range(len(records))}
+    assert len(place) == len(records)
+    images = [image for batch in batches for image in batch.images]
+    return [place[image.tobytes()] for image in images]
+
+
+def test_order_depends_on_the_seed_alone(records):
+    batches = take(5, records, BUSY, TRAIN)
+    longer = dataclasses.replace(TRAIN, steps=7, learning_rate=1.0)
+    uncached = dataclasses.replace(BUSY, cache_gib=0.0)
+    equal(batches, take(5, records, BUSY, TRAIN))
+    equal(batches, take(5, records, uncached, longer))
+    assert differ(batches, take(5, records, BUSY, dataclasses.replace(TRAIN, seed=6)))
+
+
+def test_every_image_once_an_epoch_reshuffled(records):
+    batches = take(8, records, PLAIN, TRAIN)
+    first, second = which(batches[:4], records), which(batches[4:], records)
+    assert sorted(first) == sorted(second) == list(range(64))
+    assert first != second and first != sorted(first)
+    labels = np.concatenate([batch.labels for batch in batches])
+    np.testing.assert_array_equal(labels, records.labels[first + second])
+
+
+def test_shares_of_two_processes_interleave_to_the_whole(records):
+    whole = take(5, records, BUSY, TRAIN)
+    shares = [take(5, records, BUSY, TRAIN, process=p, processes=2) for p in (0, 1)]
+    for p, share in enumerate(shares):
+        equal(share, [type(batch)(*(x[p::2] for x in batch)) for batch in whole])
+
+
+def test_no_image_is_left_out_where_batches_do_not_divide_the_epoch(records):
+    seen = which(take(4 * 6, records, PLAIN, TrainConfig(batch_size=24)), records)
+    assert np.bincount(seen, minlength=64).tolist() == [9] * 64
+
+
+def test_a_restored_iterator_continues_identically(records):
+    iterator = training_batches(records, BUSY, TRAIN)
+    next(iterator)
+    state = iterator.get_state()
+    expected = [next(iterator) for _ in range(4)]
+    other = training_batches(records, BUSY, TRAIN)
+    other.set_state(state)
+    equal([next(other) for _ in range(4)], expected)
+
+
+def test_a_worker_process_does_not_change_the_order(records):
+    workers = dataclasses.replace(BUSY, workers=1)
+    equal(take(3, records, BUSY, TRAIN), take(3, records, workers, TRAIN))
+
+
+# Evaluation.
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 128])
+def test_evaluation_visits_every_image_once_and_in_order(records, batch_size):
+    source = Decoded(records, SIZE)
+    seen = []
+    for batch in evaluation_batches(records, SIZE, batch_size):
+        assert batch.images.shape == (batch_size, SIZE, SIZE, 3)
+        for image, index in zip(batch.images[batch.real], batch.indices[batch.real], strict=True):
+            np.testing.assert_array_equal(image, source.picture(index))
+            seen.append(int(index))
+    assert seen == list(range(64))
+
+
+@pytest.mark.parametrize("setting", [Setting(), Setting(n=4, beta=0.5, sigma=0.1)])
+def test_logits_do_not_depend_on_the_batch_size(finished, dataset, tiny, setting):
+    predictor, records = load(finished).predictor, dataset.split("validation")
+    logits = [
+        np.concatenate(list(predictor.over(records, tiny.data.size, batch_size, setting)))
+        for batch_size in (1, 7, 128)
+    ]
+    assert logits[0].shape == (16, 40)
+    for other in logits[1:]:
+        np.testing.assert_allclose(other, logits[0], rtol=1e-5, atol=1e-6)
+
+
+# Augmentation.
+
+
+def picture(seed=0, side=20):
+    return np.random.default_rng(seed).integers(0, 256, (side, side, 3)).astype(np.uint8)
+
+
+def draws(config, count=20):
+    rng = np.random.default_rng(0)
+    return [augment(picture(), config, rng) for _ in range(count)]
+
+
+def test_nothing_switched_on_changes_nothing():
+    for image in draws(PLAIN):
+        np.testing.assert_array_equal(image, picture())
+
+
+def test_flip_mirrors_every_other_image():
+    mirrored = [(image == picture()[:, ::-1]).all() for image in draws(DataConfig(), 200)]
+    kept = [(image == picture()).all() for image in draws(DataConfig(), 200)]
+    np.testing.assert_array_equal(mirrored, ~np.array(kept))
+    assert 70 <= sum(mirrored) <= 130
+
+
+@pytest.mark.parametrize("field", ["shift", "zoom", "rotate", "colour", "erase"])
+def test_each_augmentation_changes_pixels_and_keeps_the_form(field):
+    config = dataclasses.replace(PLAIN, **{field: 8.0 if field == "rotate" else 0.3})
+    images = draws(config)
+    assert all(image.shape == (20, 20, 3) and image.dtype == np.uint8 for image in images)
+    assert any((image != picture()).any() for image in images)
+    if field == "erase":
+        for image in images:
+            assert (image[(image != picture()).any(axis=-1)] == GREY).all()
+
+
+def test_a_whole_shift_moves_pixels():
+    """A shift of two pixels, drawn by a stub, is a plain slice away from the border."""
+
+    class Two:
+        def uniform(self, low, high, count=None):
+            return np.array([0.1, 0.0]) if count else 0.0
+
+    moved = augment(picture(), DataConfig(flip=False, shift=0.1), Two())
+    np.testing.assert_array_equal(moved[:, :-2], picture()[:, 2:])
+
+
+# Noise.
+
+
+def test_noise_depends_on_name_sigma_and_seed():
+    names = ["a.jpg", "b.jpg"]
+    data = {
+        tuple(map(tuple, np.asarray(jax.random.key_data(noise_keys(n, sigma, seed)))))
+        for n in (names, names[::-1])
+        for sigma in (0.1, 0.2)
+        for seed in (0, 1)
+    }
+    assert len(data) == 8
+
+
+def test_noise_does_not_depend_on_batch_or_order():
+    names = [f"{i}.jpg" for i in range(6)]
+    images = np.random.default_rng(0).random((6, 8, 8, 3), np.float32)
+
+    def noisy(rows):
+        keys = noise_keys([names[i] for i in rows], 0.2, 0)
+        return np.asarray(gaussian_noise(jnp.asarray(images[rows]), 0.2, keys))
+
+    whole = noisy([0, 1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(noisy([4, 1]), whole[[4, 1]])
+    # 1,152 draws: the deviation is 0.2 within 0.2 / sqrt(2 * 1152), three times that is 0.0125.
+    assert abs((whole - images).std() - 0.2) < 0.0125
+    clipped = gaussian_noise(jnp.asarray(images), 0.2, noise_keys(names, 0.2, 0), clip=True)
+    np.testing.assert_array_equal(clipped, np.clip(whole, 0, 1))

@@ -1,0 +1,202 @@
+"""A run: it starts, stops, continues, refuses, keeps what it should."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from faults import one_line
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from iamt_jax.config import PRESETS
+from iamt_jax.data.pipeline import training_batches
+from iamt_jax.model.extractor import DATA_AXIS
+from iamt_jax.training import loop
+from iamt_jax.training.checkpoints import Checkpoints, best_weights
+from iamt_jax.training.loop import Diverged, Interrupted, stepper, train
+from iamt_jax.training.state import State, create
+
+
+def splits(dataset):
+    return dataset.split("train"), dataset.split("validation")
+
+
+def with_train(config, **changes):
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **changes))
+
+
+def newest(config, workdir, records):
+    """The newest state of a workdir, and the place in the data order."""
+    _, state = create(config, len(records.attributes))
+    data = training_batches(records, config.data, config.train)
+    with Checkpoints(workdir) as checkpoints:
+        state = checkpoints.restore(state, data)
+    return jax.device_get(state), data.get_state()
+
+
+def logged(workdir):
+    """metrics.jsonl without what a clock decides."""
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    clock = ("time", "images_per_second")
+    return [{k: v for k, v in line.items() if k not in clock} for line in lines]
+
+
+def equal(tree, other):
+    assert jax.tree.structure(tree) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, tree, other)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_takes_two_steps(preset, dataset):
+    """The preset's network and optimiser on small images, a batch of 4, one device."""
+    config = with_train(PRESETS[preset], batch_size=4, steps=10, warmup=0)
+    data = dataclasses.replace(config.data, size=16, workers=0)
+    config = dataclasses.replace(config, data=data)
+    records = dataset.split("train")
+    definition, start = create(config, 40)
+    before = jax.device_get(start.params)
+    mesh = Mesh(np.array(jax.devices()[:1]), (DATA_AXIS,))
+    state = jax.device_put(start, NamedSharding(mesh, PartitionSpec()))
+    step, place = stepper(definition, config, mesh)
+    batches = training_batches(records, config.data, config.train)
+    for _ in range(2):
+        state, metrics = step(state, place(next(batches)))
+        assert all(np.isfinite(value) for value in jax.device_get(metrics).values()), metrics
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
+        assert leaf.dtype == jnp.float32 and np.isfinite(leaf).all(), path
+    changed = jax.tree.map(lambda x, y: bool((x != np.asarray(y)).any()), before, state.params)
+    assert all(jax.tree.leaves(changed))
+
+
+@pytest.fixture(scope="module")
+def resumed(tiny, dataset, tmp_path_factory):
+    """A run that SIGTERM stopped after step 3, where nothing is validated, and that went on."""
+    workdir = tmp_path_factory.mktemp("resumed") / "W"
+    real = loop.stepper
+
+    def stop_at_3(*arguments):
+        step, place = real(*arguments)
+
+        def signalled(state, batch):
+            if int(state.step) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step(state, batch)
+
+        return signalled, place
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "stepper", stop_at_3)
+        with pytest.raises(Interrupted) as stop:
+            train(tiny, workdir, *splits(dataset))
+    assert (stop.value.signal, stop.value.step) == (signal.SIGTERM, 3)
+    with Checkpoints(workdir) as checkpoints:
+        assert checkpoints.steps == [2, 3]
+    train(tiny, workdir, *splits(dataset))
+    return workdir
+
+
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tiny, dataset, finished, resumed):
+    """`finished` was made by the command line, of the same config."""
+    records = dataset.split("train")
+    (state, place), (other, other_place) = (
+        newest(tiny, workdir, records) for workdir in (finished, resumed)
+    )
+    assert int(state.step) == tiny.train.steps and place == other_place
+    equal(state, other)
+    assert logged(finished) == logged(resumed)
+
+
+def test_signals_are_as_before_after_a_run(resumed):
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_finished_run_has_nothing_left_to_do(tiny, dataset, resumed):
+    before = logged(resumed)
+    train(tiny, resumed, *splits(dataset))
+    assert logged(resumed) == before
+
+
+def test_another_config_is_refused_by_field(tiny, dataset, finished):
+    other = with_train(tiny, learning_rate=0.5, seed=3)
+    one_line(
+        lambda: train(other, finished, *splits(dataset)),
+        finished,
+        f"train.learning_rate {tiny.train.learning_rate} -> 0.5; train.seed 0 -> 3",
+    )
+
+
+def test_a_batch_that_does_not_fit_is_refused(tiny, dataset, tmp_path):
+    for batch_size, part in ((12, "8 devices; try 8"), (128, "64 training images")):
+        config = with_train(tiny, batch_size=batch_size)
+        run = lambda config=config: train(config, tmp_path / "W", *splits(dataset))  # noqa: E731
+        one_line(run, f"--train.batch-size {batch_size}", part)
+    assert not (tmp_path / "W").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny, dataset, tmp_path, monkeypatch):
+    """Weights turn NaN in step 3; metrics are due at step 20, the next validation is at 4."""
+    real = loop.stepper
+
+    def poisoned(*arguments):
+        step, place = real(*arguments)
+
+        def poison(state, batch):
+            if int(state.step) == 2:
+                state.params = jax.tree.map(lambda x: x * jnp.nan, state.params)
+            return step(state, batch)
+
+        return poison, place
+
+    monkeypatch.setattr(loop, "stepper", poisoned)
+    config = with_train(tiny, log_every=20)
+    with pytest.raises(Diverged, match=r"at step 3 \(.*total nan.*--train.learning-rate") as stop:
+        train(config, tmp_path / "W", *splits(dataset))
+    assert "binary nan" in str(stop.value) and "\n" not in str(stop.value)
+    with Checkpoints(tmp_path / "W") as checkpoints:
+        assert checkpoints.steps == [2]
+
+
+def test_the_average_is_what_is_evaluated(tiny, dataset, finished):
+    run, best = best_weights(finished)
+    with Checkpoints(finished) as checkpoints:
+        assert best.step in checkpoints.steps
+    last, _ = newest(tiny, finished, dataset.split("train"))
+    assert run.config == tiny
+    if best.step == tiny.train.steps:
+        equal(jax.device_get(best.params), last.average)
+    kernel = last.params["heads"]["stacked"]["mask"]["kernel"]
+    assert (kernel != last.average["heads"]["stacked"]["mask"]["kernel"]).any()
+
+
+def test_init_from_starts_from_the_other_runs_weights(tiny, finished):
+    _, best = best_weights(finished)
+    _, state = create(tiny, 40)
+    state = loop.start_from(state, finished)
+    equal(jax.device_get(state.params), jax.device_get(best.params))
+    equal(jax.device_get(state.average), jax.device_get(best.params))
+    equal(jax.device_get(state.statistics), jax.device_get(best.statistics))
+    assert int(state.step) == 0
+
+
+def test_init_from_another_network_is_refused(tiny, finished):
+    _, state = create(tiny, 7)
+    one_line(lambda: loop.start_from(state, finished), "--train.init-from", finished)
+
+
+def test_checkpoints_kept_are_the_latest_two_and_the_best(tmp_path):
+    data = iter(grain.MapDataset.range(3).to_iter_dataset())
+    params = {"x": jnp.ones(3)}
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, precision in enumerate([0.5, 0.9, 0.6, None, 0.7], start=1):
+            state = State(jnp.int32(step), params, {}, {}, None)
+            metrics = None if precision is None else {"average_precision": precision}
+            checkpoints.save(state, data, metrics)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps == [2, 4, 5]
+        assert checkpoints.best(state).step == 2
