@@ -211,15 +211,15 @@ def check(config: Config) -> None:
 
 def _faces() -> Config:
     """Synthetic faces on a laptop CPU, minutes: what `python train.py --workdir W` does."""
-    return Config(train=TrainConfig(steps=500))
+    return Config(train=TrainConfig(steps=220, warmup=30, ema=0.98))
 
 
 def _small() -> Config:
     """A few thousand photographs in CelebA's layout at 64 pixels, on a CPU."""
     return Config(
-        data=DataConfig(name="celeba", shift=0.06, zoom=0.1, rotate=8, colour=0.2),
+        data=DataConfig(name="celeba", shift=0.03, zoom=0.04, rotate=3, colour=0.1),
         model=ModelConfig(dropout=0.1),
-        train=TrainConfig(steps=2000, learning_rate=3e-3, ema=0.995),
+        train=TrainConfig(steps=750, warmup=50, ema=0.99),
     )
 
 

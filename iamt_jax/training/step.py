@@ -54,7 +54,7 @@ def train_step(definition: nnx.GraphDef, config: Config) -> Callable:
         )
         updates, optimiser_state = update.update(gradients, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics["gradient_norm"] = optax.global_norm(gradients)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
         average = state.average
         if average is not None:
             # Young averages follow faster, or the random start would weigh on a short run.
