@@ -164,7 +164,7 @@ class Fit:
         with (
             Logs(self.workdir, train_config.tensorboard, start) as logs,
             stop_signals() as stopped,
-            tqdm(total=train_config.steps, initial=start, unit="step", dynamic_ncols=True) as bar,
+            progress(start, train_config.steps) as bar,
         ):
             for done in range(start + 1, train_config.steps + 1):
                 batch = next(data)
@@ -201,6 +201,12 @@ class Fit:
         logs.validation(step, self.validated)
         shown = ", ".join(f"{k.replace('_', ' ')} {v:.1%}" for k, v in self.validated.items())
         bar.write(f"step {step}: validation {shown}", file=sys.stderr)
+
+
+def progress(start: int, steps: int) -> tqdm:
+    """The progress bar of a run; its rate, and so its ETA, is smoothed over many steps, since
+    steps are dispatched in bursts between two looks at the metrics."""
+    return tqdm(total=steps, initial=start, unit="step", smoothing=0.02, dynamic_ncols=True)
 
 
 def stepper(definition: nnx.GraphDef, config: Config, mesh: Mesh) -> tuple[Callable, Callable]:
