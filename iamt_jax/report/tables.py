@@ -42,6 +42,9 @@ NOTE = (
 )
 """What a reader of the table must know."""
 
+PUBLISHED = "The columns at the right are published accuracies on CelebA's own test split."
+"""What a reader of the columns beside ours must know: this data may be another."""
+
 AVERAGE, LOW, HIGH = "average", "95 % from", "to"
 """Names of the rows below the attributes."""
 
@@ -94,6 +97,8 @@ def print_table(
     facts = [f"{k} {v}" for k, v in _plain(report["provenance"]).items() if _scalar(v)]
     console = console or Console()
     console.print(table)
+    if _known(beside):
+        console.print(PUBLISHED, style="dim", highlight=False)
     console.print(" · ".join(facts), style="dim", highlight=False, markup=False)
 
 
@@ -117,7 +122,7 @@ def markdown_text(report: Mapping, beside: Sequence[Column] = ()) -> str:
     headers, rows = _cells(report, beside)
     lines = [_row(headers), _row(["---", *["---:"] * (len(headers) - 1)])]
     lines += [_row([f"**{c}**" if r[0] == AVERAGE else c for c in r]) for r in rows]
-    lines += ["", NOTE, ""]
+    lines += ["", NOTE, *([PUBLISHED] if _known(beside) else []), ""]
     for key, value in _plain(report["provenance"]).items():
         lines.append(f"- {key}: {value if isinstance(value, str) else json.dumps(value)}")
     lines += [f"- column {column.name}: {column.source}" for column in _known(beside)]
