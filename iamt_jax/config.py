@@ -217,9 +217,9 @@ def _faces() -> Config:
 def _small() -> Config:
     """A few thousand photographs in CelebA's layout at 64 pixels, on a CPU."""
     return Config(
-        data=DataConfig(name="celeba", shift=0.03, zoom=0.04, rotate=3, colour=0.1),
-        model=ModelConfig(dropout=0.1),
-        train=TrainConfig(steps=750, warmup=50, ema=0.99),
+        data=DataConfig(name="celeba", shift=0.04, zoom=0.06, rotate=5, colour=0.15),
+        model=ModelConfig(dilations=(1, 2, 4), dropout=0.1),
+        train=TrainConfig(steps=900, warmup=50, ema=0.995),
     )
 
 
