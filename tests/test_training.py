@@ -5,6 +5,7 @@ import json
 import os
 import signal
 
+import chex
 import grain
 import jax
 import jax.numpy as jnp
@@ -47,8 +48,7 @@ def logged(workdir):
 
 
 def equal(tree, other):
-    assert jax.tree.structure(tree) == jax.tree.structure(other)
-    jax.tree.map(np.testing.assert_array_equal, tree, other)
+    chex.assert_trees_all_equal(tree, other)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
