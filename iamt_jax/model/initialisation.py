@@ -13,7 +13,8 @@ def scaled_normal(scale: float) -> Callable:
     """A truncated normal of variance `scale` / fan-in: 1 is LeCun's, 2 is He's, before a ReLU.
 
     The values of `jax.nn.initializers`, drawn flat and then reshaped: XLA's CPU compiler takes
-    0.4 s for a flat draw and 6 s for one of four dimensions, for each new shape (docs/log.md).
+    0.4 s for a flat draw and up to 1.1 s for one of four dimensions, for each new shape
+    (docs/log.md).
     """
 
     def draw(key, shape, dtype=jnp.float32, out_sharding=None):
