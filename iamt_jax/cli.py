@@ -7,7 +7,9 @@ import dataclasses
 import difflib
 import io
 import math
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +83,7 @@ def _train(arguments: Sequence[str]) -> int:
     preset, rest = take_preset(arguments)
     default = TrainArguments(**_fields(PRESETS[preset]), workdir=tyro.MISSING)
     chosen = parse(TrainArguments, rest, "train.py", default)
-    config = Config(**_fields(chosen))
+    config = absolute(Config(**_fields(chosen)))
     check(config)
     prepare_jax()
 
@@ -109,7 +111,8 @@ def _train(arguments: Sequence[str]) -> int:
 def _evaluate(arguments: Sequence[str]) -> int:
     chosen = parse(EvaluateArguments, arguments, "evaluate.py")
     check_curve(chosen.n, chosen.beta)
-    check_range("sigma", chosen.sigma, 0, math.inf)
+    check_range("sigma", chosen.sigma, 0, 10)
+    check_range("seed", chosen.seed, 0, math.inf)
     check_range("batch-size", chosen.batch_size, 1, math.inf)
     check_range("bootstrap", chosen.bootstrap, 0, math.inf)
     prepare_jax()
@@ -145,11 +148,16 @@ def _evaluate(arguments: Sequence[str]) -> int:
         ) from None
     average = report["average"]
     print(
-        f"average accuracy {average['accuracy']:.2%} (majority "
-        f"{average['majority_accuracy']:.2%}), average precision "
-        f"{average['average_precision'] or float('nan'):.2%}; wrote {written[0].parent}"
+        f"average accuracy {percent(average['accuracy'])} (majority "
+        f"{percent(average['majority_accuracy'])}), average precision "
+        f"{percent(average['average_precision'])}; wrote {written[0].parent}"
     )
     return 0
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction for people; undefined is a dash."""
+    return "-" if fraction is None else f"{fraction:.2%}"
 
 
 def take_preset(arguments: Sequence[str]) -> tuple[str, list[str]]:
@@ -234,6 +242,19 @@ def one_line(box: str, program: str) -> str:
     return f"{problem.rstrip('.')} (python {program} --help lists all)"
 
 
+def absolute(config: Config) -> Config:
+    """The config with whole paths: it is read again from other folders."""
+
+    def whole(path: str | None) -> str | None:
+        return None if path is None else str(Path(path).expanduser().resolve())
+
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, root=whole(config.data.root)),
+        train=dataclasses.replace(config.train, init_from=whole(config.train.init_from)),
+    )
+
+
 def check_range(flag: str, value: float, low: float, high: float) -> None:
     """Refuses a number outside [low, high], infinity, or NaN."""
     if not (low <= value <= high and math.isfinite(value)):
@@ -260,12 +281,18 @@ def _fields(config: Config) -> dict:
 
 
 def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """Runs a command; bad input becomes one line and exit status 2."""
+    """Runs a command; bad input becomes one line and exit status 2.
+
+    SIGTERM unwinds like Ctrl-C, so that half-written files are removed; during training both
+    save first.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         return command(arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # training saves first, and does not come here
-        print("stopped; nothing was saved", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped; what was saved before stays", file=sys.stderr)
         return 130

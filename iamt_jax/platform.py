@@ -15,7 +15,7 @@ YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type="
 
 
 def prepare() -> None:
-    """Sets flags and the compilation cache; call it before anything touches JAX's devices."""
+    """Sets flags; call it before anything touches JAX's devices."""
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(sys.argv[:1])  # Grain's worker processes ask for parsed flags.
     given = os.environ.get("XLA_FLAGS", "")

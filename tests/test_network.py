@@ -21,6 +21,12 @@ COUNTS = {
         "multilabel": 5_160,
         "reconstructor": 60_720,
     },
+    "small": {
+        "extractor": 1_053_728,
+        "heads": 665_640,
+        "multilabel": 5_160,
+        "reconstructor": 60_720,
+    },
     "celeba": {
         "extractor": 2_660_928,
         "heads": 665_640,
@@ -104,3 +110,32 @@ def test_an_image_does_not_see_its_batch_mates(norm):
     one, other = np.asarray(predict(first)), np.asarray(predict(second))
     np.testing.assert_allclose(one[1], other[1], rtol=1e-5)
     assert np.abs(one - other)[[0, 2, 3]].min() > 0
+
+
+def test_eq9_prediction_is_the_plain_heads_on_the_extractors_features():
+    """With n and beta so different that they cannot have changed places."""
+    network = Network(SMALL, 3, rngs=nnx.Rngs(0))
+    images = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
+    n, beta = jnp.float32(3), jnp.float32(0.25)
+    plain = network.heads.reference(network.extractor(images), n, beta)
+    np.testing.assert_allclose(network.predict(images, n, beta), plain, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(plain, network.heads.reference(network.extractor(images), beta, n))
+
+
+def test_eq3_the_multilabel_classifier_reads_the_pooled_plain_features():
+    network = Network(SMALL, 3, rngs=nnx.Rngs(0))
+    images = jax.random.uniform(jax.random.key(1), (1, 2, 16, 16, 3))
+    keys = jax.random.split(jax.random.key(0), 2)
+    definition, params, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
+
+    def forward(params, statistics, images):
+        return nnx.merge(definition, params, statistics)(images, keys)
+
+    mapped = jax.vmap(forward, in_axes=(None, None, 0), axis_name=DATA_AXIS)
+    outputs = mapped(nnx.to_pure_dict(params), nnx.to_pure_dict(statistics), images)
+    features = np.asarray(outputs.features[0], np.float64)
+    kernel, bias = (
+        np.asarray(x[...]) for x in (network.multilabel.kernel, network.multilabel.bias)
+    )
+    expected = features.mean((1, 2)) @ kernel + bias
+    np.testing.assert_allclose(outputs.multilabel[0], expected, rtol=1e-5, atol=1e-5)

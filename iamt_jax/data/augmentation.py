@@ -47,7 +47,7 @@ def _move(image: Picture, config: DataConfig, rng: np.random.Generator) -> Pictu
     shift = rng.uniform(-config.shift, config.shift, 2) * side
     zoom = (1 + config.zoom) ** rng.uniform(-1, 1)
     angle = np.deg2rad(rng.uniform(-config.rotate, config.rotate))
-    border = side // 4
+    border = side - 1  # all that reflection gives, and enough for every setting allowed
     padded = np.pad(image, ((border, border), (border, border), (0, 0)), mode="reflect")
     # PIL wants the map from output to input, here about the centre of the image.
     cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom

@@ -15,19 +15,17 @@ def gaussian_noise(
     images: Float[Array, "batch height width 3"],
     sigma: Float[Array, " batch"] | float,
     keys: Key[Array, " batch"],
-    clip: bool = False,
 ) -> Float[Array, "batch height width 3"]:
     """Adds Gaussian noise of standard deviation sigma, [0, 1] pixel units, one key an image.
 
-    The draw depends on nothing but the key: not on the batch, nor on the devices. With `clip`,
-    the result is cut to [0, 1], as a camera would.
+    The draw depends on nothing but the key: not on the batch, nor on the devices. The result
+    may leave [0, 1].
     """
-    # Drawn flat: XLA's CPU compiler takes seconds for a draw of several dimensions.
+    # Drawn flat: XLA's CPU compiler takes longer for a draw of several dimensions.
     size, shape = images[0].size, images.shape
     draw = jax.vmap(lambda key: jax.random.normal(key, (size,), images.dtype))
     sigma = jnp.broadcast_to(jnp.asarray(sigma, images.dtype), images.shape[:1])
-    noisy = images + sigma[:, None, None, None] * draw(keys).reshape(shape)
-    return jnp.clip(noisy, 0, 1) if clip else noisy
+    return images + sigma[:, None, None, None] * draw(keys).reshape(shape)
 
 
 def noise_keys(names: Sequence[str], sigma: float, seed: int) -> Key[Array, " batch"]:

@@ -93,10 +93,7 @@ class Checkpoints:
         checkpoints = list(self._orbax.checkpoints)
         folder = Path(self._orbax.directory)
         if not checkpoints:
-            raise InputError(
-                f"{folder}: no checkpoint found; train first, "
-                f"with python train.py --workdir {folder.parent}"
-            )
+            raise _nothing_saved(folder.parent)
         validated = [c for c in checkpoints if c.metrics]
         # Among equals the newest, as the policy that keeps them does.
         chosen = max(validated or checkpoints, key=lambda c: ((c.metrics or {}).get(BEST), c.step))
@@ -119,9 +116,18 @@ def best_weights(workdir: Path) -> tuple[Run, Weights]:
       InputError: the folder holds no run, no checkpoint, or one of another network.
     """
     run = read_run(workdir)
+    if not (workdir / FOLDER).is_dir():  # Orbax would make it
+        raise _nothing_saved(workdir)
     like = jax.eval_shape(lambda: create(run.config, len(run.attributes))[1])
     with Checkpoints(workdir) as checkpoints:
         return run, checkpoints.best(like)
+
+
+def _nothing_saved(workdir: Path) -> InputError:
+    return InputError(
+        f"{workdir / FOLDER}: no checkpoint found; train first, "
+        f"with python train.py --workdir {workdir}"
+    )
 
 
 def _abstract(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

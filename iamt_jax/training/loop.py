@@ -23,7 +23,7 @@ from iamt_jax.errors import InputError
 from iamt_jax.evaluation.metrics import majority_class, summary
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.prediction import Predictor
-from iamt_jax.training.checkpoints import Checkpoints, best_weights
+from iamt_jax.training.checkpoints import FOLDER, Checkpoints, best_weights
 from iamt_jax.training.logs import Logs, Throughput, pictures
 from iamt_jax.training.state import State, create
 from iamt_jax.training.step import Metrics, pmapped, sharded, train_step
@@ -101,8 +101,11 @@ def check_fit(config: Config, records: Records, validation: Records) -> None:
 
 
 def begin(workdir: Path, run: Run) -> None:
-    """Claims the workdir for this run, or checks that it is this run's already."""
-    if (workdir / RUN).exists():
+    """Claims the workdir for this run, or checks that it is this run's already.
+
+    A run that never saved anything left nothing to protect: it is replaced.
+    """
+    if (workdir / RUN).exists() and any((workdir / FOLDER).glob("[0-9]*")):
         before = read_run(workdir)
         changed = differences(before.config, run.config)
         if changed:
@@ -238,13 +241,14 @@ def fetch(pending: list[Metrics], step: int) -> dict[str, float]:
     """
     fetched = [{name: float(value) for name, value in m.items()} for m in jax.device_get(pending)]
     for back, metrics in enumerate(fetched):
-        if not np.isfinite(metrics["total"]):
+        # An infinite gradient ruins the next step's loss, after this one might have been saved.
+        if not np.isfinite([metrics["total"], metrics["gradient_norm"]]).all():
             at = step - len(fetched) + 1 + back
             terms = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             raise Diverged(
-                f"the loss is not finite at step {at} ({terms}); nothing was saved after it: try "
-                "a lower --train.learning-rate, a longer --train.warmup or a smaller --train.clip "
-                "in another --workdir"
+                f"the loss or its gradient is not finite at step {at} ({terms}); nothing was saved "
+                "after it: try a lower --train.learning-rate, a longer --train.warmup or a smaller "
+                "--train.clip in another --workdir"
             )
     return fetched[-1]
 

@@ -44,8 +44,9 @@ def train_step(definition: nnx.GraphDef, config: Config) -> Callable:
         images = batch.images.astype(jnp.float32) / 255
         if config.data.noise_max:
             largest = config.data.noise_max
-            sigma = jax.vmap(lambda key: jax.random.uniform(key, maxval=largest))(keys)
-            images = gaussian_noise(images, sigma, keys)
+            levels, draws = (jax.vmap(jax.random.fold_in, (0, None))(keys, use) for use in (1, 2))
+            sigma = jax.vmap(lambda key: jax.random.uniform(key, maxval=largest))(levels)
+            images = gaussian_noise(images, sigma, draws)
         (_, (terms, mean_mask, statistics)), gradients = jax.value_and_grad(
             objective, has_aux=True
         )(state.params, state.statistics, images, batch.labels, keys)

@@ -92,7 +92,8 @@ def write_dataset(
       progress: shows a progress bar.
 
     Raises:
-      InputError: the folder exists, a split is unknown, or a setting is out of range.
+      InputError: the folder exists or cannot be written, a split is unknown, or a setting is
+        out of range.
     """
     folder = Path(folder)
     if folder.exists():
@@ -101,16 +102,19 @@ def write_dataset(
         raise InputError(f"counts: unknown split {sorted(unknown)[0]!r}; use {', '.join(SPLITS)}")
     if sum(counts.values()) < 1 or min(counts.values()) < 0:
         raise InputError(f"counts: found {counts}, expected at least one image and none negative")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         _write_layout(partial, counts, seed, size, chunk, progress)
         partial.rename(folder)
-    except OSError:
+    except OSError as error:
         # Another process may have finished the same data set first; its copy is as good.
         if not (folder / _RECORD).is_file():
-            raise
+            raise InputError(
+                f"{folder}: cannot be written ({error.strerror}); free the disk, or set IAMT_CACHE "
+                "to a folder of yours"
+            ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -1,0 +1,26 @@
+"""Logs: JSON lines, TensorBoard."""
+
+import dataclasses
+import json
+
+from iamt_jax.training.logs import Logs, Throughput
+from iamt_jax.training.loop import train
+
+
+def test_a_killed_runs_unsaved_lines_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"step": s}) + "\n" for s in (1, 2, 3)) + '{"step": 4, "to')
+    with Logs(tmp_path, tensorboard=False, start=2) as logs:
+        logs.training(3, {"total": 1.0, "mean_mask": 0.5}, Throughput(4))
+    assert [json.loads(x)["step"] for x in path.read_text().splitlines()] == [1, 2, 3]
+
+
+def test_tensorboard_gets_numbers_and_pictures(tiny, dataset, tmp_path):
+    config = dataclasses.replace(
+        tiny, train=dataclasses.replace(tiny.train, tensorboard=True, steps=2)
+    )
+    train(config, tmp_path / "W", dataset.split("train"), dataset.split("validation"))
+    (events,) = (tmp_path / "W" / "tensorboard").iterdir()
+    content = events.read_bytes()
+    tags = ("training/total", "validation/accuracy", "inputs", "reconstructions", "masks")
+    assert all(tag.encode() in content for tag in tags)
