@@ -111,9 +111,14 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tiny, dataset, finishe
     assert logged(finished) == logged(resumed)
 
 
-def test_signals_are_as_before_after_a_run(resumed):
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+def test_signals_are_as_before_after_a_run():
+    """Whatever they were: a shell starts background jobs with SIGINT ignored."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    with loop.stop_signals() as stopped:
+        assert not stopped()
+        assert all(signal.getsignal(n) is not b for n, b in zip(numbers, before, strict=True))
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_a_finished_run_has_nothing_left_to_do(tiny, dataset, resumed):
