@@ -1,6 +1,6 @@
 """Measures whether the input pipeline feeds the training step: images/s of both, in one run.
 
-    python benchmarks/input_pipeline.py --preset small --data.root DIR [--json PATH]
+    PYTHONPATH=. python benchmarks/input_pipeline.py --preset small --data.root DIR [--json PATH]
 
 Prints images a second of the pipeline alone (second epoch, when what fits is decoded; and the
 first, which decodes), of the training step alone, and their ratio, which must be at least 2.

@@ -1,6 +1,6 @@
 """Draws the README's two sheets from a trained workdir of synthetic faces.
 
-    python experiments/sheets.py --workdir W --out docs/figures
+    PYTHONPATH=. python experiments/sheets.py --workdir W --out docs/figures
 
 faces.png is a sheet of 40 rendered faces; masks.png has inputs, reconstructions, and the masks of
 a few attributes (mean over channels, each from its own least to its greatest value).
