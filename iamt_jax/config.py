@@ -55,6 +55,9 @@ class DataConfig:
     """Largest random change of brightness, contrast and saturation, as a share."""
     erase: float = 0.0
     """Largest side of a grey rectangle put over a training image, as a share of the side."""
+    mixup: float = 0.0
+    """Mixup (Zhang et al. 2018): a training image and its labels are blended with another's by a
+    weight drawn from Beta(mixup, mixup); 0 blends none."""
     noise_max: float = 0.0
     """Gaussian noise in training: sigma is uniform in [0, noise_max], [0, 1] pixel units. 0 in
     every preset: robustness comes after training; a user who can retrain should."""
@@ -175,6 +178,7 @@ def check(config: Config) -> None:
         ("data.rotate", data.rotate, 0 <= data.rotate <= 180, "from 0 to 180"),
         ("data.colour", data.colour, 0 <= data.colour <= 1, "from 0 to 1"),
         ("data.erase", data.erase, 0 <= data.erase <= 1, "from 0 to 1"),
+        ("data.mixup", data.mixup, 0 <= data.mixup < math.inf, "at least 0"),
         ("data.noise-max", data.noise_max, 0 <= data.noise_max < math.inf, "at least 0"),
         ("data.workers", data.workers, data.workers >= 0, "at least 0"),
         ("data.synthetic.size", synthetic.size, synthetic.size >= 32, "at least 32"),
@@ -219,9 +223,9 @@ def _faces() -> Config:
 def _small() -> Config:
     """A few thousand photographs in CelebA's layout at 64 pixels, on a CPU."""
     return Config(
-        data=DataConfig(name="celeba", shift=0.04, zoom=0.06, rotate=5, colour=0.15),
+        data=DataConfig(name="celeba", shift=0.04, zoom=0.06, rotate=5, colour=0.15, mixup=0.2),
         model=ModelConfig(dilations=(1, 2, 4), dropout=0.1),
-        train=TrainConfig(steps=900, warmup=50, ema=0.995),
+        train=TrainConfig(steps=2600, batch_size=32, warmup=50, ema=0.995),
     )
 
 

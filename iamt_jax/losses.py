@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int8
+from jaxtyping import Array, Float
 
 from iamt_jax.config import LossConfig
 from iamt_jax.data.attributes import MISSING
@@ -25,7 +25,7 @@ class Terms(NamedTuple):
 
 def cross_entropy(
     logits: Float[Array, "batch attribute"],
-    labels: Int8[Array, "batch attribute"],
+    labels: Float[Array, "batch attribute"],
     smoothing: float = 0.0,
 ) -> Float[Array, ""]:
     r"""Sum over attributes, mean over the batch, of binary cross-entropies (Eq. 1 and 3).
@@ -33,7 +33,7 @@ def cross_entropy(
     .. math::
       L = \frac{1}{B} \sum_b \sum_k \mathrm{softplus}(z_{bk}) - y_{bk} z_{bk}
 
-    Labels are 1, 0, or MISSING, which adds nothing. `smoothing` moves targets towards 0.5.
+    Labels lie in [0, 1], or are MISSING, which adds nothing. `smoothing` moves targets towards 0.5.
     """
     target = labels * (1 - smoothing) + smoothing / 2
     each = jax.nn.softplus(logits) - target * logits
@@ -63,7 +63,7 @@ def mask_penalty(
 def losses(
     outputs: Outputs,
     images: Float[Array, "batch height width 3"],
-    labels: Int8[Array, "batch attribute"],
+    labels: Float[Array, "batch attribute"],
     config: LossConfig,
     smoothing: float = 0.0,
 ) -> Terms:

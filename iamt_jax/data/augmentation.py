@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grain
@@ -10,6 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from iamt_jax.config import DataConfig
+from iamt_jax.data.attributes import MISSING
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
@@ -17,15 +19,35 @@ GREY = 128
 """Value of an erased rectangle."""
 
 
+Example = tuple[Picture, np.ndarray]
+"""Image and labels."""
+
+
 @dataclass(frozen=True)
 class Augment(grain.transforms.RandomMap):
-    """Augments an example's image as the config says; its label stays."""
+    """Augments an example's image as the config says; labels come out as float32, since mixup
+    blends them too."""
 
     config: DataConfig
+    source: Sequence[Example]
+    """Where a partner for mixup is drawn from."""
 
-    def random_map(self, example, rng: np.random.Generator):
-        image, label = example
-        return augment(image, self.config, rng), label
+    def random_map(self, example: Example, rng: np.random.Generator) -> Example:
+        image, label = augment(example[0], self.config, rng), example[1].astype(np.float32)
+        if self.config.mixup:
+            other, other_label = self.source[rng.integers(len(self.source))]
+            other = augment(other, self.config, rng)
+            share = np.float32(rng.beta(self.config.mixup, self.config.mixup))
+            return mix((image, label), (other, other_label.astype(np.float32)), share)
+        return image, label
+
+
+def mix(one: Example, other: Example, share: np.float32) -> Example:
+    """`share` of one example and the rest of the other (Zhang et al. 2018); a label that is
+    missing in either is missing."""
+    image, label = (share * a + (1 - share) * b for a, b in zip(one, other, strict=True))
+    missing = (one[1] == MISSING) | (other[1] == MISSING)
+    return image.round().astype(np.uint8), np.where(missing, np.float32(MISSING), label)
 
 
 def augment(image: Picture, config: DataConfig, rng: np.random.Generator) -> Picture:

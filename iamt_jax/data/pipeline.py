@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import grain
 import numpy as np
-from jaxtyping import Bool, Int8, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from iamt_jax.config import DataConfig, TrainConfig
 from iamt_jax.data.augmentation import Augment
@@ -22,7 +22,8 @@ class Batch(NamedTuple):
     """Images and labels of a training step."""
 
     images: UInt8[np.ndarray, "batch height width 3"]
-    labels: Int8[np.ndarray, "batch attribute"]
+    labels: Float[np.ndarray, "batch attribute"]
+    """1, 0, what lies between after mixup, or `MISSING`."""
 
 
 class Padded(NamedTuple):
@@ -83,7 +84,7 @@ def training_batches(
     # Each worker process would keep, and fill, a cache of its own.
     source = Decoded(records, data.size, 0.0 if data.workers else data.cache_gib)
     examples = grain.MapDataset.source(source).seed(train.seed).shuffle().repeat()
-    examples = examples.random_map(Augment(data))[process::processes]
+    examples = examples.random_map(Augment(data, source))[process::processes]
     batches = examples.batch(train.batch_size // processes, drop_remainder=True)
     iterator = batches.map(_named).to_iter_dataset(
         grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=8)
