@@ -16,10 +16,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from iamt_jax.cli import take_option, take_preset, train_config
 from iamt_jax.data.pipeline import Batch, training_batches
 from iamt_jax.data.source import open_source
 from iamt_jax.evaluation.run import environment
+from iamt_jax.flags import take_option, take_preset, train_config
 from iamt_jax.platform import prepare
 from iamt_jax.training.state import create
 from iamt_jax.training.step import pmapped, train_step

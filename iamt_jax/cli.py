@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
-import io
 import math
 import signal
 import sys
@@ -13,14 +11,12 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import tyro
 
 from iamt_jax.config import PRESETS, Config, check
 from iamt_jax.errors import InputError
-
-Arguments = TypeVar("Arguments")
+from iamt_jax.flags import absolute, check_curve, check_range, parse, take_preset
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,8 @@ class EvaluateArguments:
     """Standard deviation of Gaussian noise on the network's input, [0, 1] pixel units."""
     clip_noise: bool = False
     """Cut noisy images to [0, 1]."""
+    auto: bool = False
+    """Estimate each image's noise, and apply the calibrated transformation; excludes n and beta."""
     split: str = "test"
     """train, validation, test or train+validation."""
     batch_size: int = 128
@@ -69,6 +67,18 @@ class EvaluateArguments:
     """Folder for the results; by default WORKDIR/evaluation."""
 
 
+@dataclass(frozen=True)
+class CalibrateArguments:
+    """Makes a trained network robust to noise, from its unlabelled training images; no weight
+    changes. evaluate.py --auto then uses what it writes, WORKDIR/calibration.npz."""
+
+    workdir: Path = tyro.MISSING
+    """Folder that training wrote."""
+    images: int = 5000
+    """Training images to learn from, at most."""
+    data: OtherData = OtherData()
+
+
 def train(arguments: Sequence[str] | None = None) -> int:
     """`python train.py`: returns the exit status."""
     return _guarded(_train, sys.argv[1:] if arguments is None else arguments)
@@ -77,6 +87,30 @@ def train(arguments: Sequence[str] | None = None) -> int:
 def evaluate(arguments: Sequence[str] | None = None) -> int:
     """`python evaluate.py`: returns the exit status."""
     return _guarded(_evaluate, sys.argv[1:] if arguments is None else arguments)
+
+
+def calibrate(arguments: Sequence[str] | None = None) -> int:
+    """`python -m iamt_jax calibrate`: returns the exit status."""
+    return _guarded(_calibrate, sys.argv[1:] if arguments is None else arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m iamt_jax COMMAND`: returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    name, rest = arguments[:1], arguments[1:]
+    if not name or name[0] in ("-h", "--help"):
+        print(f"usage: python -m iamt_jax {{{','.join(COMMANDS)}}} ...; --help after one for more")
+        return 0 if name else 2
+    if name[0] not in COMMANDS:
+        near = difflib.get_close_matches(name[0], COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}"
+        print(f"error: {name[0]}: no such command; {hint}", file=sys.stderr)
+        return 2
+    return COMMANDS[name[0]](rest)
+
+
+COMMANDS = {"train": train, "evaluate": evaluate, "calibrate": calibrate}
+"""What `python -m iamt_jax` runs."""
 
 
 def _train(arguments: Sequence[str]) -> int:
@@ -111,6 +145,8 @@ def _train(arguments: Sequence[str]) -> int:
 def _evaluate(arguments: Sequence[str]) -> int:
     chosen = parse(EvaluateArguments, arguments, "evaluate.py")
     check_curve(chosen.n, chosen.beta)
+    if chosen.auto and (chosen.n, chosen.beta) != (1, 0):
+        raise InputError("--auto: excludes --n and --beta; leave it or them out")
     check_range("sigma", chosen.sigma, 0, 10)
     check_range("seed", chosen.seed, 0, math.inf)
     check_range("batch-size", chosen.batch_size, 1, math.inf)
@@ -134,6 +170,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
         root=chosen.data.root,
         batch_size=chosen.batch_size,
         bootstrap=chosen.bootstrap,
+        automatic=chosen.auto,
     )
     # Synthetic faces bear CelebA's attribute names too, but its published numbers say nothing
     # of them.
@@ -155,117 +192,24 @@ def _evaluate(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _calibrate(arguments: Sequence[str]) -> int:
+    chosen = parse(CalibrateArguments, arguments, "-m iamt_jax calibrate")
+    check_range("images", chosen.images, 256, math.inf)
+    prepare_jax()
+
+    from iamt_jax.calibration import calibrate_workdir, members
+
+    path, transformation = calibrate_workdir(chosen.workdir, chosen.images, chosen.data.root)
+    print(
+        f"calibrated {', '.join(members(transformation))}; wrote {path}\n"
+        f"now: python evaluate.py --workdir {chosen.workdir} --auto"
+    )
+    return 0
+
+
 def percent(fraction: float | None) -> str:
     """A fraction for people; undefined is a dash."""
     return "-" if fraction is None else f"{fraction:.2%}"
-
-
-def take_preset(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """Splits `--preset NAME` off the arguments; `faces` without one.
-
-    Raises:
-      InputError: no such preset; the line names the nearest.
-    """
-    name, rest = take_option(arguments, "--preset")
-    if name is None:
-        name = "faces"
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean {near[0]}?" if near else "choose one of them"
-        raise InputError(f"--preset: expected one of {', '.join(PRESETS)}, found {name!r}; {hint}")
-    return name, rest
-
-
-def take_option(arguments: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
-    """Splits `flag VALUE`, or `flag=VALUE`, off the arguments; None without it.
-
-    Raises:
-      InputError: the flag has no value.
-    """
-    value, rest, waiting = None, [], False
-    for argument in arguments:
-        if waiting:
-            value, waiting = argument, False
-        elif argument == flag:
-            waiting = True
-        elif argument.startswith(f"{flag}="):
-            value = argument.removeprefix(f"{flag}=")
-        else:
-            rest.append(argument)
-    if waiting:
-        raise InputError(f"{flag}: has no value; give one after it")
-    return value, rest
-
-
-def train_config(preset: str, arguments: Sequence[str], program: str) -> Config:
-    """A preset changed by flags.
-
-    Raises:
-      InputError: as `parse`.
-    """
-    return parse(Config, arguments, program, PRESETS[preset])
-
-
-def parse(
-    kind: type[Arguments], arguments: Sequence[str], program: str, default: Arguments | None = None
-) -> Arguments:
-    """Flags to a dataclass by tyro, whose error boxes become one line.
-
-    Raises:
-      InputError: an unknown flag (the line names the nearest), or a value that does not fit.
-    """
-    if {"-h", "--help"} & set(arguments):
-        return tyro.cli(kind, args=list(arguments), prog=program, default=default)
-    # An encoding, or tyro draws its boxes in ASCII.
-    errors = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-    try:
-        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(errors):
-            return tyro.cli(kind, args=list(arguments), prog=program, default=default)
-    except SystemExit:
-        raise InputError(one_line(errors.buffer.getvalue().decode(), program)) from None
-
-
-def one_line(box: str, program: str) -> str:
-    """The gist of tyro's error box: what is wrong, the nearest flag, where to look."""
-    rows = [row.strip("│ ").strip() for row in box.splitlines() if row.startswith("│")]
-    rules = [i for i, row in enumerate(rows) if row and not row.strip("─")] + [len(rows)]
-    problem = " ".join(rows[: rules[0]])
-    if problem.startswith("Unrecognized options:"):
-        flag = problem.removeprefix("Unrecognized options:").split(",")[0].strip()
-        near = [row for row in rows[rules[0] :] if row.startswith("--")]
-        hint = f"did you mean {near[0].split()[0]}?" if near else "no flag is like it"
-        problem = f"{flag}: no such flag; {hint}"
-        if not flag.startswith("-"):
-            problem = f"{flag}: belongs to no flag; a switch takes no value (--flag or --no-flag)"
-    elif problem.startswith("Missing from"):
-        problem = "missing " + " ".join(w for w in problem.split() if w.startswith("--"))
-    return f"{problem.rstrip('.')} (python {program} --help lists all)"
-
-
-def absolute(config: Config) -> Config:
-    """The config with whole paths: it is read again from other folders."""
-
-    def whole(path: str | None) -> str | None:
-        return None if path is None else str(Path(path).expanduser().resolve())
-
-    return dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, root=whole(config.data.root)),
-        train=dataclasses.replace(config.train, init_from=whole(config.train.init_from)),
-    )
-
-
-def check_range(flag: str, value: float, low: float, high: float) -> None:
-    """Refuses a number outside [low, high], infinity, or NaN."""
-    if not (low <= value <= high and math.isfinite(value)):
-        expected = f"at least {low}" if math.isinf(high) else f"from {low} to {high}"
-        raise InputError(f"--{flag} {value}: must be a number {expected}")
-
-
-def check_curve(n: float, beta: float) -> None:
-    """Refuses a tone curve that Eq. 7 and 8 do not define."""
-    check_range("n", n, 0, math.inf)
-    check_range("beta", beta, 0, 1)
 
 
 def prepare_jax() -> None:

@@ -7,6 +7,11 @@ from pathlib import Path
 
 
 def replace_text(path: Path, text: str) -> None:
+    """`replace_bytes` of UTF-8 text."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
     """Writes beside the path, then renames: a reader sees the old file or the new, never half.
 
     Raises:
@@ -14,7 +19,7 @@ def replace_text(path: Path, text: str) -> None:
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

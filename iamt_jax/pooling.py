@@ -36,16 +36,14 @@ def attention_pool(
       features: f, any float dtype; products run in it and are accumulated in float32.
       kernel: the heads' 1x1 convolutions, W^k, float32.
       bias: a^k, float32.
-      n: tone curve's power, broadcastable to (batch, attribute, channel); with `beta` None, the
-        curve is the identity, as in training, and costs nothing.
-      beta: tone curve's offset, likewise; give both or neither.
+      n: tone curve's power, broadcastable to (batch, attribute, channel); None is 1, and saves
+        the power.
+      beta: tone curve's offset, likewise; None is 0, as in training.
 
     Returns:
       Pooled features (float32), and the sum of each mask M^k (before the curve) over positions
       and channels (float32).
     """
-    if (n is None) != (beta is None):
-        raise ValueError("attention_pool needs both n and beta, or neither")
     attributes, channels = bias.shape
     block = max(g for g in range(1, HEADS_A_BLOCK + 1) if attributes % g == 0)
     batch = features.shape[0]
@@ -56,8 +54,9 @@ def attention_pool(
         return x.reshape(attributes // block, block, *x.shape[1:])
 
     heads = (blocked(kernel), blocked(bias))
+    shape = (batch, attributes, channels)
     if n is not None:
-        shape = (batch, attributes, channels)
+        beta = 0.0 if beta is None else beta
         heads += tuple(blocked(jnp.broadcast_to(x, shape).swapaxes(0, 1)) for x in (n, beta))
 
     pool = jax.checkpoint(functools.partial(_pool_block, flat))
@@ -67,7 +66,13 @@ def attention_pool(
         """(step, batch, block, ...) -> (batch, attribute, ...)."""
         return jnp.moveaxis(x, 0, 1).reshape(batch, attributes, *x.shape[3:])
 
-    return joined(pooled), joined(mask_l1)
+    pooled = joined(pooled)
+    if n is None and beta is not None:
+        # pooled((1 + g) f) is affine in beta, so with h(M) = M no mask needs another pass.
+        plain = jnp.mean(flat, axis=1, dtype=jnp.float32)[:, None]
+        beta = jnp.broadcast_to(beta, shape)
+        pooled = (1 - beta) * plain + (1 + beta) * (pooled - plain)
+    return pooled, joined(mask_l1)
 
 
 def _pool_block(features, kernel, bias, n=None, beta=None):

@@ -1,4 +1,5 @@
-"""Images to logits on all devices, with n, beta and sigma as run-time values."""
+"""Images to logits on all devices: by the tone curve, with n, beta and sigma as run-time values,
+or by the calibrated transformation."""
 
 from __future__ import annotations
 
@@ -16,6 +17,11 @@ from iamt_jax.data.degradation import gaussian_noise, noise_keys
 from iamt_jax.data.pipeline import Records, evaluation_batches
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.model.network import Network, Tree
+from iamt_jax.transformation.statistics import corrected
+from iamt_jax.transformation.whole import Transformation, transform
+
+Images = UInt8[Array, "batch height width 3"] | Float[Array, "batch height width 3"]
+"""uint8, or float in [0, 1] units; noise may leave that range."""
 
 
 class Setting(NamedTuple):
@@ -33,6 +39,14 @@ class Setting(NamedTuple):
     """Seed of the noise."""
 
 
+class Answer(NamedTuple):
+    """What is said of a batch."""
+
+    logits: Float[np.ndarray, "batch attribute"]
+    sigma: Float[np.ndarray, " batch"] | None = None
+    """Noise that the transformation was made for; None without one."""
+
+
 class Predictor:
     """A network with its weights, on all devices of this process."""
 
@@ -44,19 +58,22 @@ class Predictor:
         self._definition = definition
         self.load(params, statistics)
 
-        def logits(params, statistics, images, keys, n, beta, sigma, clip):
-            network = nnx.merge(definition, params, statistics)
-            clean = images.astype(jnp.float32) / 255
-            noisy = gaussian_noise(clean, sigma, keys)
-            noisy = jnp.where(clip, jnp.clip(noisy, 0, 1), noisy)
-            return network.predict(noisy, n, beta)
+        # Noise is a program of its own: who asks for none compiles and draws none.
+        def noisy(images, keys, sigma, clip):
+            noisy = gaussian_noise(as_float(images), sigma, keys)
+            return jnp.where(clip, jnp.clip(noisy, 0, 1), noisy)
 
-        # Noise is drawn only where it is asked for: a second program, compiled on first use.
-        def clean(params, statistics, images, n, beta):
+        def curve(params, statistics, images, n, beta):
             network = nnx.merge(definition, params, statistics)
-            return network.predict(images.astype(jnp.float32) / 255, n, beta)
+            return network.predict(as_float(images), n, beta)
 
-        self._noisy, self._clean = jax.jit(logits), jax.jit(clean)
+        def automatic(params, statistics, images, transformation, sigma):
+            network = nnx.merge(definition, params, statistics)
+            done = transform(as_float(images), transformation, sigma)
+            after_norm = corrected(done.correction)
+            return network.predict(done.images, None, done.beta, after_norm), done.sigma
+
+        self._noisy, self._curve, self._automatic = map(jax.jit, (noisy, curve, automatic))
 
     def load(self, params: Tree, statistics: Tree) -> None:
         """Takes other weights of the same shapes; nothing compiles again."""
@@ -66,43 +83,88 @@ class Predictor:
         """The network itself, for looking inside; call it outside of hot paths."""
         return nnx.merge(self._definition, *self._weights)
 
+    def degraded(
+        self, images: Images, setting: Setting, keys: Key[Array, " batch"] | None = None
+    ) -> Images:
+        """The images with the setting's noise; without any, as they are."""
+        images = jax.device_put(images, self._split)
+        if not setting.sigma:
+            return images
+        keys, sigma = jax.device_put(keys, self._split), jnp.asarray(setting.sigma, jnp.float32)
+        return self._noisy(images, keys, sigma, jnp.asarray(setting.clip))
+
     def logits(
         self,
-        images: UInt8[np.ndarray, "batch height width 3"],
+        images: Images,
         setting: Setting = Setting(),
         keys: Key[Array, " batch"] | None = None,
     ) -> Float[Array, "batch attribute"]:
         """Logits of f_b^k((1 + g(M^k; n, beta)) * f) (Eq. 9).
 
         Args:
-          images: at the network's size; the batch must divide by the number of devices.
+          images: at the network's size, uint8, or float in [0, 1] units; the batch must divide
+            by the number of devices.
           setting: its n and beta may be arrays that broadcast to (batch, attribute, channel).
           keys: one an image, for the noise; needed where sigma is above 0.
         """
-        images = jax.device_put(images, self._split)
         n, beta = jnp.asarray(setting.n, jnp.float32), jnp.asarray(setting.beta, jnp.float32)
-        if not setting.sigma:
-            return self._clean(*self._weights, images, n, beta)
-        sigma = jnp.asarray(setting.sigma, jnp.float32)
-        keys = jax.device_put(keys, self._split)
-        return self._noisy(*self._weights, images, keys, n, beta, sigma, jnp.asarray(setting.clip))
+        return self._curve(*self._weights, self.degraded(images, setting, keys), n, beta)
+
+    def automatic(
+        self,
+        images: Images,
+        transformation: Transformation,
+        sigma: Float[np.ndarray, " batch"] | float | None = None,
+    ) -> tuple[Float[Array, "batch attribute"], Float[Array, " batch"]]:
+        """Logits under the calibrated transformation, and the sigma it was chosen for.
+
+        Args:
+          images: as for `logits`, noise included.
+          transformation: of `iamt_jax.calibration`.
+          sigma: of the images' noise where it is known; None estimates it, image by image.
+        """
+        known = np.nan if sigma is None else sigma
+        known = np.broadcast_to(np.asarray(known, np.float32), (len(images),))
+        images, known = jax.device_put((images, known), self._split)
+        return self._automatic(*self._weights, images, transformation, known)
 
     def over(
-        self, records: Records, size: int, batch_size: int, setting: Setting = Setting()
-    ) -> Iterator[Float[np.ndarray, "batch attribute"]]:
-        """Yields the logits of every record once and in order, batch by batch.
+        self,
+        records: Records,
+        size: int,
+        batch_size: int,
+        setting: Setting = Setting(),
+        transformation: Transformation | None = None,
+    ) -> Iterator[Answer]:
+        """Yields what is said of every record, once and in order, batch by batch.
 
         One batch is always computing while the last one is fetched. The batch size changes
-        nothing but the speed.
+        nothing but the speed. With a transformation, n and beta are not looked at.
         """
         batch_size = -(-batch_size // self.devices) * self.devices
+        if transformation is not None:
+            transformation = jax.device_put(transformation, self._whole)
         waiting = None
         for batch in evaluation_batches(records, size, batch_size):
             names = [records.names[i] for i in batch.indices]
             keys = noise_keys(names, setting.sigma, setting.seed) if setting.sigma else None
-            running = self.logits(batch.images, setting, keys), batch.real
+            if transformation is None:
+                running = (self.logits(batch.images, setting, keys),)
+            else:
+                noisy = self.degraded(batch.images, setting, keys)
+                running = self.automatic(noisy, transformation)
             if waiting is not None:
-                yield np.asarray(waiting[0])[waiting[1]]
-            waiting = running
+                yield _fetched(*waiting)
+            waiting = running, batch.real
         if waiting is not None:
-            yield np.asarray(waiting[0])[waiting[1]]
+            yield _fetched(*waiting)
+
+
+def _fetched(running: tuple[Array, ...], real: np.ndarray) -> Answer:
+    return Answer(*(np.asarray(part)[real] for part in running))
+
+
+def as_float(images: Images) -> Float[Array, "batch height width 3"]:
+    """uint8 or float images in [0, 1] units, float32."""
+    scale = 255 if images.dtype == jnp.uint8 else 1
+    return images.astype(jnp.float32) / scale

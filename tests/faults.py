@@ -14,3 +14,13 @@ def one_line(fault, *parts):
     for part in parts:
         assert str(part) in message
     return message
+
+
+def refused(capsys, command, arguments, *parts):
+    """Exit status 2 and one line on standard error that holds every part."""
+    assert command(list(map(str, arguments))) == 2
+    error = capsys.readouterr().err
+    line = error.strip().splitlines()[-1]
+    assert error.strip() == line and line.startswith("error: ") and len(line) < 500, error
+    for part in parts:
+        assert str(part) in line

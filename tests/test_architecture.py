@@ -12,7 +12,16 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 FILE_LINES, FUNCTION_LINES = 310, 60
 
-ORCHESTRATION = ("training", "evaluation", "report", "inference", "prediction", "cli")
+ORCHESTRATION = (
+    "training",
+    "evaluation",
+    "report",
+    "calibration",
+    "inference",
+    "prediction",
+    "cli",
+    "flags",
+)
 NEVER = {
     "config": ("data", "model", "losses", *ORCHESTRATION),
     "data": ("model", "losses", "pooling", "transformation", *ORCHESTRATION),

@@ -11,6 +11,7 @@ import layouts
 import numpy as np
 import pytest
 from conftest import flags
+from faults import refused
 
 from iamt_jax.cli import evaluate, train
 from iamt_jax.data.attributes import CELEBA_ATTRIBUTES
@@ -36,16 +37,6 @@ def measured(workdir, out, *arguments):
     common = ["--workdir", str(workdir), "--out", str(out), "--bootstrap", "20"]
     assert evaluate([*common, *arguments]) == 0
     return json.loads((out / "metrics.json").read_text())
-
-
-def refused(capsys, command, arguments, *parts):
-    """Exit status 2 and one line on standard error that holds every part."""
-    assert command(list(map(str, arguments))) == 2
-    error = capsys.readouterr().err
-    line = error.strip().splitlines()[-1]
-    assert error.strip() == line and line.startswith("error: ") and len(line) < 500, error
-    for part in parts:
-        assert str(part) in line
 
 
 # What works.
@@ -95,7 +86,7 @@ def test_another_curve_compiles_nothing(finished):
         np.asarray(predictor.logits(images, Setting(n, beta)))
         for n, beta in ((1.0, 0.0), (4.0, 0.5), (0.0, 1.0), (2.5, 0.25))
     ]
-    assert predictor._clean._cache_size() == 1
+    assert predictor._curve._cache_size() == 1
     assert all((x != logits[0]).any() for x in logits[1:])
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from iamt_jax.config import DataConfig, TrainConfig
-from iamt_jax.data.augmentation import GREY, augment
+from iamt_jax.data.attributes import MISSING
+from iamt_jax.data.augmentation import GREY, augment, mix
 from iamt_jax.data.degradation import gaussian_noise, noise_keys
 from iamt_jax.data.pipeline import Decoded, evaluation_batches, training_batches
 from iamt_jax.inference import load
@@ -112,7 +113,9 @@ def test_evaluation_visits_every_image_once_and_in_order(records, batch_size):
 def test_logits_do_not_depend_on_the_batch_size(finished, dataset, tiny, setting):
     predictor, records = load(finished).predictor, dataset.split("validation")
     logits = [
-        np.concatenate(list(predictor.over(records, tiny.data.size, batch_size, setting)))
+        np.concatenate(
+            [a.logits for a in predictor.over(records, tiny.data.size, batch_size, setting)]
+        )
         for batch_size in (1, 7, 128)
     ]
     assert logits[0].shape == (16, 40)
@@ -192,3 +195,25 @@ def test_noise_does_not_depend_on_batch_or_order():
     np.testing.assert_array_equal(noisy([4, 1]), whole[[4, 1]])
     # 1,152 draws: the deviation is 0.2 within 0.2 / sqrt(2 * 1152), three times that is 0.0125.
     assert abs((whole - images).std() - 0.2) < 0.0125
+
+
+def test_mixup_blends_images_and_labels_alike():
+    one = np.zeros((4, 4, 3), np.uint8), np.array([1, 0, MISSING, 1], np.float32)
+    other = np.full((4, 4, 3), 200, np.uint8), np.array([0, 0, 1, 1], np.float32)
+    image, label = mix(one, other, np.float32(0.75))
+    np.testing.assert_array_equal(image, 50)
+    np.testing.assert_allclose(label, [0.75, 0, MISSING, 1])
+
+
+def test_mixup_comes_in_batches_the_same_whatever_the_processes(dataset, tiny):
+    data = dataclasses.replace(tiny.data, mixup=1.0)
+    records = dataset.split("train")
+    whole = next(training_batches(records, data, tiny.train))
+    assert whole.images.dtype == np.uint8 and whole.labels.dtype == np.float32
+    assert ((whole.labels > 0) & (whole.labels < 1)).any()
+    shares = [
+        next(training_batches(records, data, tiny.train, process=i, processes=2)) for i in (0, 1)
+    ]
+    for i, share in enumerate(shares):
+        np.testing.assert_array_equal(whole.images[i::2], share.images)
+        np.testing.assert_array_equal(whole.labels[i::2], share.labels)

@@ -57,6 +57,10 @@ class Records:
             raise IndexError(index)
         return self.images.read(index)
 
+    def first(self, count: int) -> Records:
+        """The first `count` records, or all if there are fewer."""
+        return dataclasses.replace(self, names=self.names[:count], labels=self.labels[:count])
+
 
 @dataclasses.dataclass(frozen=True)
 class Joined:

@@ -14,13 +14,15 @@ import jax
 import numpy as np
 from tqdm.auto import tqdm
 
+from iamt_jax.calibration import members, read_calibration
 from iamt_jax.config import Config
 from iamt_jax.data.records import Records
 from iamt_jax.data.source import open_source
 from iamt_jax.errors import InputError
 from iamt_jax.evaluation.metrics import as_json, evaluate, majority_class
 from iamt_jax.inference import load
-from iamt_jax.prediction import Predictor, Setting
+from iamt_jax.prediction import Answer, Predictor, Setting
+from iamt_jax.transformation.whole import Transformation
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 """Packages whose versions stand in the provenance."""
@@ -34,6 +36,7 @@ def evaluate_workdir(
     root: str | None = None,
     batch_size: int = 128,
     bootstrap: int = 1000,
+    automatic: bool = False,
 ) -> dict:
     """Measures the best checkpoint of a workdir on one split.
 
@@ -44,14 +47,16 @@ def evaluate_workdir(
       root: another data set with the same attributes; None is the one trained on.
       batch_size: changes nothing but the speed.
       bootstrap: resamples of the intervals.
+      automatic: by the calibrated transformation, in the place of n and beta.
 
     Returns:
       `average`, `attributes` and `provenance`, as `iamt_jax.report.tables` takes them.
 
     Raises:
-      InputError: no run, no data, or other attributes.
+      InputError: no run, no data, other attributes, or no calibration to be automatic with.
     """
     trained = load(workdir)
+    transformation = read_calibration(workdir, trained.step) if automatic else None
     config, attributes = trained.run.config, trained.run.attributes
     if root is not None:
         data = dataclasses.replace(config.data, name="celeba", root=root)
@@ -62,8 +67,10 @@ def evaluate_workdir(
     if root is not None and dataset.partitions.sizes.get("train"):
         training = select(dataset.split("train"), attributes, dataset.root)
         majority, decided = majority_class(training.labels), f"{dataset.root}, train"
-    logits = predict(trained.predictor, records, config, batch_size, setting)
-    metrics = evaluate(logits, records.labels, majority, bootstrap=bootstrap, seed=setting.seed)
+    answer = predict(trained.predictor, records, config, batch_size, setting, transformation)
+    metrics = evaluate(
+        answer.logits, records.labels, majority, bootstrap=bootstrap, seed=setting.seed
+    )
     provenance = {
         "workdir": str(workdir),
         "checkpoint_step": trained.step,
@@ -72,6 +79,8 @@ def evaluate_workdir(
         "split": split,
         "images": len(records),
         **setting._asdict(),
+        **({"n": None, "beta": None} if automatic else {}),
+        "applied": None if transformation is None else applied(transformation, answer.sigma),
         "majority_decided_on": decided,
         "bootstrap": bootstrap,
         **environment(),
@@ -80,15 +89,33 @@ def evaluate_workdir(
 
 
 def predict(
-    predictor: Predictor, records: Records, config: Config, batch_size: int, setting: Setting
-) -> np.ndarray:
-    """Logits of all records, with a progress bar; (image, attribute), float32."""
-    logits = []
+    predictor: Predictor,
+    records: Records,
+    config: Config,
+    batch_size: int,
+    setting: Setting,
+    transformation: Transformation | None = None,
+) -> Answer:
+    """What is said of all records, with a progress bar."""
+    answers = []
+    running = predictor.over(records, config.data.size, batch_size, setting, transformation)
     with tqdm(total=len(records), unit="image", desc="evaluating", dynamic_ncols=True) as bar:
-        for batch in predictor.over(records, config.data.size, batch_size, setting):
-            logits.append(batch)
-            bar.update(len(batch))
-    return np.concatenate(logits)
+        for answer in running:
+            answers.append(answer)
+            bar.update(len(answer.logits))
+    return Answer(
+        *(np.concatenate(parts) for parts in zip(*answers, strict=True) if parts[0] is not None)
+    )
+
+
+def applied(transformation: Transformation, sigma: np.ndarray) -> dict:
+    """What the transformation did to these images, for people to read."""
+    quartiles = np.quantile(sigma, (0, 0.25, 0.5, 0.75, 1)).round(4)
+    return {
+        "members": members(transformation),
+        "images_left_alone": float(np.mean(sigma == 0)),
+        "sigma_quartiles": quartiles.tolist(),
+    }
 
 
 def select(records: Records, attributes: tuple[str, ...], root: str) -> Records:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
@@ -14,6 +16,16 @@ DATA_AXIS = "data"
 
 STATISTICS_MOMENTUM = 0.95
 """Decay a step of BatchNorm's running statistics: short runs must forget their first steps."""
+
+
+AfterNorm = Callable[[str, Array], Array]
+"""(name of a normalisation layer, its output) -> what goes on in its place. The way in for
+statistics that are measured, or corrected, from outside (transformation/statistics.py)."""
+
+
+def unchanged(name: str, x: Array) -> Array:
+    """The `AfterNorm` that does nothing."""
+    return x
 
 
 def normalisation(channels: int, config: ModelConfig, rngs: nnx.Rngs) -> nnx.Module:
@@ -48,11 +60,11 @@ class ConvNorm(nnx.Module):
         )
         self.norm = normalisation(outputs, config, rngs)
 
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Array, train: bool, name: str, after_norm: AfterNorm) -> Array:
         x = self.conv(x)
         if isinstance(self.norm, nnx.BatchNorm):
-            return self.norm(x, use_running_average=not train)
-        return self.norm(x)
+            return after_norm(name, self.norm(x, use_running_average=not train))
+        return after_norm(name, self.norm(x))
 
 
 class Block(nnx.Module):
@@ -62,8 +74,9 @@ class Block(nnx.Module):
         self.first = ConvNorm(channels, channels, config, dilation=dilation, rngs=rngs)
         self.second = ConvNorm(channels, channels, config, dilation=dilation, rngs=rngs)
 
-    def __call__(self, x: Array, train: bool) -> Array:
-        return jax.nn.relu(x + self.second(jax.nn.relu(self.first(x, train)), train))
+    def __call__(self, x: Array, train: bool, name: str, after_norm: AfterNorm) -> Array:
+        y = jax.nn.relu(self.first(x, train, f"{name}.first", after_norm))
+        return jax.nn.relu(x + self.second(y, train, f"{name}.second", after_norm))
 
 
 class Extractor(nnx.Module):
@@ -92,13 +105,16 @@ class Extractor(nnx.Module):
         self.dtype = config.dtype
 
     def __call__(
-        self, images: Float[Array, "batch height width 3"], train: bool = False
+        self,
+        images: Float[Array, "batch height width 3"],
+        train: bool = False,
+        after_norm: AfterNorm = unchanged,
     ) -> Float[Array, "batch height width channel"]:
         """Images in [0, 1] (noise may leave it) -> features, height and width divided by the
-        stride, 2 ** len(widths)."""
+        stride, 2 ** len(widths). `after_norm` sees every normalisation's output."""
         x = ((images - 0.5) * 4).astype(self.dtype)
         for name in self.names:
-            x = getattr(self, name)(x, train)
+            x = getattr(self, name)(x, train, name, after_norm)
             if name.startswith("down"):
                 x = jax.nn.relu(x)
         return x

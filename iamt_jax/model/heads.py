@@ -66,14 +66,47 @@ class AttributeHeads(nnx.Module):
     ) -> HeadOutputs:
         """Logits and mask sums, block by block, without ever holding all masks.
 
-        `n` and `beta` broadcast to (batch, attribute, channel); neither is the training form,
-        T(M) = 1 + M (Eq. 1).
+        `n` and `beta` broadcast to (batch, attribute, channel); None is 1 and 0, and both are the
+        training form, T(M) = 1 + M (Eq. 1).
         """
         head = self.stacked
         kernel, bias = head.mask.kernel[...], head.mask.bias[...]
         pooled, mask_l1 = attention_pool(features, kernel, bias, n, beta)
         logits = jnp.einsum("bkc,kco->bk", pooled, head.classifier.kernel[...])
         return HeadOutputs(logits + head.classifier.bias[...][:, 0], mask_l1)
+
+    def contributions(
+        self, features: Float[Array, "batch height width channel"]
+    ) -> tuple[Float[Array, "batch attribute channel"], Float[Array, "batch attribute channel"]]:
+        """What each channel adds to each logit without its mask, f, and by its mask, M * f; with
+        the classifier's bias both add up to the logit of (1 + M) * f."""
+        head = self.stacked
+        kernel, bias = head.mask.kernel[...], head.mask.bias[...]
+        pooled, _ = attention_pool(features, kernel, bias)
+        plain = jnp.mean(features, axis=(1, 2), dtype=jnp.float32)[:, None]
+        weights = head.classifier.kernel[...][..., 0]
+        return plain * weights, (pooled - plain) * weights
+
+    def sweep(
+        self,
+        features: Float[Array, "batch height width channel"],
+        n_values: Float[Array, " n"],
+        beta_values: Float[Array, " beta"],
+    ) -> Float[Array, "n beta batch attribute"]:
+        """Logits of a whole grid of tone curves: a pass a value of n, since g is affine in beta."""
+        head = self.stacked
+        kernel, bias = head.mask.kernel[...], head.mask.bias[...]
+        weights, offset = head.classifier.kernel[...][..., 0], head.classifier.bias[...][:, 0]
+        plain = jnp.mean(features, axis=(1, 2), dtype=jnp.float32) @ weights.T
+        shape = (-1,) + (1,) * plain.ndim
+        beta = jnp.asarray(beta_values, jnp.float32).reshape(shape)
+
+        def at(n: Array) -> Array:
+            twice, _ = attention_pool(features, kernel, bias, n, jnp.ones(()))  # 2 h(M; n) f
+            bent = jnp.einsum("bkc,kc->bk", twice, weights) / 2
+            return (1 - beta) * plain + (1 + beta) * bent + offset
+
+        return jax.lax.map(at, jnp.asarray(n_values, jnp.float32))
 
     def reference(
         self,

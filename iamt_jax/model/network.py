@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from iamt_jax.config import ModelConfig
-from iamt_jax.model.extractor import Extractor
+from iamt_jax.model.extractor import AfterNorm, Extractor, unchanged
 from iamt_jax.model.heads import AttributeHeads
 from iamt_jax.model.initialisation import scaled_normal
 from iamt_jax.model.reconstructor import Reconstructor
@@ -73,9 +73,10 @@ class Network(nnx.Module):
         images: Float[Array, "batch height width 3"],
         n: Float[Array, "..."] | None = None,
         beta: Float[Array, "..."] | None = None,
+        after_norm: AfterNorm = unchanged,
     ) -> Float[Array, "batch attribute"]:
         """Logits at inference, f_b^k((1 + g(M^k; n, beta)) * f) (Eq. 9)."""
-        return self.heads(self.extractor(images), n, beta).logits
+        return self.heads(self.extractor(images, after_norm=after_norm), n, beta).logits
 
 
 def drop_channels(features: Array, rate: float, keys: Key[Array, " batch"]) -> Array:

@@ -199,8 +199,9 @@ class Fit:
             self.predictor = Predictor(self.definition, *weights)
         else:
             self.predictor.load(*weights)
-        logits = list(self.predictor.over(self.validation, self.config.data.size, VALIDATION_BATCH))
-        self.validated = summary(np.concatenate(logits), self.validation.labels)
+        answers = self.predictor.over(self.validation, self.config.data.size, VALIDATION_BATCH)
+        logits = np.concatenate([answer.logits for answer in answers])
+        self.validated = summary(logits, self.validation.labels)
         logs.validation(step, self.validated)
         shown = ", ".join(f"{k.replace('_', ' ')} {v:.1%}" for k, v in self.validated.items())
         bar.write(f"step {step}: validation {shown}", file=sys.stderr)

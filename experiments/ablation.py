@@ -1,0 +1,84 @@
+"""Table 1 of the paper: the network, without reconstructor, without multi-label head, without both.
+
+    PYTHONPATH=. python experiments/ablation.py --out OUT --seeds 3 --preset faces
+
+Every flag but --out and --seeds goes to train.py. Each run has its workdir below OUT, so that a
+stopped experiment goes on where it was; OUT/ablation.json, .md and .png have mean and spread.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from iamt_jax.cli import train
+from iamt_jax.errors import InputError
+from iamt_jax.files import replace_text
+from iamt_jax.flags import take_option
+from iamt_jax.platform import prepare
+from iamt_jax.prediction import Setting
+
+NETWORKS = {
+    "whole": [],
+    "without reconstructor": ["--no-model.reconstructor"],
+    "without multi-label": ["--no-model.multilabel"],
+    "without both": ["--no-model.reconstructor", "--no-model.multilabel"],
+}
+"""Row of Table 1 -> flags of train.py."""
+
+METRICS = ("accuracy", "balanced_accuracy", "average_precision")
+
+
+def main(arguments: list[str]) -> int:
+    """Trains what is not trained yet, measures, writes the table."""
+    out, rest = take_option(arguments, "--out")
+    seeds, rest = take_option(rest, "--seeds")
+    out, seeds = Path(out or "ablation"), int(seeds or 3)
+    prepare()
+
+    from iamt_jax.evaluation.run import evaluate_workdir
+
+    path = out / "ablation.json"
+    scores = json.loads(path.read_text()) if path.exists() else {}
+    for seed in range(seeds):
+        for name, flags in NETWORKS.items():
+            if f"{name}/{seed}" in scores:
+                continue
+            workdir = out / f"{name.replace(' ', '-')}-{seed}"
+            status = train([*rest, *flags, "--train.seed", str(seed), "--workdir", str(workdir)])
+            if status:
+                return status
+            average = evaluate_workdir(workdir, Setting(), bootstrap=0)["average"]
+            scores[f"{name}/{seed}"] = {metric: average[metric] for metric in METRICS}
+            replace_text(path, json.dumps(scores, indent=1) + "\n")
+    found = {
+        name: 100 * np.array([[scores[f"{name}/{s}"][m] for m in METRICS] for s in range(seeds)])
+        for name in NETWORKS
+    }
+    rows = [f"| network | {' | '.join(METRICS)} |", "|" + " --- |" * (len(METRICS) + 1)]
+    for name, values in found.items():
+        cells = [f"{m:.2f} ± {d:.2f}" for m, d in zip(values.mean(0), values.std(0), strict=True)]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    replace_text(out / "ablation.md", "\n".join(rows) + "\n")
+    print("\n".join(rows))
+    figure, axis = plt.subplots(figsize=(6, 3))
+    names = list(found)
+    accuracy = np.array([values[:, 0] for values in found.values()])
+    spread = [accuracy.mean(1) - accuracy.min(1), accuracy.max(1) - accuracy.mean(1)]
+    axis.errorbar(accuracy.mean(1), names, xerr=spread, fmt="o", capsize=4)
+    axis.set_xlabel("accuracy on the test split, %; mean, least and greatest")
+    axis.invert_yaxis()
+    figure.tight_layout()
+    figure.savefig(out / "ablation.png", dpi=110)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except InputError as error:
+        sys.exit(f"error: {error}")

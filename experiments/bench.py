@@ -1,0 +1,103 @@
+"""What the robustness experiments share: pictures, paired noise, scores, resumable results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from iamt_jax.data.degradation import noise_keys
+from iamt_jax.data.pipeline import evaluation_batches
+from iamt_jax.data.source import open_source
+from iamt_jax.errors import InputError
+from iamt_jax.evaluation.metrics import evaluate
+from iamt_jax.files import replace_text
+from iamt_jax.inference import Trained, load
+from iamt_jax.prediction import Predictor, Setting
+
+METRICS = ("accuracy", "balanced_accuracy", "average_precision")
+
+BATCH = 128
+"""Images at a time: few enough for the caches of a CPU."""
+
+Score = dict[str, float]
+
+
+class Split(NamedTuple):
+    """A split, decoded."""
+
+    pictures: np.ndarray
+    names: tuple[str, ...]
+    labels: np.ndarray
+
+
+def read_split(trained: Trained, split: str, images: int | None = None) -> Split:
+    """A split of the data that a network was trained on, at its size."""
+    config = trained.run.config.data
+    records = open_source(config).split(split)
+    records = records if images is None else records.first(images)
+    batches = evaluation_batches(records, config.size, BATCH)
+    pictures = np.concatenate([batch.images[batch.real] for batch in batches])
+    return Split(pictures, records.names, records.labels)
+
+
+def load_all(workdirs: tuple[Path, ...]) -> list[Trained]:
+    """Networks of one data set and one size.
+
+    Raises:
+      InputError: they differ in their data; paired draws would be impossible.
+    """
+    trained = [load(workdir) for workdir in workdirs]
+    kinds = {(t.run.config.data.root, t.run.config.data.size) for t in trained}
+    if len(kinds) > 1:
+        raise InputError(f"--workdirs: trained on different data or sizes: {kinds}")
+    return trained
+
+
+def batched(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+    """A function of a full batch, over any number of images (the last batch is filled up)."""
+    filled = np.concatenate([images, images[: -len(images) % BATCH]])
+    parts = [np.asarray(run(filled[i : i + BATCH])) for i in range(0, len(filled), BATCH)]
+    return np.concatenate(parts)[: len(images)]
+
+
+def with_noise(
+    predictor: Predictor, split: Split, sigma: float, clip: bool, seed: int = 0
+) -> np.ndarray:
+    """The split with noise keyed by image, sigma and seed: the same for every rival; float32."""
+    setting, parts = Setting(sigma=sigma, clip=clip, seed=seed), []
+    for start in range(0, len(split.names), BATCH):
+        names = split.names[start : start + BATCH]
+        keys = noise_keys(names, sigma, seed)
+        clean = split.pictures[start : start + BATCH].astype(np.float32) / 255
+        parts.append(np.asarray(predictor.degraded(clean, setting, keys)))
+    return np.concatenate(parts)
+
+
+def score(logits: np.ndarray, labels: np.ndarray, majority: tuple[bool, ...]) -> Score:
+    """The averages over attributes that matter here."""
+    average = evaluate(logits, labels, np.array(majority), bootstrap=0).average
+    return {name: float(average[name]) for name in METRICS}
+
+
+class Results:
+    """Scores by key in one JSON file, written after each, so that a stopped run goes on."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.scores: dict[str, Score] = json.loads(path.read_text()) if path.exists() else {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def once(self, key: str, compute: Callable[[], Score]) -> Score:
+        """The score of a key; computed and written unless it is there."""
+        if key not in self.scores:
+            self.scores[key] = compute()
+            replace_text(self.path, json.dumps(self.scores, indent=1) + "\n")
+        return self.scores[key]
+
+    def missing(self, keys: list[str]) -> bool:
+        """Whether any of the keys has no score yet."""
+        return not set(keys) <= set(self.scores)

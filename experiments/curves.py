@@ -1,0 +1,108 @@
+"""Tables and figures of scores over the noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+TITLES = {
+    "identity": "identity (n 1, beta 0)",
+    "curve": "best tone curve of the grid",
+    "auto": "ours, sigma estimated",
+    "known": "ours, sigma known",
+    "fixed": "ours, fixed at 0.2",
+    "refit": "temperature and threshold",
+    "statistics": "re-estimated statistics",
+    "tent": "TENT",
+    "wavelet": "wavelet, then network",
+    "nlm": "non-local means, then network",
+    "tv": "total variation, then network",
+    "multilabel": "multi-label head alone",
+    "retrained": "retrained with noise",
+}
+"""Rival -> how it is called in tables and legends."""
+
+
+def collect(scores, split, kind, sigmas, networks, rival, metric) -> np.ndarray | None:
+    """(network, sigma) of one rival, per cent; None where it was not run."""
+    keys = [[f"{split}/{kind}/{s:g}/{name}/{rival}" for s in sigmas] for name in networks]
+    if not keys or any(key not in scores for row in keys for key in row):
+        return None
+    return 100 * np.array([[scores[key][metric] for key in row] for row in keys])
+
+
+def table(scores, split, kind, sigmas, seeds, retrained) -> str:
+    """Markdown: a row a rival, accuracy / AP a sigma; mean over seeds, spread of accuracy."""
+    rows = ["| rival | " + " | ".join(f"σ {s:g}" for s in sigmas) + " |"]
+    rows.append("|" + " --- |" * (len(sigmas) + 1))
+    for rival, title in TITLES.items():
+        networks = retrained if rival == "retrained" else seeds
+        accuracy = collect(scores, split, kind, sigmas, networks, rival, "accuracy")
+        if accuracy is None:
+            continue
+        precision = collect(scores, split, kind, sigmas, networks, rival, "average_precision")
+        spread = accuracy.std(0)
+        cells = [
+            f"{a:.2f} ± {d:.2f} / {p:.2f}" if len(accuracy) > 1 else f"{a:.2f} / {p:.2f}"
+            for a, d, p in zip(accuracy.mean(0), spread, precision.mean(0), strict=True)
+        ]
+        rows.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def draw(scores, split, kind, sigmas, seeds, retrained, out: Path) -> None:
+    """Accuracy and average precision over sigma, and the plane of the tone curve."""
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.5))
+    metrics = ("accuracy", "average_precision")
+    for axis, metric in zip(axes, metrics, strict=True):
+        for i, (rival, title) in enumerate(TITLES.items()):
+            networks = retrained if rival == "retrained" else seeds
+            values = collect(scores, split, kind, sigmas, networks, rival, metric)
+            if values is None:
+                continue
+            ours = rival in ("auto", "known", "fixed")
+            style = {"lw": 2.5 if ours else 1.2, "ls": "-" if ours else "--"}
+            axis.plot(sigmas, values.mean(0), color=plt.cm.tab20(i), label=title, **style)
+            axis.fill_between(
+                sigmas, values.min(0), values.max(0), color=plt.cm.tab20(i), alpha=0.15
+            )
+        axis.set_xlabel("sigma of the noise")
+        axis.set_ylabel(f"{metric.replace('_', ' ')}, %")
+        axis.grid(alpha=0.3)
+    axes[1].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(out / f"{split}-{kind}.png", dpi=110)
+    plt.close(figure)
+    _draw_plane(scores, split, kind, sigmas, seeds, out)
+
+
+def _draw_plane(scores, split, kind, sigmas, seeds, out: Path) -> None:
+    """Accuracy of every pair (n, beta), one picture a sigma."""
+    points = {tuple(key.split("/")[-2:]) for key in scores if "/plane/" in key}
+    if not points:
+        return
+    ns, betas = (sorted({p[i] for p in points}, key=float) for i in (0, 1))
+    shown = [s for s in sigmas if s in np.quantile(sigmas, (0, 0.34, 0.67, 1), method="nearest")]
+    figure, axes = plt.subplots(1, len(shown), figsize=(3.2 * len(shown), 3), squeeze=False)
+    for axis, sigma in zip(axes[0], shown, strict=True):
+        plane = np.array(
+            [
+                [
+                    collect(
+                        scores, split, kind, [sigma], seeds, f"plane/{n}/{b}", "accuracy"
+                    ).mean()
+                    for b in betas
+                ]
+                for n in ns
+            ]
+        )
+        picture = axis.imshow(plane, origin="lower", cmap="cividis")
+        axis.set_xticks(range(len(betas)), betas)
+        axis.set_yticks(range(len(ns)), ns)
+        axis.set(xlabel="beta", ylabel="n", title=f"accuracy, %, sigma {sigma:g}")
+        figure.colorbar(picture, ax=axis, shrink=0.8)
+    figure.tight_layout()
+    figure.savefig(out / f"{split}-{kind}-plane.png", dpi=110)
+    plt.close(figure)

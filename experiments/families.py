@@ -1,0 +1,103 @@
+"""ImageNet-C's families: the identity and the automatic transformation, severity by severity.
+
+    PYTHONPATH=. python experiments/families.py --workdir W --out OUT
+
+Both see the same degraded images. OUT/families.json grows score by score, so a stopped run goes
+on; OUT/families-W.md has a row a family.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+import tyro
+from bench import BATCH, Results, Split, batched, load_all, read_split, score
+from tqdm.auto import tqdm
+
+from iamt_jax.calibration import read_calibration
+from iamt_jax.data.degradation import FAMILIES, SEVERITIES, degradation_keys, degrade
+from iamt_jax.platform import prepare
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Which network, which families."""
+
+    workdir: Path
+    """A calibrated run."""
+    out: Path = Path("robustness")
+    """Folder for results and table."""
+    split: str = "test"
+    """Where they are compared."""
+    families: tuple[str, ...] = tuple(FAMILIES)
+    """Degradations."""
+    images: int | None = None
+    """At most this many images of the split."""
+
+
+def main(arguments: Arguments) -> None:
+    """Compares, writes the table."""
+    prepare()
+    (trained,) = load_all((arguments.workdir,))
+    transformation = read_calibration(arguments.workdir, trained.step)
+    split = read_split(trained, arguments.split, arguments.images)
+    results = Results(arguments.out / "families.json")
+    predictor, majority = trained.predictor, trained.run.majority
+    ways = {
+        "identity": predictor.logits,
+        "auto": lambda images: predictor.automatic(images, transformation)[0],
+    }
+    steps = [(family, severity) for family in arguments.families for severity in SEVERITIES]
+    for family, severity in tqdm(steps, unit="level", desc="families", dynamic_ncols=True):
+        prefix = f"{arguments.workdir.name}/{arguments.split}/{family}/{severity}"
+        if results.missing([f"{prefix}/{way}" for way in ways]):
+            images = degraded(split, family, severity)
+            for way, run in ways.items():
+                scored = functools.partial(score, batched(run, images), split.labels, majority)
+                results.once(f"{prefix}/{way}", scored)
+    rows = ["| family | " + " | ".join(map(str, SEVERITIES)) + " | mean | gain |"]
+    rows.append("|" + " --- |" * (len(SEVERITIES) + 3))
+    for family in arguments.families:
+        prefix = f"{arguments.workdir.name}/{arguments.split}/{family}"
+        pairs = 100 * np.array(
+            [
+                [
+                    [
+                        results.scores[f"{prefix}/{s}/{way}"][m]
+                        for m in ("accuracy", "average_precision")
+                    ]
+                    for s in SEVERITIES
+                ]
+                for way in ways
+            ]
+        )
+        cells = [
+            f"{a:.1f} / {p:.1f} → {b:.1f} / {q:.1f}"
+            for (a, p), (b, q) in zip(
+                *(np.concatenate([way, way.mean(0, keepdims=True)]) for way in pairs), strict=True
+            )
+        ]
+        gain = pairs[1].mean(0) - pairs[0].mean(0)
+        rows.append(f"| {family} | {' | '.join(cells)} | {gain[0]:+.2f} / {gain[1]:+.2f} |")
+    text = "\n".join(rows)
+    (arguments.out / f"families-{arguments.workdir.name}.md").write_text(text + "\n")
+    print(text)
+
+
+def degraded(split: Split, family: str, severity: int) -> np.ndarray:
+    """The split's images, degraded; each by its own name."""
+    run = jax.jit(degrade, static_argnums=(1, 2))
+    clean = split.pictures.astype(np.float32) / 255
+    parts = []
+    for start in range(0, len(clean), BATCH):
+        keys = degradation_keys(split.names[start : start + BATCH], family, severity, 0)
+        parts.append(np.asarray(run(clean[start : start + BATCH], family, severity, keys)))
+    return np.concatenate(parts)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

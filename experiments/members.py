@@ -1,0 +1,100 @@
+"""What each member of the transformation brings: every one alone, and together.
+
+    PYTHONPATH=. python experiments/members.py --workdir W --out OUT
+
+Each variant is calibrated anew without the others (OUT/*.npz keeps it, so a stopped run goes on),
+then scored on the same noisy images, sigma estimated. OUT/members.md has a row a variant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from bench import Results, batched, load_all, read_split, score, with_noise
+from tqdm.auto import tqdm
+
+from iamt_jax.calibration import calibrate, read_calibration, write_calibration
+from iamt_jax.platform import prepare
+
+VARIANTS = {
+    "identity": None,
+    "channel-wise curve": ("curve",),
+    "statistics": ("statistics",),
+    "statistics and curve": ("statistics", "curve"),
+    "denoiser": ("denoiser",),
+    "denoiser and statistics": ("denoiser", "statistics"),
+    "denoiser and curve": ("denoiser", "curve"),
+    "all three": ("denoiser", "statistics", "curve"),
+}
+"""Row -> members of `iamt_jax.calibration.MEMBERS`."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Which network, which noise."""
+
+    workdir: Path
+    """A run."""
+    out: Path = Path("robustness")
+    """Folder for results and table."""
+    split: str = "test"
+    """Where variants are compared."""
+    sigmas: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
+    """Noise levels."""
+    clip: bool = False
+    """Cut noisy images to [0, 1]."""
+    images: int = 5000
+    """Training images to calibrate on, at most."""
+
+
+def main(arguments: Arguments) -> None:
+    """Calibrates, compares, writes the table."""
+    prepare()
+    (trained,) = load_all((arguments.workdir,))
+    split = read_split(trained, arguments.split)
+    results = Results(arguments.out / "members.json")
+    training, noise = None, {}
+    kind = "clipped" if arguments.clip else "open"
+    for title, members in tqdm(VARIANTS.items(), unit="variant", dynamic_ncols=True):
+        prefix = f"{arguments.workdir.name}/{arguments.split}/{kind}/{title}"
+        if not results.missing([f"{prefix}/{sigma:g}" for sigma in arguments.sigmas]):
+            continue
+        run = trained.predictor.logits
+        if members is not None:
+            folder = arguments.out / "calibrations" / arguments.workdir.name / "-".join(members)
+            if not folder.exists():
+                training = training or read_split(trained, "train", arguments.images)
+                network = trained.predictor.network()
+                made = calibrate(network, training.pictures, training.names, members)
+                folder.mkdir(parents=True)
+                write_calibration(folder, made, trained.step)
+            transformation = read_calibration(folder, trained.step)
+            run = lambda x, t=transformation: trained.predictor.automatic(x, t)[0]  # noqa: E731
+        for sigma in arguments.sigmas:
+            if sigma not in noise:
+                noise[sigma] = with_noise(trained.predictor, split, sigma, arguments.clip)
+            results.once(
+                f"{prefix}/{sigma:g}",
+                lambda r=run, s=sigma: score(
+                    batched(r, noise[s]), split.labels, trained.run.majority
+                ),
+            )
+    rows = [f"| members | {' | '.join(f'σ {s:g}' for s in arguments.sigmas)} | mean over σ > 0 |"]
+    rows.append("|" + " --- |" * (len(arguments.sigmas) + 2))
+    for title in VARIANTS:
+        prefix = f"{arguments.workdir.name}/{arguments.split}/{kind}/{title}"
+        found = [results.scores[f"{prefix}/{sigma:g}"] for sigma in arguments.sigmas]
+        pairs = 100 * np.array([[x["accuracy"], x["average_precision"]] for x in found])
+        mean = pairs[np.array(arguments.sigmas) > 0].mean(0)
+        cells = [f"{a:.2f} / {p:.2f}" for a, p in [*pairs, mean]]
+        rows.append(f"| {title} | {' | '.join(cells)} |")
+    text = "\n".join(rows)
+    (arguments.out / f"members-{arguments.workdir.name}-{kind}.md").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

@@ -1,0 +1,204 @@
+"""Fig. 5 and its rivals: accuracy and average precision over the noise, on paired draws.
+
+    PYTHONPATH=. python experiments/noise.py --workdirs W1 W2 W3 --ceiling WN --out OUT
+
+Every rival sees the same noisy images: the identity, the paper's tone curve (the best pair of a
+grid, chosen on validation at each sigma), our transformation (sigma estimated, known, or fixed),
+temperature and threshold refitted, re-estimated statistics, TENT, three denoisers told sigma, the
+multi-label head, and a network retrained with noise. OUT/results.json grows score by score, so a
+stopped run goes on; OUT/noise.md and OUT/noise.png show it, mean and spread over the workdirs.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from bench import BATCH, Results, Score, Split, batched, load_all, read_split, score, with_noise
+from curves import draw, table
+from flax import nnx
+from tqdm.auto import tqdm
+
+from iamt_jax.calibration import read_calibration
+from iamt_jax.evaluation.baselines import denoise as rival
+from iamt_jax.evaluation.baselines import reestimate, refit, tent
+from iamt_jax.inference import Trained
+from iamt_jax.platform import prepare
+
+N_VALUES = (0.5, 1.0, 2.0, 4.0, 8.0)
+BETA_VALUES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+FIXED = 0.2
+"""Sigma that the fixed setting assumes of every image."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Which networks, which noise."""
+
+    workdirs: tuple[Path, ...]
+    """Runs of one data set, calibrated; one a seed."""
+    ceiling: tuple[Path, ...] = ()
+    """Runs that were trained with noise."""
+    out: Path = Path("robustness")
+    """Folder for results, table and figure."""
+    split: str = "test"
+    """Where rivals are compared; what they choose, they choose on validation."""
+    sigmas: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
+    """Noise levels."""
+    clip: bool = False
+    """Cut noisy images to [0, 1]."""
+    images: int | None = None
+    """At most this many images of the split."""
+
+
+def main(arguments: Arguments) -> None:
+    """Compares, then draws."""
+    prepare()
+    networks = load_all(arguments.workdirs + arguments.ceiling)
+    subjects = [
+        Subject(trained, workdir, workdir in arguments.ceiling)
+        for trained, workdir in zip(networks, arguments.workdirs + arguments.ceiling, strict=True)
+    ]
+    split = read_split(networks[0], arguments.split, arguments.images)
+    validation = read_split(networks[0], "validation", arguments.images)
+    kind = "clipped" if arguments.clip else "open"
+    results = Results(arguments.out / "results.json")
+    steps = [(sigma, subject) for sigma in arguments.sigmas for subject in subjects]
+    noise = None
+    for sigma, subject in tqdm(steps, unit="network", desc="noise", dynamic_ncols=True):
+        prefix = f"{arguments.split}/{kind}/{sigma:g}/{subject.name}"
+        if not results.missing([f"{prefix}/{name}" for name in subject.rivals]):
+            continue
+        if noise is None or noise.sigma != sigma:
+            noise = Noise(subject.trained, split, validation, sigma, arguments.clip)
+        subject.compare(noise, results, prefix)
+    title = f"{arguments.split}, {kind} noise, {len(split.names):,} images"
+    seeds = [subject.name for subject in subjects if not subject.retrained]
+    retrained = [subject.name for subject in subjects if subject.retrained]
+    rows = table(results.scores, arguments.split, kind, arguments.sigmas, seeds, retrained)
+    (arguments.out / f"{arguments.split}-{kind}.md").write_text(f"{title}\n\n{rows}\n")
+    draw(results.scores, arguments.split, kind, arguments.sigmas, seeds, retrained, arguments.out)
+    print(rows)
+
+
+class Noise:
+    """One noise level's images, shared by all networks; denoised once."""
+
+    def __init__(self, trained: Trained, split: Split, validation: Split, sigma: float, clip: bool):
+        self.sigma, self.split, self.validation = sigma, split, validation
+        self.images = with_noise(trained.predictor, split, sigma, clip)
+        self.chosen_on = with_noise(trained.predictor, validation, sigma, clip)
+        self._denoised: dict[str, np.ndarray] = {}
+
+    def denoised(self, method: str) -> np.ndarray:
+        """By scikit-image, told sigma."""
+        if self.sigma == 0:
+            return self.images
+        if method not in self._denoised:
+            self._denoised[method] = rival.denoise(self.images, self.sigma, method)
+        return self._denoised[method]
+
+
+class Subject:
+    """One network, and what is done to it."""
+
+    def __init__(self, trained: Trained, workdir: Path, retrained: bool):
+        self.trained, self.name, self.retrained = trained, workdir.name, retrained
+        self.predictor = trained.predictor
+        self.split_network = nnx.split(self.predictor.network(), nnx.Param, nnx.BatchStat)
+        self.refit = None
+        self.rivals = (
+            {"retrained": self.identity}
+            if retrained
+            else {
+                "identity": self.identity,
+                "curve": self.curve,
+                "auto": lambda noise: self.automatic(noise, None),
+                "known": lambda noise: self.automatic(noise, noise.sigma),
+                "fixed": lambda noise: self.automatic(noise, FIXED),
+                "refit": self.refitted,
+                "statistics": self.reestimated,
+                "tent": self.tent,
+                "wavelet": lambda noise: self.logits(noise.denoised("wavelet")),
+                "nlm": lambda noise: self.logits(noise.denoised("nlm")),
+                "tv": lambda noise: self.logits(noise.denoised("tv")),
+                "multilabel": self.multilabel,
+            }
+        )
+        if not retrained:
+            self.transformation = read_calibration(workdir, trained.step)
+
+    def compare(self, noise: Noise, results: Results, prefix: str) -> None:
+        """Scores every rival, and the whole plane of the tone curve."""
+        for name, answer in self.rivals.items():
+            results.once(f"{prefix}/{name}", lambda a=answer: self.scored(a(noise), noise.split))
+        grid = [(i, j) for i in range(len(N_VALUES)) for j in range(len(BETA_VALUES))]
+        keys = [f"{prefix}/plane/{N_VALUES[i]:g}/{BETA_VALUES[j]:g}" for i, j in grid]
+        if not self.retrained and results.missing(keys):
+            plane = self.plane(noise.images)
+            for key, (i, j) in zip(keys, grid, strict=True):
+                results.once(key, functools.partial(self.scored, plane[:, i, j], noise.split))
+
+    def scored(self, logits: np.ndarray, split: Split) -> Score:
+        return score(logits, split.labels, self.trained.run.majority)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        return batched(self.predictor.logits, images)
+
+    def identity(self, noise: Noise) -> np.ndarray:
+        return self.logits(noise.images)
+
+    def automatic(self, noise: Noise, sigma: float | None) -> np.ndarray:
+        run = lambda images: self.predictor.automatic(images, self.transformation, sigma)[0]  # noqa: E731
+        return batched(run, noise.images)
+
+    def plane(self, images: np.ndarray) -> np.ndarray:
+        """Logits of the grid, (image, n, beta, attribute)."""
+        if not hasattr(self, "_sweep"):
+            network = self.predictor.network()
+            grid = jnp.array(N_VALUES), jnp.array(BETA_VALUES)
+            self._sweep = jax.jit(
+                lambda x: jnp.moveaxis(network.heads.sweep(network.extractor(x), *grid), 2, 0)
+            )
+        return batched(self._sweep, images)
+
+    def curve(self, noise: Noise) -> np.ndarray:
+        """The pair of the grid with the highest accuracy on validation at this sigma."""
+        chosen_on = self.plane(noise.chosen_on)
+        pairs = [(i, j) for i in range(len(N_VALUES)) for j in range(len(BETA_VALUES))]
+        found = [self.scored(chosen_on[:, i, j], noise.validation)["accuracy"] for i, j in pairs]
+        i, j = pairs[int(np.argmax(found))]
+        return self.plane(noise.images)[:, i, j]
+
+    def refitted(self, noise: Noise) -> np.ndarray:
+        if self.refit is None:
+            clean = noise.validation.pictures.astype(np.float32) / 255
+            self.refit = refit.fit(self.logits(clean), noise.validation.labels)
+        return self.refit.apply(self.logits(noise.images))
+
+    def reestimated(self, noise: Noise) -> np.ndarray:
+        run = lambda images: reestimate.reestimated_logits(*self.split_network, images)  # noqa: E731
+        return batched(run, noise.images)
+
+    def tent(self, noise: Noise) -> np.ndarray:
+        definition, params, statistics = self.split_network
+        state, parts = tent.begin(params), []
+        for start in range(0, len(noise.images), BATCH):
+            images = jnp.asarray(noise.images[start : start + BATCH])
+            logits, state = tent.adapt(definition, statistics, state, images)
+            parts.append(np.asarray(logits))
+        return np.concatenate(parts)
+
+    def multilabel(self, noise: Noise) -> np.ndarray:
+        network = self.predictor.network()
+        run = jax.jit(lambda x: network.multilabel(network.extractor(x).mean((1, 2))))
+        return batched(run, noise.images)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

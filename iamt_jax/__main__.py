@@ -1,0 +1,8 @@
+"""`python -m iamt_jax COMMAND`."""
+
+import sys
+
+from iamt_jax.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

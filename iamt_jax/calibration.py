@@ -1,0 +1,267 @@
+"""Calibration: what a trained network's transformation must know, from unlabelled images alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+from tqdm.auto import tqdm
+
+from iamt_jax.data.degradation import gaussian_noise, noise_keys
+from iamt_jax.data.pipeline import evaluation_batches
+from iamt_jax.data.source import open_source
+from iamt_jax.errors import InputError
+from iamt_jax.files import replace_bytes
+from iamt_jax.inference import load
+from iamt_jax.model.network import Network
+from iamt_jax.transformation.denoise import PatchPrior, denoise, fit_prior
+from iamt_jax.transformation.emphasis import fit_beta
+from iamt_jax.transformation.levels import Levels
+from iamt_jax.transformation.noise import estimate_sigma
+from iamt_jax.transformation.statistics import Correction, corrected, corrections, measure
+from iamt_jax.transformation.whole import Transformation
+
+FILE = "calibration.npz"
+VERSION = 1
+
+SIGMAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7)
+"""Levels that are calibrated; between them everything is interpolated."""
+
+CLEAN_QUANTILE = 0.995
+"""Share of clean images whose blind reading counts as clean."""
+
+MEMBERS = ("denoiser", "statistics", "curve")
+"""What a transformation may consist of."""
+
+DEFAULT = ("denoiser", "curve")
+"""What it does consist of: after the denoiser, statistics brought nothing (docs/robustness.md)."""
+
+BATCH = 128
+"""Images at a time."""
+
+Pictures = UInt8[np.ndarray, "image height width 3"]
+Progress = Callable[[str, int], None]
+"""(what is being done, steps of it that are done)."""
+
+
+def calibrate(
+    network: Network,
+    pictures: Pictures,
+    names: Sequence[str],
+    members: Sequence[str] = DEFAULT,
+    *,
+    sample: int = 1024,
+    seed: int = 0,
+) -> Transformation:
+    """Calibrates the transformation of a network.
+
+    Args:
+      network: trained, without noise.
+      pictures: of the training split, at the network's size; no labels.
+      names: one a picture; the noise is keyed by them.
+      members: which of `MEMBERS` to calibrate; the others stay out.
+      sample: pictures that noise is put on, from the first; all of them teach the denoiser.
+      seed: of the noise.
+    """
+    some, some_names = pictures[:sample], names[:sample]
+    levels = _levels(some, some_names, seed)
+    prior = None
+    if "denoiser" in members:
+        prior = fit_prior(_floats(pictures))
+    bench = _Bench(network, some, some_names, levels, prior, seed)
+    correction, beta = [], []
+    nodes = [(clip, place) for clip in (False, True) for place in range(len(SIGMAS))]
+    for clip, place in tqdm(nodes, unit="level", desc="calibrating", dynamic_ncols=True):
+        images = bench.images(clip, place)
+        moved = bench.correction(images, place) if "statistics" in members else {}
+        correction.append(moved)
+        if "curve" in members:
+            beta.append(bench.beta(images, place, moved))
+    stacked = jax.tree.map(lambda *rows: np.stack(rows), *correction)
+    return Transformation(levels, prior, stacked, np.stack(beta) if beta else None)
+
+
+def calibrate_workdir(
+    workdir: Path, images: int = 5000, root: str | None = None
+) -> tuple[Path, Transformation]:
+    """Calibrates a workdir's best checkpoint on its training images, and writes the result.
+
+    Args:
+      workdir: what training wrote.
+      images: at most this many, from the first.
+      root: another data set to take them from; None is the one trained on.
+
+    Raises:
+      InputError: no run, no data, or the folder cannot be written.
+    """
+    trained = load(workdir)
+    data = trained.run.config.data
+    if root is not None:
+        data = dataclasses.replace(data, name="celeba", root=root)
+    records = open_source(data).split("train").first(images)
+    batches = evaluation_batches(records, data.size, BATCH)
+    pictures = np.concatenate([batch.images[batch.real] for batch in batches])
+    transformation = calibrate(trained.predictor.network(), pictures, records.names)
+    return write_calibration(workdir, transformation, trained.step), transformation
+
+
+class _Bench:
+    """A network, its clean answers, and its calibration images at every level."""
+
+    def __init__(self, network, pictures, names, levels, prior, seed):
+        self.network, self.names, self.seed = network, names, seed
+        self.levels, self.prior = levels, prior
+        self.clean = list(_floats(pictures))
+        self.extract = lambda images, after_norm: network.extractor(images, after_norm=after_norm)
+        self.moments = measure(self.extract, self.clean)
+        self.logits = _joined(jax.jit(network.predict), self.clean)
+        self.denoise = jax.jit(denoise)
+
+    def images(self, clip: bool, place: int) -> list[Array]:
+        """The images with a level's noise, denoised as they will be."""
+        if place == 0:
+            return self.clean
+        noisy = _noisy(self.clean, self.names, SIGMAS[place], clip, self.seed)
+        if self.prior is None:
+            return list(noisy)
+        row = jnp.full(1, clip)
+        result = []
+        for images in noisy:
+            reading = estimate_sigma(images)
+            sigma = self.levels.sigma_at(
+                self.levels.of_reading(reading, jnp.broadcast_to(row, reading.shape))
+            )
+            result.append(self.denoise(images, sigma, self.prior))
+        return result
+
+    def correction(self, images: list[Array], place: int) -> Correction:
+        """What moves the layers' statistics back to those of clean images."""
+        found = measure(self.extract, images, self.moments) if place else self.moments
+        return jax.tree.map(np.asarray, corrections(self.moments, found))
+
+    def beta(
+        self, images: list[Array], place: int, correction: Correction
+    ) -> Float[np.ndarray, "attribute channel"]:
+        """The tone curve's betas at a level; 0 for clean images."""
+        heads = self.network.heads
+        bias = np.asarray(heads.stacked.classifier.bias[...])
+        if place == 0:
+            return np.zeros(heads.stacked.mask.bias[...].shape, np.float32)
+        after_norm = corrected(jax.tree.map(lambda row: row[None], correction))
+        run = jax.jit(lambda x: heads.contributions(self.extract(x, after_norm)))
+        plain, masked = _joined(run, images)
+        return fit_beta(plain, masked, self.logits - bias[:, 0])
+
+
+def _joined(run: Callable, batches: list[Array]):
+    """A function over batches, its results joined along the images."""
+    return jax.tree.map(lambda *x: np.concatenate(x), *[run(images) for images in batches])
+
+
+def _floats(pictures: Pictures) -> Iterator[Float[np.ndarray, "batch height width 3"]]:
+    for start in range(0, len(pictures), BATCH):
+        yield pictures[start : start + BATCH].astype(np.float32) / 255
+
+
+def _noisy(batches: list[Array], names: Sequence[str], sigma: float, clip: bool, seed: int):
+    for i, images in enumerate(batches):
+        keys = noise_keys(names[i * BATCH : i * BATCH + len(images)], sigma, seed)
+        noisy = gaussian_noise(jnp.asarray(images), sigma, keys)
+        yield jnp.clip(noisy, 0, 1) if clip else noisy
+
+
+def _levels(pictures: Pictures, names: Sequence[str], seed: int) -> Levels:
+    """What the blind estimate reads at every level."""
+    clean = list(_floats(pictures))
+    estimate = jax.jit(estimate_sigma)
+
+    def readings(sigma: float, clip: bool) -> np.ndarray:
+        noisy = _noisy(clean, names, sigma, clip, seed) if sigma else clean
+        return np.concatenate([estimate(images) for images in noisy])
+
+    rows = [[readings(sigma, clip).mean() for sigma in SIGMAS] for clip in (False, True)]
+    return Levels(
+        np.array(SIGMAS, np.float32),
+        np.maximum.accumulate(np.array(rows, np.float32), axis=1),
+        np.quantile(readings(0.0, False), CLEAN_QUANTILE).astype(np.float32),
+    )
+
+
+def members(transformation: Transformation) -> list[str]:
+    """Names of what a transformation consists of."""
+    has = (
+        transformation.prior is not None,
+        transformation.correction,
+        transformation.beta is not None,
+    )
+    return [name for name, present in zip(MEMBERS, has, strict=True) if present]
+
+
+def write_calibration(workdir: Path, transformation: Transformation, step: int) -> Path:
+    """Writes the calibration beside the checkpoints, whole or not at all.
+
+    Raises:
+      InputError: the folder cannot be written.
+    """
+    arrays = {"version": VERSION, "step": step}
+    for name, part in zip(Levels._fields, transformation.levels, strict=True):
+        arrays[f"levels/{name}"] = part
+    if transformation.prior is not None:
+        for name, part in zip(PatchPrior._fields, transformation.prior, strict=True):
+            arrays[f"prior/{name}"] = np.asarray(part, np.float16 if name == "basis" else None)
+    for layer, (factor, summand) in transformation.correction.items():
+        arrays[f"factor/{layer}"], arrays[f"summand/{layer}"] = factor, summand
+    if transformation.beta is not None:
+        arrays["beta"] = transformation.beta
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    path = workdir / FILE
+    try:
+        replace_bytes(path, buffer.getvalue())
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); make room, or give rights to the folder"
+        ) from None
+    return path
+
+
+def read_calibration(workdir: Path, step: int) -> Transformation:
+    """Reads a workdir's calibration.
+
+    Args:
+      workdir: of the run.
+      step: of the checkpoint that it must have been made for.
+
+    Raises:
+      InputError: there is none, it is damaged, or it was made for another checkpoint.
+    """
+    path = workdir / FILE
+    again = f"run python -m iamt_jax calibrate --workdir {workdir}"
+    if not path.is_file():
+        raise InputError(f"--auto: {path} does not exist; {again}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        if arrays["version"] != VERSION:
+            raise ValueError(f"version {arrays['version']}, expected {VERSION}")
+        levels = Levels(*(arrays[f"levels/{name}"] for name in Levels._fields))
+        prior = None
+        if "prior/mean" in arrays:
+            prior = PatchPrior(
+                *(arrays[f"prior/{name}"].astype(np.float32) for name in PatchPrior._fields)
+            )
+        layers = [name.removeprefix("factor/") for name in arrays if name.startswith("factor/")]
+        correction = {x: (arrays[f"factor/{x}"], arrays[f"summand/{x}"]) for x in layers}
+        made = int(arrays["step"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a calibration of this version ({error}); {again}") from None
+    if made != step:
+        raise InputError(f"{path}: made for step {made}, the best checkpoint is {step}; {again}")
+    return Transformation(levels, prior, correction, arrays.get("beta"))

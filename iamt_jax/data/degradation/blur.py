@@ -1,0 +1,105 @@
+"""Blurs: Gaussian, out of focus, in motion. Each keeps the images' shape and range."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+Images = Float[Array, "batch height width 3"]
+
+EXACT = lax.Precision.HIGHEST
+"""Otherwise a GPU may round the factors of a product to TF32."""
+
+
+def gaussian_blur(images: Images, sigma: float) -> Images:
+    """Gaussian blur of sigma pixels, cut at 4 sigma, the border repeated.
+
+    Equals `skimage.filters.gaussian(image, sigma)`. Both passes are products with a matrix
+    that has the border in it.
+    """
+    down, across = (_gaussian_matrix(size, sigma) for size in images.shape[1:3])
+    images = jnp.einsum("ij,bjwc->biwc", down, images, precision=EXACT)
+    return jnp.einsum("ij,bhjc->bhic", across, images, precision=EXACT)
+
+
+def _gaussian_matrix(size: int, sigma: float) -> Float[np.ndarray, "size size"]:
+    reach = int(4 * sigma + 0.5)
+    offset = np.arange(-reach, reach + 1)
+    pixel = np.arange(size)[:, None]
+    matrix = np.zeros((size, size))
+    weight = _normalised(np.exp(-0.5 * (offset / sigma) ** 2))
+    np.add.at(matrix, (pixel, np.clip(pixel + offset, 0, size - 1)), weight)
+    return matrix.astype(np.float32)
+
+
+def defocus_blur(images: Images, radius: int, alias_blur: float) -> Images:
+    """A lens out of focus: the mean over a disk of `radius` pixels, mirrored at the border.
+
+    The disk's edge is softened by a Gaussian of alias_blur pixels. ImageNet-C's `disk` and
+    OpenCV's `filter2D`.
+    """
+    kernel = _disk(radius, alias_blur)
+    side, reach = len(kernel), len(kernel) // 2
+    height, width = images.shape[1:3]
+    padded = jnp.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    # A product with a matrix for each row of the disk: on a CPU faster than a convolution.
+    rows = np.zeros((side, width, width + 2 * reach), np.float32)
+    for column in range(width):
+        rows[:, column, column : column + side] = kernel
+    return sum(
+        jnp.einsum("ij,bhjc->bhic", row, padded[:, top : top + height], precision=EXACT)
+        for top, row in enumerate(rows)
+    )
+
+
+def _disk(radius: int, alias_blur: float) -> Float[np.ndarray, "side side"]:
+    line = np.arange(-max(8, radius), max(8, radius) + 1)
+    disk = _normalised((line[:, None] ** 2 + line**2 <= radius**2).astype(float))
+    reach = 1 if radius <= 8 else 2
+    soft = _normalised(np.exp(-0.5 * (np.arange(-reach, reach + 1) / alias_blur) ** 2))
+    for axis in (0, 1):
+        padded = np.pad(disk, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], "reflect")
+        disk = np.apply_along_axis(np.convolve, axis, padded, soft, "valid")
+    return disk.astype(np.float32)
+
+
+def motion_blur(
+    images: Images, radius: int, sigma: float, angles: Float[Array, " batch"]
+) -> Images:
+    """A Gaussian trail of 2 radius + 1 pixels to one side, at an angle in degrees an image.
+
+        sum_i w_i x(p + round(i (cos angle, sin angle))), w_i ~ exp(-i^2 / 2 sigma^2), sum w = 1
+
+    with p = (column, row), halves rounded down and the border repeated: ImageMagick's
+    MotionBlurImage.
+    """
+    length = 2 * radius + 1
+    step = jnp.arange(length, dtype=jnp.float32)
+    weight = _normalised(np.exp(-0.5 * (np.arange(length) / sigma) ** 2)).astype(np.float32)
+    angles = jnp.deg2rad(angles)
+    # Shifts are by whole pixels, counted from the corner of the padded image.
+    down, right = (
+        length - 1 + jnp.ceil(step[:, None] * slope - 0.5).astype(jnp.int32)
+        for slope in (jnp.sin(angles), jnp.cos(angles))
+    )
+    border = ((0, 0), (length - 1, length - 1), (length - 1, length - 1), (0, 0))
+    padded = jnp.pad(images, border, mode="edge")
+
+    def add(blurred, tap):
+        weight, down, right = tap
+        shift = jax.vmap(lambda x, i, j: lax.dynamic_slice(x, (i, j, 0), images.shape[1:]))
+        return blurred + weight * shift(padded, down, right), None
+
+    return lax.scan(add, jnp.zeros_like(images), (jnp.asarray(weight), down, right))[0]
+
+
+def motion_angles(keys: Key[Array, " batch"]) -> Float[Array, " batch"]:
+    """An angle an image, even over [-45, 45) degrees."""
+    return jax.vmap(lambda key: jax.random.uniform(key, minval=-45.0, maxval=45.0))(keys)
+
+
+def _normalised(weights: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    return weights / weights.sum()

@@ -1,0 +1,127 @@
+"""Flags to dataclasses: presets, tyro with errors of one line, ranges."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import tyro
+
+from iamt_jax.config import PRESETS, Config
+from iamt_jax.errors import InputError
+
+Arguments = TypeVar("Arguments")
+
+
+def take_preset(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Splits `--preset NAME` off the arguments; `faces` without one.
+
+    Raises:
+      InputError: no such preset; the line names the nearest.
+    """
+    name, rest = take_option(arguments, "--preset")
+    if name is None:
+        name = "faces"
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "choose one of them"
+        raise InputError(f"--preset: expected one of {', '.join(PRESETS)}, found {name!r}; {hint}")
+    return name, rest
+
+
+def take_option(arguments: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
+    """Splits `flag VALUE`, or `flag=VALUE`, off the arguments; None without it.
+
+    Raises:
+      InputError: the flag has no value.
+    """
+    value, rest, waiting = None, [], False
+    for argument in arguments:
+        if waiting:
+            value, waiting = argument, False
+        elif argument == flag:
+            waiting = True
+        elif argument.startswith(f"{flag}="):
+            value = argument.removeprefix(f"{flag}=")
+        else:
+            rest.append(argument)
+    if waiting:
+        raise InputError(f"{flag}: has no value; give one after it")
+    return value, rest
+
+
+def train_config(preset: str, arguments: Sequence[str], program: str) -> Config:
+    """A preset changed by flags.
+
+    Raises:
+      InputError: as `parse`.
+    """
+    return parse(Config, arguments, program, PRESETS[preset])
+
+
+def parse(
+    kind: type[Arguments], arguments: Sequence[str], program: str, default: Arguments | None = None
+) -> Arguments:
+    """Flags to a dataclass by tyro, whose error boxes become one line.
+
+    Raises:
+      InputError: an unknown flag (the line names the nearest), or a value that does not fit.
+    """
+    if {"-h", "--help"} & set(arguments):
+        return tyro.cli(kind, args=list(arguments), prog=program, default=default)
+    # An encoding, or tyro draws its boxes in ASCII.
+    errors = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    try:
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(errors):
+            return tyro.cli(kind, args=list(arguments), prog=program, default=default)
+    except SystemExit:
+        raise InputError(one_line(errors.buffer.getvalue().decode(), program)) from None
+
+
+def one_line(box: str, program: str) -> str:
+    """The gist of tyro's error box: what is wrong, the nearest flag, where to look."""
+    rows = [row.strip("│ ").strip() for row in box.splitlines() if row.startswith("│")]
+    rules = [i for i, row in enumerate(rows) if row and not row.strip("─")] + [len(rows)]
+    problem = " ".join(rows[: rules[0]])
+    if problem.startswith("Unrecognized options:"):
+        flag = problem.removeprefix("Unrecognized options:").split(",")[0].strip()
+        near = [row for row in rows[rules[0] :] if row.startswith("--")]
+        hint = f"did you mean {near[0].split()[0]}?" if near else "no flag is like it"
+        problem = f"{flag}: no such flag; {hint}"
+        if not flag.startswith("-"):
+            problem = f"{flag}: belongs to no flag; a switch takes no value (--flag or --no-flag)"
+    elif problem.startswith("Missing from"):
+        problem = "missing " + " ".join(w for w in problem.split() if w.startswith("--"))
+    return f"{problem.rstrip('.')} (python {program} --help lists all)"
+
+
+def absolute(config: Config) -> Config:
+    """The config with whole paths: it is read again from other folders."""
+
+    def whole(path: str | None) -> str | None:
+        return None if path is None else str(Path(path).expanduser().resolve())
+
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, root=whole(config.data.root)),
+        train=dataclasses.replace(config.train, init_from=whole(config.train.init_from)),
+    )
+
+
+def check_range(flag: str, value: float, low: float, high: float) -> None:
+    """Refuses a number outside [low, high], infinity, or NaN."""
+    if not (low <= value <= high and math.isfinite(value)):
+        expected = f"at least {low}" if math.isinf(high) else f"from {low} to {high}"
+        raise InputError(f"--{flag} {value}: must be a number {expected}")
+
+
+def check_curve(n: float, beta: float) -> None:
+    """Refuses a tone curve that Eq. 7 and 8 do not define."""
+    check_range("n", n, 0, math.inf)
+    check_range("beta", beta, 0, 1)

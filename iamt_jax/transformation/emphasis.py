@@ -1,0 +1,47 @@
+"""A tone curve a channel and attribute, so that the masks emphasise what survives the noise.
+
+With n = 1 the curve is g = (1 + beta) M - beta, and a logit is linear in its betas. The betas of a
+noise level are those in [0, 1] that bring the logits of degraded images nearest to those of the
+same images clean: no labels, no gradients, a bounded least-squares problem an attribute.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from scipy.linalg import solve_triangular
+from scipy.optimize import lsq_linear
+
+RIDGE = 1e-2
+"""Weight of |beta|^2, in units of a channel's mean square contribution."""
+
+
+def fit_beta(
+    plain: Float[np.ndarray, "image attribute channel"],
+    masked: Float[np.ndarray, "image attribute channel"],
+    clean: Float[np.ndarray, "image attribute"],
+) -> Float[np.ndarray, "attribute channel"]:
+    r"""Beta of each attribute and channel at one noise level, float32.
+
+    .. math::
+      z_k(\beta) = \sum_c (1 - \beta_{kc}) F_{kc} + (1 + \beta_{kc}) H_{kc}, \qquad
+      \min_{0 \le \beta \le 1} \sum_i (z_{ik}(\beta) - z^{clean}_{ik})^2 + \rho |\beta_k|^2
+
+    Args:
+      plain: F, contributions of the unmasked features to the logits, on degraded images.
+      masked: H, contributions of M * f.
+      clean: the same images' logits without degradation, less the heads' biases.
+    """
+    gap = (masked - plain).astype(np.float64)
+    left = clean - (plain + masked).sum(2)
+    return np.stack([_bounded(gap[:, k], left[:, k]) for k in range(gap.shape[1])])
+
+
+def _bounded(gap: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """The same problem with as many rows as channels: |R beta - R^-T gap^T left|^2, where R^T R
+    is gap^T gap plus the ridge."""
+    products = gap.T @ gap
+    ridge = RIDGE * np.trace(products) / len(products) + 1e-12
+    root = np.linalg.cholesky(products + ridge * np.eye(len(products))).T
+    target = solve_triangular(root, gap.T @ left, trans="T")
+    return lsq_linear(root, target, bounds=(0, 1)).x.astype(np.float32)

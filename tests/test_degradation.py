@@ -1,0 +1,306 @@
+"""Every family of degradations against SciPy, scikit-image or Pillow on the same images."""
+
+import functools
+import io
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import skimage
+from PIL import Image
+from scipy import ndimage, stats
+
+from iamt_jax.data.degradation import (
+    FAMILIES,
+    SEVERITIES,
+    blur,
+    degradation_keys,
+    degrade,
+    gaussian_noise,
+    noise_keys,
+)
+from iamt_jax.errors import InputError
+
+NOISE = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
+RANDOM = (*NOISE, "motion_blur")
+SHAPE = (37, 50, 3)
+"""Odd, and no multiple of JPEG's blocks."""
+
+FLAT = (20, 128, 255)
+"""Grey levels of the first pictures; noise on them has one known distribution."""
+
+
+def pictures():
+    """Three flat ones, a smooth one with black and white in it, and one of single pixels."""
+    rng = np.random.default_rng(0)
+    flat = [np.full(SHAPE, level, np.uint8) for level in FLAT]
+    smooth = ndimage.gaussian_filter(rng.normal(size=SHAPE), (3, 3, 0))
+    smooth = np.clip(128 + 160 * smooth / smooth.std() / 2, 0, 255).astype(np.uint8)
+    smooth[:8, :8], smooth[-8:, -8:] = 0, 255
+    return np.stack([*flat, smooth, rng.integers(0, 256, SHAPE, np.uint8)])
+
+
+PICTURES = pictures()
+CLEAN = PICTURES / 255
+NAMES = [f"{i}.jpg" for i in range(len(PICTURES))]
+run = jax.jit(degrade, static_argnums=(1, 2))
+
+
+def degraded(family, severity, rows=slice(None), seed=0):
+    keys = degradation_keys(NAMES[rows], family, severity, seed)
+    return np.asarray(run(jnp.asarray(CLEAN[rows], jnp.float32), family, severity, keys))
+
+
+whole = functools.cache(degraded)
+"""All pictures as one batch; most tests look at the same ones."""
+
+
+def strength(family, severity):
+    """The family's one constant, or all of them."""
+    values = [values[severity - 1] for values in FAMILIES[family].strengths.values()]
+    return values[0] if len(values) == 1 else values
+
+
+def each(change):
+    """Applies a picture's change to each picture."""
+    return np.stack([change(picture) for picture in PICTURES])
+
+
+def close(actual, expected):
+    np.testing.assert_allclose(actual, np.clip(expected, 0, 1), rtol=0, atol=1e-5)
+
+
+severities = pytest.mark.parametrize("severity", SEVERITIES)
+families = pytest.mark.parametrize("family", FAMILIES)
+
+
+# Those without chance.
+
+
+@severities
+def test_gaussian_blur_equals_scikit_image(severity):
+    sigma = strength("gaussian_blur", severity)
+    twin = each(lambda p: skimage.filters.gaussian(p / 255, sigma, channel_axis=-1))
+    close(whole("gaussian_blur", severity), twin)
+
+
+@severities
+def test_defocus_blur_equals_its_twin(severity):
+    """Of OpenCV's functions: GaussianBlur of a disk, 3 or 5 pixels wide, then filter2D."""
+    radius, alias_blur = strength("defocus_blur", severity)
+    side = np.arange(-max(radius, 8), max(radius, 8) + 1)
+    disk = np.float64(np.hypot(*np.meshgrid(side, side)) <= radius)
+    disk = ndimage.gaussian_filter(
+        disk / disk.sum(), alias_blur, mode="mirror", radius=1 if radius <= 8 else 2
+    )
+    twin = each(lambda p: ndimage.correlate(p / 255, disk[..., None], mode="mirror"))
+    close(whole("defocus_blur", severity), twin)
+
+
+@severities
+def test_brightness_equals_scikit_image(severity):
+    hsv = skimage.color.rgb2hsv(CLEAN)
+    hsv[..., 2] = np.clip(hsv[..., 2] + strength("brightness", severity), 0, 1)
+    close(whole("brightness", severity), skimage.color.hsv2rgb(hsv))
+
+
+@severities
+def test_contrast_equals_numpy(severity):
+    mean = CLEAN.mean(axis=(1, 2), keepdims=True)
+    close(whole("contrast", severity), (CLEAN - mean) * strength("contrast", severity) + mean)
+
+
+@severities
+def test_pixelate_equals_pillow(severity):
+    fraction = strength("pixelate", severity)
+    size = SHAPE[1], SHAPE[0]
+    small = [int(side * fraction) for side in size]
+
+    def twin(picture):
+        image = Image.fromarray(picture).resize(small, Image.Resampling.BOX)
+        return np.asarray(image.resize(size, Image.Resampling.BOX))
+
+    assert_same_levels(whole("pixelate", severity), each(twin))
+
+
+@severities
+def test_jpeg_equals_pillow(severity):
+    """Bit by bit: libjpeg's arithmetic is in integers, and so is ours."""
+
+    def twin(picture):
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "JPEG", quality=strength("jpeg_compression", severity))
+        return np.asarray(Image.open(file))
+
+    assert_same_levels(whole("jpeg_compression", severity), each(twin))
+
+
+def assert_same_levels(images, levels):
+    np.testing.assert_allclose(images * 255, levels, rtol=0, atol=1e-4)
+
+
+# Motion: chance only in the angle.
+
+
+@severities
+def test_motion_blur_equals_its_twin(severity):
+    """ImageMagick's MotionBlurImage, pixel by pixel."""
+    radius, sigma = strength("motion_blur", severity)
+    angles = (-44.9, -20.3, 0, 11.7, 39.2)
+    actual = blur.motion_blur(jnp.asarray(CLEAN, jnp.float32), radius, sigma, jnp.array(angles))
+    height, width = SHAPE[:2]
+    for picture, angle, result in zip(CLEAN, angles, actual, strict=True):
+        total, weights = np.zeros(SHAPE), 0
+        for i in range(2 * radius + 1):
+            weight = math.exp(-i * i / (2 * sigma * sigma))
+            right = math.ceil(i * math.cos(math.radians(angle)) - 0.5)
+            down = math.ceil(i * math.sin(math.radians(angle)) - 0.5)
+            rows = np.clip(np.arange(height) + down, 0, height - 1)
+            columns = np.clip(np.arange(width) + right, 0, width - 1)
+            total += weight * picture[rows][:, columns]
+            weights += weight
+        close(result, total / weights)
+
+
+def test_motion_blur_draws_its_angle_from_the_key():
+    keys = degradation_keys(NAMES, "motion_blur", 1, 0)
+    radius, sigma = strength("motion_blur", 1)
+    images = jnp.asarray(CLEAN, jnp.float32)
+    close(
+        whole("motion_blur", 1), blur.motion_blur(images, radius, sigma, blur.motion_angles(keys))
+    )
+    many = blur.motion_angles(jax.random.split(jax.random.key(0), 1000))
+    assert stats.kstest(np.asarray(many), stats.uniform(-45, 90).cdf).pvalue > 1e-3
+
+
+# Noise, in distribution. Keys are fixed: a test that passes once passes always.
+
+
+def noise_twin(family, x, c, rng):
+    """Of make_imagenet_c.py, before it clips."""
+    match family:
+        case "gaussian_noise":
+            return x + rng.normal(size=x.shape, scale=c)
+        case "shot_noise":
+            return rng.poisson(x * c) / c
+        case "impulse_noise":
+            return skimage.util.random_noise(x, mode="s&p", amount=c, rng=rng)
+        case "speckle_noise":
+            return x + x * rng.normal(size=x.shape, scale=c)
+
+
+@severities
+@pytest.mark.parametrize("family", NOISE)
+def test_noise_has_the_mean_and_variance_of_its_twin(family, severity):
+    rng = np.random.default_rng(1)
+    for level, actual in zip(FLAT, whole(family, severity)[: len(FLAT)], strict=True):
+        many = np.full(200_000, level / 255)
+        twin = np.clip(noise_twin(family, many, strength(family, severity), rng), 0, 1)
+        square = (twin - twin.mean()) ** 2
+        # Four standard errors of a mean and of a variance over the values of an image.
+        error, square_error = 4 * np.array([twin.std(), square.std()]) / math.sqrt(actual.size)
+        assert abs(actual.mean() - twin.mean()) <= error + 1e-6
+        assert abs(actual.var() - twin.var()) <= square_error + 1e-6
+
+
+@pytest.mark.parametrize("family", ["gaussian_noise", "speckle_noise"])
+def test_normal_noise_is_normal(family):
+    grey = FLAT[1] / 255
+    sigma = strength(family, 1) * (grey if family == "speckle_noise" else 1)
+    noise = (whole(family, 1)[1] - grey).ravel()
+    assert stats.kstest(noise, stats.norm(0, sigma).cdf).pvalue > 1e-3
+
+
+@severities
+@pytest.mark.parametrize("row", range(len(FLAT)))
+def test_shot_noise_counts_as_poisson(row, severity):
+    photons = strength("shot_noise", severity)
+    counts = whole("shot_noise", severity)[row].ravel() * photons
+    np.testing.assert_allclose(counts, np.rint(counts), atol=1e-4)
+    law = stats.poisson(photons * FLAT[row] / 255)
+    expected = law.pmf(np.arange(photons + 1))
+    expected[photons] = law.sf(photons - 1)  # all that saturates
+    observed = np.bincount(np.rint(counts).astype(int), minlength=photons + 1)
+    rare = expected * counts.size < 5  # too few for chi-square: all of them count as one
+    if rare.any():
+        observed = np.append(observed[~rare], observed[rare].sum())
+        expected = np.append(expected[~rare], expected[rare].sum())
+    assert stats.chisquare(observed, expected * counts.size).pvalue > 1e-3
+
+
+@severities
+def test_impulse_noise_strikes_each_channel_by_itself(severity):
+    amount = strength("impulse_noise", severity)
+    grey = whole("impulse_noise", severity)[1]
+    struck = np.abs(grey - FLAT[1] / 255) > 1e-6
+    assert set(grey[struck]) == {0, 1}
+    assert stats.binomtest(int((grey == 1).sum()), grey.size, amount / 2).pvalue > 1e-3
+    pairs = (struck[..., 0] & struck[..., 1]).ravel()
+    assert stats.binomtest(int(pairs.sum()), pairs.size, amount**2).pvalue > 1e-3
+
+
+# All of them.
+
+
+@families
+def test_results_are_images(family):
+    for severity in SEVERITIES:
+        images = whole(family, severity)
+        assert images.shape == CLEAN.shape and images.dtype == np.float32
+        assert images.min() >= 0 and images.max() <= 1
+
+
+@families
+def test_severities_rise(family):
+    """In squared error over the pictures that have something to lose."""
+    errors = [((whole(family, s) - CLEAN)[1:] ** 2).mean() for s in SEVERITIES]
+    assert errors[0] > 0 and (np.diff(errors) > 0).all()
+
+
+@families
+def test_the_batch_changes_nothing(family):
+    alone = np.concatenate([degraded(family, 5, slice(i, i + 1)) for i in range(len(PICTURES))])
+    # A matrix product may take the last rows of a batch by another path, with other roundings.
+    last_bits = 1e-6 if family in ("gaussian_blur", "defocus_blur") else 0
+    np.testing.assert_allclose(alone, whole(family, 5), rtol=0, atol=last_bits)
+
+
+@families
+def test_keys_matter_where_there_is_chance(family):
+    assert FAMILIES[family].random == (family in RANDOM)
+    differs = (degraded(family, 5, seed=1) != whole(family, 5)).any()
+    assert differs == FAMILIES[family].random
+
+
+def test_gaussian_noise_is_that_of_the_network_input():
+    keys = degradation_keys(NAMES, "gaussian_noise", 1, 0)
+    noisy = gaussian_noise(jnp.asarray(CLEAN, jnp.float32), 0.08, keys)
+    close(whole("gaussian_noise", 1), noisy)
+
+
+def test_keys_depend_on_name_family_severity_and_seed():
+    keys = [
+        *degradation_keys(NAMES, "shot_noise", 1, 0),
+        *degradation_keys(NAMES, "shot_noise", 2, 0),
+        *degradation_keys(NAMES, "contrast", 1, 0),
+        *degradation_keys(NAMES, "shot_noise", 1, 1),
+        *noise_keys(NAMES, 1, 0),
+    ]
+    assert len({tuple(np.asarray(jax.random.key_data(key))) for key in keys}) == 25
+
+
+@pytest.mark.parametrize(
+    "family, severity, message",
+    [
+        ("gausian_blur", 1, "'gausian_blur': did you mean gaussian_blur?"),
+        ("fog", 1, "'fog': choose one of gaussian_noise, shot_noise"),
+        ("contrast", 0, "severity 0 of contrast: expected 1 to 5, nearest is 1"),
+        ("contrast", 9, "nearest is 5"),
+    ],
+)
+def test_unknown_families_and_severities_are_refused(family, severity, message):
+    with pytest.raises(InputError, match=message.replace("?", r"\?")) as error:
+        degrade(jnp.zeros((1, *SHAPE)), family, severity, degradation_keys(["a"], family, 1, 0))
+    assert "\n" not in str(error.value)
