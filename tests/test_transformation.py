@@ -223,7 +223,7 @@ def test_betas_solve_the_bounded_least_squares():
     expected = lsq_linear(*rows, bounds=(0, 1), tol=1e-12).x
     moved = fit_beta(plain, masked, clean + plain[:, :, 0])[1]
     np.testing.assert_allclose(moved, expected, atol=1e-4)
-    assert 0 <= moved.min() and moved.max() <= 1
+    assert moved.min() >= 0 and moved.max() <= 1
 
 
 LEVELS = Levels(
