@@ -12,6 +12,7 @@ stopped run goes on; OUT/noise.md and OUT/noise.png show it, mean and spread ove
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +95,8 @@ class Noise:
         self.images = with_noise(trained.predictor, split, sigma, clip)
         self.chosen_on = with_noise(trained.predictor, validation, sigma, clip)
         self._denoised: dict[str, np.ndarray] = {}
+        self.answers: dict[tuple, np.ndarray] = {}
+        """What several rivals start from, by network."""
 
     def denoised(self, method: str) -> np.ndarray:
         """By scikit-image, told sigma."""
@@ -110,7 +113,8 @@ class Subject:
     def __init__(self, trained: Trained, workdir: Path, retrained: bool):
         self.trained, self.name, self.retrained = trained, workdir.name, retrained
         self.predictor = trained.predictor
-        self.split_network = nnx.split(self.predictor.network(), nnx.Param, nnx.BatchStat)
+        network = nnx.split(self.predictor.network(), nnx.Param, nnx.BatchStat)
+        self.split_network = network[0], *map(nnx.to_pure_dict, network[1:])
         self.refit = None
         self.rivals = (
             {"retrained": self.identity}
@@ -135,12 +139,12 @@ class Subject:
 
     def compare(self, noise: Noise, results: Results, prefix: str) -> None:
         """Scores every rival, and the whole plane of the tone curve."""
-        for name, answer in self.rivals.items():
+        for name, answer in self.rivals.items():  # a denoiser told 0 does nothing
             results.once(f"{prefix}/{name}", lambda a=answer: self.scored(a(noise), noise.split))
         grid = [(i, j) for i in range(len(N_VALUES)) for j in range(len(BETA_VALUES))]
         keys = [f"{prefix}/plane/{N_VALUES[i]:g}/{BETA_VALUES[j]:g}" for i, j in grid]
         if not self.retrained and results.missing(keys):
-            plane = self.plane(noise.images)
+            plane = self.once(noise, "plane", lambda: self.plane(noise.images))
             for key, (i, j) in zip(keys, grid, strict=True):
                 results.once(key, functools.partial(self.scored, plane[:, i, j], noise.split))
 
@@ -150,8 +154,14 @@ class Subject:
     def logits(self, images: np.ndarray) -> np.ndarray:
         return batched(self.predictor.logits, images)
 
+    def once(self, noise: Noise, what: str, run: Callable[[], np.ndarray]) -> np.ndarray:
+        """An answer that several rivals start from, computed once a noise level."""
+        if (self.name, what) not in noise.answers:
+            noise.answers[self.name, what] = run()
+        return noise.answers[self.name, what]
+
     def identity(self, noise: Noise) -> np.ndarray:
-        return self.logits(noise.images)
+        return self.once(noise, "identity", lambda: self.logits(noise.images))
 
     def automatic(self, noise: Noise, sigma: float | None) -> np.ndarray:
         run = lambda images: self.predictor.automatic(images, self.transformation, sigma)[0]  # noqa: E731
@@ -173,13 +183,13 @@ class Subject:
         pairs = [(i, j) for i in range(len(N_VALUES)) for j in range(len(BETA_VALUES))]
         found = [self.scored(chosen_on[:, i, j], noise.validation)["accuracy"] for i, j in pairs]
         i, j = pairs[int(np.argmax(found))]
-        return self.plane(noise.images)[:, i, j]
+        return self.once(noise, "plane", lambda: self.plane(noise.images))[:, i, j]
 
     def refitted(self, noise: Noise) -> np.ndarray:
         if self.refit is None:
             clean = noise.validation.pictures.astype(np.float32) / 255
             self.refit = refit.fit(self.logits(clean), noise.validation.labels)
-        return self.refit.apply(self.logits(noise.images))
+        return self.refit.apply(self.identity(noise))
 
     def reestimated(self, noise: Noise) -> np.ndarray:
         run = lambda images: reestimate.reestimated_logits(*self.split_network, images)  # noqa: E731

@@ -1,0 +1,30 @@
+"""Holds the automatic transformation to its promise on the embedded data set."""
+
+import json
+import sys
+from pathlib import Path
+
+
+def average(folder: str, metric: str) -> float:
+    """A metric's average over attributes, per cent."""
+    report = json.loads((Path(sys.argv[1]) / folder / "metrics.json").read_text())
+    return 100 * report["average"][metric]
+
+
+LEAST_GAIN = 1.0
+"""Points that the transformation brings at sigma 0.2, in accuracy and in average precision."""
+
+MOST_LOSS = 0.2
+"""Points of accuracy that it may cost clean images."""
+
+failures = []
+for metric in ("accuracy", "average_precision"):
+    plain, auto = (average(f"{way}-0.2", metric) for way in ("plain", "auto"))
+    print(f"sigma 0.2, {metric}: {plain:.2f} -> {auto:.2f}")
+    if auto < plain + LEAST_GAIN:
+        failures.append(f"{metric} at sigma 0.2 gains less than {LEAST_GAIN}")
+clean, auto = (average(f"{way}-0", "accuracy") for way in ("plain", "auto"))
+print(f"clean, accuracy: {clean:.2f} -> {auto:.2f}")
+if auto < clean - MOST_LOSS:
+    failures.append(f"clean accuracy falls by more than {MOST_LOSS}")
+sys.exit("\n".join(failures))

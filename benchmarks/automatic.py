@@ -1,0 +1,61 @@
+"""How much evaluate.py --auto costs over a plain evaluation, on this machine.
+
+    PYTHONPATH=. python benchmarks/automatic.py --workdir W
+
+Interleaved batches of noisy images; the medians' ratio is the answer. Start-up, compilation and
+reading are left out, the transformation's estimate of the noise is in.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+import tyro
+
+from iamt_jax.calibration import read_calibration
+from iamt_jax.inference import load
+from iamt_jax.platform import prepare
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What is timed."""
+
+    workdir: Path
+    """A calibrated run."""
+    batch_size: int = 128
+    """Images at a time."""
+    repeats: int = 30
+    """Batches each."""
+
+
+def main(arguments: Arguments) -> None:
+    """Times both, prints medians and ratio."""
+    prepare()
+    trained = load(arguments.workdir)
+    transformation = jax.device_put(read_calibration(arguments.workdir, trained.step))
+    size = trained.run.config.data.size
+    noise = np.random.default_rng(0).normal(0.5, 0.2, (arguments.batch_size, size, size, 3))
+    images = noise.astype(np.float32)
+    ways = {
+        "plain": lambda: trained.predictor.logits(images),
+        "auto": lambda: trained.predictor.automatic(images, transformation)[0],
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(arguments.repeats + 1):
+        for name, run in ways.items():
+            start = time.perf_counter()
+            run().block_until_ready()
+            if repeat:  # the first compiles
+                times[name].append(time.perf_counter() - start)
+    plain, auto = (float(np.median(times[name])) for name in ways)
+    each = 1000 / arguments.batch_size
+    print(f"plain {plain * each:.2f} ms/image, auto {auto * each:.2f}: ratio {auto / plain:.2f}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
