@@ -24,9 +24,9 @@ from iamt_jax.prediction import Setting
 
 NETWORKS = {
     "whole": [],
-    "without reconstructor": ["--no-model.reconstructor"],
-    "without multi-label": ["--no-model.multilabel"],
-    "without both": ["--no-model.reconstructor", "--no-model.multilabel"],
+    "without reconstructor": ["--model.no-reconstructor"],
+    "without multi-label": ["--model.no-multilabel"],
+    "without both": ["--model.no-reconstructor", "--model.no-multilabel"],
 }
 """Row of Table 1 -> flags of train.py."""
 
