@@ -146,12 +146,6 @@ def test_eq9_logits_equal_their_twin(shape):
     close(outputs.logits, reference.logits(features, parameters, n, beta))
 
 
-def test_eq9_wants_both_n_and_beta():
-    features, heads = scene(SHAPES[0])
-    with pytest.raises(ValueError, match="both n and beta"):
-        attention_pool(features, heads["mask"]["kernel"], heads["mask"]["bias"], n=jnp.ones(()))
-
-
 # Eq. 1 and 2, the heads' loss; Eq. 3 and 4, the multi-label classifier's.
 
 
