@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -21,12 +22,18 @@ from iamt_jax.errors import InputError
 from iamt_jax.files import replace_bytes
 from iamt_jax.inference import load
 from iamt_jax.model.network import Network
-from iamt_jax.transformation.denoise import PatchPrior, denoise, fit_prior
+from iamt_jax.transformation.denoise import PatchPrior, fit_prior
 from iamt_jax.transformation.emphasis import fit_beta
 from iamt_jax.transformation.levels import Levels
 from iamt_jax.transformation.noise import estimate_sigma
-from iamt_jax.transformation.statistics import Correction, corrected, corrections, measure
-from iamt_jax.transformation.whole import Transformation
+from iamt_jax.transformation.statistics import (
+    Correction,
+    Moments,
+    corrected,
+    corrections,
+    measure,
+)
+from iamt_jax.transformation.whole import Transformation, transform
 
 FILE = "calibration.npz"
 VERSION = 1
@@ -47,8 +54,6 @@ BATCH = 128
 """Images at a time."""
 
 Pictures = UInt8[np.ndarray, "image height width 3"]
-Progress = Callable[[str, int], None]
-"""(what is being done, steps of it that are done)."""
 
 
 def calibrate(
@@ -117,29 +122,36 @@ class _Bench:
 
     def __init__(self, network, pictures, names, levels, prior, seed):
         self.network, self.names, self.seed = network, names, seed
-        self.levels, self.prior = levels, prior
         self.clean = list(_floats(pictures))
         self.extract = lambda images, after_norm: network.extractor(images, after_norm=after_norm)
-        self.moments = measure(self.extract, self.clean)
-        self.logits = _joined(jax.jit(network.predict), self.clean)
-        self.denoise = jax.jit(denoise)
+        so_far = Transformation(levels, prior, {}, None)
+
+        def denoised(images, sigma):
+            return transform(images, so_far, sigma).images
+
+        def contributions(images, correction):
+            after_norm = corrected(jax.tree.map(lambda row: row[None], correction))
+            return network.heads.contributions(self.extract(images, after_norm))
+
+        # Compiled here, so that no level compiles anything again.
+        self.denoised, self.contributions = jax.jit(denoised), jax.jit(contributions)
+
+    @functools.cached_property
+    def moments(self) -> Moments:
+        """Of the layers, on clean images."""
+        return measure(self.extract, self.clean)
+
+    @functools.cached_property
+    def logits(self) -> Float[np.ndarray, "image attribute"]:
+        """Of clean images."""
+        return _joined(jax.jit(self.network.predict), self.clean)
 
     def images(self, clip: bool, place: int) -> list[Array]:
-        """The images with a level's noise, denoised as they will be."""
+        """The images with a level's noise, denoised as they will be: sigma is estimated."""
         if place == 0:
             return self.clean
         noisy = _noisy(self.clean, self.names, SIGMAS[place], clip, self.seed)
-        if self.prior is None:
-            return list(noisy)
-        row = jnp.full(1, clip)
-        result = []
-        for images in noisy:
-            reading = estimate_sigma(images)
-            sigma = self.levels.sigma_at(
-                self.levels.of_reading(reading, jnp.broadcast_to(row, reading.shape))
-            )
-            result.append(self.denoise(images, sigma, self.prior))
-        return result
+        return [self.denoised(x, np.full(len(x), np.nan, np.float32)) for x in noisy]
 
     def correction(self, images: list[Array], place: int) -> Correction:
         """What moves the layers' statistics back to those of clean images."""
@@ -154,9 +166,7 @@ class _Bench:
         bias = np.asarray(heads.stacked.classifier.bias[...])
         if place == 0:
             return np.zeros(heads.stacked.mask.bias[...].shape, np.float32)
-        after_norm = corrected(jax.tree.map(lambda row: row[None], correction))
-        run = jax.jit(lambda x: heads.contributions(self.extract(x, after_norm)))
-        plain, masked = _joined(run, images)
+        plain, masked = _joined(lambda x: self.contributions(x, correction), images)
         return fit_beta(plain, masked, self.logits - bias[:, 0])
 
 

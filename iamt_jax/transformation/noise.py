@@ -33,7 +33,7 @@ def estimate_sigma(images: Float[Array, "batch height width 3"]) -> Float[Array,
     that clean images can be told from slightly noisy ones. Noise that is equal in all three
     colours is not seen.
 
-    Clipping to [0, 1] hides noise: `Levels.sigma` of `transformation.levels` undoes that.
+    Clipping to [0, 1] hides noise: `transformation.levels.Levels.of_reading` undoes that.
     """
     chroma = images.astype(jnp.float32) @ OPPONENT[1:].T
     left = _second_difference(_second_difference(chroma, 1), 2)
