@@ -37,6 +37,8 @@ def main(arguments: list[str]) -> int:
     """Trains what is not trained yet, measures, writes the table."""
     out, rest = take_option(arguments, "--out")
     seeds, rest = take_option(rest, "--seeds")
+    if seeds is not None and not (seeds.isdecimal() and int(seeds) > 0):
+        raise InputError(f"--seeds {seeds}: must be a whole number, at least 1")
     out, seeds = Path(out or "ablation"), int(seeds or 3)
     prepare()
 
@@ -81,4 +83,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except InputError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from iamt_jax.data.source import open_source
 from iamt_jax.errors import InputError
 from iamt_jax.evaluation.metrics import evaluate
 from iamt_jax.files import replace_text
+from iamt_jax.flags import Arguments, parse
 from iamt_jax.inference import Trained, load
 from iamt_jax.prediction import Predictor, Setting
 
@@ -81,6 +83,15 @@ def score(logits: np.ndarray, labels: np.ndarray, majority: tuple[bool, ...]) ->
     """The averages over attributes that matter here."""
     average = evaluate(logits, labels, np.array(majority), bootstrap=0).average
     return {name: float(average[name]) for name in METRICS}
+
+
+def run(main: Callable[[Arguments], None], kind: type[Arguments]) -> None:
+    """Runs an experiment on its flags; bad input becomes one line and exit status 2."""
+    try:
+        main(parse(kind, sys.argv[1:], f"experiments/{Path(sys.argv[0]).name}"))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 class Results:

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import tyro
-from bench import BATCH, Results, Split, batched, load_all, read_split, score
+from bench import BATCH, Results, Split, batched, load_all, read_split, run, score
 from tqdm.auto import tqdm
 
 from iamt_jax.calibration import read_calibration
@@ -56,8 +55,8 @@ def main(arguments: Arguments) -> None:
         prefix = f"{arguments.workdir.name}/{arguments.split}/{family}/{severity}"
         if results.missing([f"{prefix}/{way}" for way in ways]):
             images = degraded(split, family, severity)
-            for way, run in ways.items():
-                scored = functools.partial(score, batched(run, images), split.labels, majority)
+            for way, answer in ways.items():
+                scored = functools.partial(score, batched(answer, images), split.labels, majority)
                 results.once(f"{prefix}/{way}", scored)
     rows = ["| family | " + " | ".join(map(str, SEVERITIES)) + " | mean | gain |"]
     rows.append("|" + " --- |" * (len(SEVERITIES) + 3))
@@ -90,14 +89,14 @@ def main(arguments: Arguments) -> None:
 
 def degraded(split: Split, family: str, severity: int) -> np.ndarray:
     """The split's images, degraded; each by its own name."""
-    run = jax.jit(degrade, static_argnums=(1, 2))
+    spoil = jax.jit(degrade, static_argnums=(1, 2))
     clean = split.pictures.astype(np.float32) / 255
     parts = []
     for start in range(0, len(clean), BATCH):
         keys = degradation_keys(split.names[start : start + BATCH], family, severity, 0)
-        parts.append(np.asarray(run(clean[start : start + BATCH], family, severity, keys)))
+        parts.append(np.asarray(spoil(clean[start : start + BATCH], family, severity, keys)))
     return np.concatenate(parts)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run(main, Arguments)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
-from bench import Results, batched, load_all, read_split, score, with_noise
+from bench import Results, batched, load_all, read_split, run, score, with_noise
 from tqdm.auto import tqdm
 
 from iamt_jax.calibration import calibrate, read_calibration, write_calibration
@@ -62,7 +61,7 @@ def main(arguments: Arguments) -> None:
         prefix = f"{arguments.workdir.name}/{arguments.split}/{kind}/{title}"
         if not results.missing([f"{prefix}/{sigma:g}" for sigma in arguments.sigmas]):
             continue
-        run = trained.predictor.logits
+        answer = trained.predictor.logits
         if members is not None:
             folder = arguments.out / "calibrations" / arguments.workdir.name / "-".join(members)
             if not folder.exists():
@@ -72,13 +71,13 @@ def main(arguments: Arguments) -> None:
                 folder.mkdir(parents=True)
                 write_calibration(folder, made, trained.step)
             transformation = read_calibration(folder, trained.step)
-            run = lambda x, t=transformation: trained.predictor.automatic(x, t)[0]  # noqa: E731
+            answer = lambda x, t=transformation: trained.predictor.automatic(x, t)[0]  # noqa: E731
         for sigma in arguments.sigmas:
             if sigma not in noise:
                 noise[sigma] = with_noise(trained.predictor, split, sigma, arguments.clip)
             results.once(
                 f"{prefix}/{sigma:g}",
-                lambda r=run, s=sigma: score(
+                lambda r=answer, s=sigma: score(
                     batched(r, noise[s]), split.labels, trained.run.majority
                 ),
             )
@@ -97,4 +96,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run(main, Arguments)

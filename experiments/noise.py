@@ -19,8 +19,18 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
-from bench import BATCH, Results, Score, Split, batched, load_all, read_split, score, with_noise
+from bench import (
+    BATCH,
+    Results,
+    Score,
+    Split,
+    batched,
+    load_all,
+    read_split,
+    run,
+    score,
+    with_noise,
+)
 from curves import draw, table
 from flax import nnx
 from tqdm.auto import tqdm
@@ -134,12 +144,19 @@ class Subject:
                 "multilabel": self.multilabel,
             }
         )
+        model = trained.run.config.model
+        for name, there in (
+            ("statistics", model.norm == "batch"),
+            ("multilabel", model.multilabel),
+        ):
+            if not there:
+                self.rivals.pop(name, None)
         if not retrained:
             self.transformation = read_calibration(workdir, trained.step)
 
     def compare(self, noise: Noise, results: Results, prefix: str) -> None:
         """Scores every rival, and the whole plane of the tone curve."""
-        for name, answer in self.rivals.items():  # a denoiser told 0 does nothing
+        for name, answer in self.rivals.items():
             results.once(f"{prefix}/{name}", lambda a=answer: self.scored(a(noise), noise.split))
         grid = [(i, j) for i in range(len(N_VALUES)) for j in range(len(BETA_VALUES))]
         keys = [f"{prefix}/plane/{N_VALUES[i]:g}/{BETA_VALUES[j]:g}" for i, j in grid]
@@ -164,8 +181,10 @@ class Subject:
         return self.once(noise, "identity", lambda: self.logits(noise.images))
 
     def automatic(self, noise: Noise, sigma: float | None) -> np.ndarray:
-        run = lambda images: self.predictor.automatic(images, self.transformation, sigma)[0]  # noqa: E731
-        return batched(run, noise.images)
+        def answer(images: np.ndarray) -> np.ndarray:
+            return self.predictor.automatic(images, self.transformation, sigma)[0]
+
+        return batched(answer, noise.images)
 
     def plane(self, images: np.ndarray) -> np.ndarray:
         """Logits of the grid, (image, n, beta, attribute)."""
@@ -192,8 +211,8 @@ class Subject:
         return self.refit.apply(self.identity(noise))
 
     def reestimated(self, noise: Noise) -> np.ndarray:
-        run = lambda images: reestimate.reestimated_logits(*self.split_network, images)  # noqa: E731
-        return batched(run, noise.images)
+        answer = functools.partial(reestimate.reestimated_logits, *self.split_network)
+        return batched(answer, noise.images)
 
     def tent(self, noise: Noise) -> np.ndarray:
         definition, params, statistics = self.split_network
@@ -206,9 +225,9 @@ class Subject:
 
     def multilabel(self, noise: Noise) -> np.ndarray:
         network = self.predictor.network()
-        run = jax.jit(lambda x: network.multilabel(network.extractor(x).mean((1, 2))))
-        return batched(run, noise.images)
+        answer = jax.jit(lambda x: network.multilabel(network.extractor(x).mean((1, 2))))
+        return batched(answer, noise.images)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run(main, Arguments)
