@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from iamt_jax.model.initialisation import scaled_normal
-from iamt_jax.pooling import attention_pool
+from iamt_jax.pooling import attention_pool, pool_powers
 from iamt_jax.transformation.curve import tone_curve
 
 
@@ -93,20 +93,14 @@ class AttributeHeads(nnx.Module):
         n_values: Float[Array, " n"],
         beta_values: Float[Array, " beta"],
     ) -> Float[Array, "n beta batch attribute"]:
-        """Logits of a whole grid of tone curves: a pass a value of n, since g is affine in beta."""
+        """Logits of a whole grid of tone curves, masks computed once."""
         head = self.stacked
         kernel, bias = head.mask.kernel[...], head.mask.bias[...]
         weights, offset = head.classifier.kernel[...][..., 0], head.classifier.bias[...][:, 0]
         plain = jnp.mean(features, axis=(1, 2), dtype=jnp.float32) @ weights.T
-        shape = (-1,) + (1,) * plain.ndim
-        beta = jnp.asarray(beta_values, jnp.float32).reshape(shape)
-
-        def at(n: Array) -> Array:
-            twice, _ = attention_pool(features, kernel, bias, n, jnp.ones(()))  # 2 h(M; n) f
-            bent = jnp.einsum("bkc,kc->bk", twice, weights) / 2
-            return (1 - beta) * plain + (1 + beta) * bent + offset
-
-        return jax.lax.map(at, jnp.asarray(n_values, jnp.float32))
+        bent = jnp.einsum("nbkc,kc->nbk", pool_powers(features, kernel, bias, n_values), weights)
+        beta = jnp.asarray(beta_values, jnp.float32)[:, None, None]
+        return (1 - beta) * plain + (1 + beta) * bent[:, None] + offset
 
     def reference(
         self,
