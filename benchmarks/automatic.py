@@ -16,7 +16,6 @@ import jax
 import numpy as np
 import tyro
 
-from iamt_jax.calibration import read_calibration
 from iamt_jax.inference import load
 from iamt_jax.platform import prepare
 
@@ -37,7 +36,7 @@ def main(arguments: Arguments) -> None:
     """Times both, prints medians and ratio."""
     prepare()
     trained = load(arguments.workdir)
-    transformation = jax.device_put(read_calibration(arguments.workdir, trained.step))
+    transformation = jax.device_put(trained.transformation)
     size = trained.run.config.data.size
     noise = np.random.default_rng(0).normal(0.5, 0.2, (arguments.batch_size, size, size, 3))
     images = noise.astype(np.float32)

@@ -17,7 +17,6 @@ import numpy as np
 from bench import BATCH, Results, Split, batched, load_all, read_split, run, score
 from tqdm.auto import tqdm
 
-from iamt_jax.calibration import read_calibration
 from iamt_jax.data.degradation import FAMILIES, SEVERITIES, degradation_keys, degrade
 from iamt_jax.platform import prepare
 
@@ -42,7 +41,7 @@ def main(arguments: Arguments) -> None:
     """Compares, writes the table."""
     prepare()
     (trained,) = load_all((arguments.workdir,))
-    transformation = read_calibration(arguments.workdir, trained.step)
+    transformation = trained.transformation
     split = read_split(trained, arguments.split, arguments.images)
     results = Results(arguments.out / "families.json")
     predictor, majority = trained.predictor, trained.run.majority

@@ -15,8 +15,9 @@ import numpy as np
 from bench import Results, batched, load_all, read_split, run, score, with_noise
 from tqdm.auto import tqdm
 
-from iamt_jax.calibration import calibrate, read_calibration, write_calibration
+from iamt_jax.calibration import calibrate
 from iamt_jax.platform import prepare
+from iamt_jax.transformation.file import read_calibration, write_calibration
 
 VARIANTS = {
     "identity": None,
@@ -28,7 +29,7 @@ VARIANTS = {
     "denoiser and curve": ("denoiser", "curve"),
     "all three": ("denoiser", "statistics", "curve"),
 }
-"""Row -> members of `iamt_jax.calibration.MEMBERS`."""
+"""Row -> members of `iamt_jax.transformation.file.MEMBERS`."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def main(arguments: Arguments) -> None:
                 network = trained.predictor.network()
                 made = calibrate(network, training.pictures, training.names, members)
                 folder.mkdir(parents=True)
-                write_calibration(folder, made, trained.step)
-            transformation = read_calibration(folder, trained.step)
+                write_calibration(folder, made, trained.identity)
+            transformation = read_calibration(folder, trained.identity)
             answer = lambda x, t=transformation: trained.predictor.automatic(x, t)[0]  # noqa: E731
         for sigma in arguments.sigmas:
             if sigma not in noise:

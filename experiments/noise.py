@@ -35,7 +35,6 @@ from curves import draw, table
 from flax import nnx
 from tqdm.auto import tqdm
 
-from iamt_jax.calibration import read_calibration
 from iamt_jax.evaluation.baselines import denoise as rival
 from iamt_jax.evaluation.baselines import reestimate, refit, tent
 from iamt_jax.inference import Trained
@@ -152,7 +151,7 @@ class Subject:
             if not there:
                 self.rivals.pop(name, None)
         if not retrained:
-            self.transformation = read_calibration(workdir, trained.step)
+            self.transformation = trained.transformation
 
     def compare(self, noise: Noise, results: Results, prefix: str) -> None:
         """Scores every rival, and the whole plane of the tone curve."""

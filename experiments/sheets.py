@@ -63,12 +63,13 @@ def main(arguments: Arguments) -> None:
 
     network = trained.predictor.network()
     features = network.extractor(jnp.asarray(images, jnp.float32) / 255)
-    masks = np.asarray(network.heads.masks(features)).mean(axis=-1)
+    shown = np.array([attributes.index(name) for name in SHOWN])
+    masks = np.asarray(network.heads.masks(features, shown)).mean(axis=-1)
     rows = [("input", images)]
     if network.reconstructor is not None:
         painted = np.clip(np.asarray(network.reconstructor(features)), 0, 1)
         rows.append(("reconstruction", (painted * 255).astype(np.uint8)))
-    rows += [(f"mask: {name}", heat(masks[attributes.index(name)], size)) for name in SHOWN]
+    rows += [(f"mask: {name}", heat(mask, size)) for name, mask in zip(SHOWN, masks, strict=True)]
     labelled_rows(rows, scale=2).save(arguments.out / "masks.png", optimize=True)
     print(f"wrote {arguments.out / 'faces.png'} and {arguments.out / 'masks.png'}")
 

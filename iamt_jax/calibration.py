@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,12 +16,11 @@ from tqdm.auto import tqdm
 from iamt_jax.data.degradation import gaussian_noise, noise_keys
 from iamt_jax.data.pipeline import evaluation_batches
 from iamt_jax.data.source import open_source
-from iamt_jax.errors import InputError
-from iamt_jax.files import replace_bytes
 from iamt_jax.inference import load
 from iamt_jax.model.network import Network
-from iamt_jax.transformation.denoise import PatchPrior, fit_prior
+from iamt_jax.transformation.denoise import fit_prior
 from iamt_jax.transformation.emphasis import fit_beta
+from iamt_jax.transformation.file import write_calibration
 from iamt_jax.transformation.levels import Levels
 from iamt_jax.transformation.noise import estimate_sigma
 from iamt_jax.transformation.statistics import (
@@ -35,17 +32,11 @@ from iamt_jax.transformation.statistics import (
 )
 from iamt_jax.transformation.whole import Transformation, transform
 
-FILE = "calibration.npz"
-VERSION = 1
-
 SIGMAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7)
 """Levels that are calibrated; between them everything is interpolated."""
 
 CLEAN_QUANTILE = 0.995
 """Share of clean images whose blind reading counts as clean."""
-
-MEMBERS = ("denoiser", "statistics", "curve")
-"""What a transformation may consist of."""
 
 DEFAULT = ("denoiser", "curve")
 """What it does consist of: after the denoiser, statistics brought nothing (docs/robustness.md)."""
@@ -114,7 +105,7 @@ def calibrate_workdir(
     batches = evaluation_batches(records, data.size, BATCH)
     pictures = np.concatenate([batch.images[batch.real] for batch in batches])
     transformation = calibrate(trained.predictor.network(), pictures, records.names)
-    return write_calibration(workdir, transformation, trained.step), transformation
+    return write_calibration(workdir, transformation, trained.identity), transformation
 
 
 class _Bench:
@@ -202,76 +193,3 @@ def _levels(pictures: Pictures, names: Sequence[str], seed: int) -> Levels:
         np.maximum.accumulate(np.array(rows, np.float32), axis=1),
         np.quantile(readings(0.0, False), CLEAN_QUANTILE).astype(np.float32),
     )
-
-
-def members(transformation: Transformation) -> list[str]:
-    """Names of what a transformation consists of."""
-    has = (
-        transformation.prior is not None,
-        transformation.correction,
-        transformation.beta is not None,
-    )
-    return [name for name, present in zip(MEMBERS, has, strict=True) if present]
-
-
-def write_calibration(workdir: Path, transformation: Transformation, step: int) -> Path:
-    """Writes the calibration beside the checkpoints, whole or not at all.
-
-    Raises:
-      InputError: the folder cannot be written.
-    """
-    arrays = {"version": VERSION, "step": step}
-    for name, part in zip(Levels._fields, transformation.levels, strict=True):
-        arrays[f"levels/{name}"] = part
-    if transformation.prior is not None:
-        for name, part in zip(PatchPrior._fields, transformation.prior, strict=True):
-            arrays[f"prior/{name}"] = np.asarray(part, np.float16 if name == "basis" else None)
-    for layer, (factor, summand) in transformation.correction.items():
-        arrays[f"factor/{layer}"], arrays[f"summand/{layer}"] = factor, summand
-    if transformation.beta is not None:
-        arrays["beta"] = transformation.beta
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    path = workdir / FILE
-    try:
-        replace_bytes(path, buffer.getvalue())
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); make room, or give rights to the folder"
-        ) from None
-    return path
-
-
-def read_calibration(workdir: Path, step: int) -> Transformation:
-    """Reads a workdir's calibration.
-
-    Args:
-      workdir: of the run.
-      step: of the checkpoint that it must have been made for.
-
-    Raises:
-      InputError: there is none, it is damaged, or it was made for another checkpoint.
-    """
-    path = workdir / FILE
-    again = f"run python -m iamt_jax calibrate --workdir {workdir}"
-    if not path.is_file():
-        raise InputError(f"--auto: {path} does not exist; {again}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-        if arrays["version"] != VERSION:
-            raise ValueError(f"version {arrays['version']}, expected {VERSION}")
-        levels = Levels(*(arrays[f"levels/{name}"] for name in Levels._fields))
-        prior = None
-        if "prior/mean" in arrays:
-            prior = PatchPrior(
-                *(arrays[f"prior/{name}"].astype(np.float32) for name in PatchPrior._fields)
-            )
-        layers = [name.removeprefix("factor/") for name in arrays if name.startswith("factor/")]
-        correction = {x: (arrays[f"factor/{x}"], arrays[f"summand/{x}"]) for x in layers}
-        made = int(arrays["step"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a calibration of this version ({error}); {again}") from None
-    if made != step:
-        raise InputError(f"{path}: made for step {made}, the best checkpoint is {step}; {again}")
-    return Transformation(levels, prior, correction, arrays.get("beta"))

@@ -197,7 +197,8 @@ def _calibrate(arguments: Sequence[str]) -> int:
     check_range("images", chosen.images, 256, math.inf)
     prepare_jax()
 
-    from iamt_jax.calibration import calibrate_workdir, members
+    from iamt_jax.calibration import calibrate_workdir
+    from iamt_jax.transformation.file import members
 
     path, transformation = calibrate_workdir(chosen.workdir, chosen.images, chosen.data.root)
     print(

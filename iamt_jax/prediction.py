@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Int, Key, UInt8
 
 from iamt_jax.data.degradation import gaussian_noise, noise_keys
 from iamt_jax.data.pipeline import Records, evaluation_batches
@@ -73,7 +73,13 @@ class Predictor:
             after_norm = corrected(done.correction)
             return network.predict(done.images, None, done.beta, after_norm), done.sigma
 
-        self._noisy, self._curve, self._automatic = map(jax.jit, (noisy, curve, automatic))
+        def masks(params, statistics, images, chosen):
+            network = nnx.merge(definition, params, statistics)
+            features = network.extractor(as_float(images))
+            return jnp.moveaxis(network.heads.masks(features, chosen), 0, 1)
+
+        self._noisy, self._curve = jax.jit(noisy), jax.jit(curve)
+        self._automatic, self._masks = jax.jit(automatic), jax.jit(masks)
 
     def load(self, params: Tree, statistics: Tree) -> None:
         """Takes other weights of the same shapes; nothing compiles again."""
@@ -127,6 +133,12 @@ class Predictor:
         known = np.broadcast_to(np.asarray(known, np.float32), (len(images),))
         images, known = jax.device_put((images, known), self._split)
         return self._automatic(*self._weights, images, transformation, known)
+
+    def masks(
+        self, images: Images, chosen: Int[np.ndarray, " some"]
+    ) -> Float[Array, "batch some height width channel"]:
+        """Masks M^k of the chosen attributes, in (0, 1)."""
+        return self._masks(*self._weights, jax.device_put(images, self._split), chosen)
 
     def over(
         self,

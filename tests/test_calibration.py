@@ -9,19 +9,18 @@ import pytest
 from faults import refused
 from flax import nnx
 
-from iamt_jax.calibration import (
-    FILE,
-    MEMBERS,
-    SIGMAS,
-    calibrate,
-    members,
-    read_calibration,
-    write_calibration,
-)
+from iamt_jax.calibration import SIGMAS, calibrate
 from iamt_jax.cli import evaluate, main
 from iamt_jax.errors import InputError
 from iamt_jax.inference import load
 from iamt_jax.prediction import Setting
+from iamt_jax.transformation.file import (
+    FILE,
+    MEMBERS,
+    members,
+    read_calibration,
+    write_calibration,
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def test_auto_leaves_clean_images_alone_and_says_what_it_did(calibrated, tmp_pat
 
 def test_auto_does_not_depend_on_the_batch(calibrated, dataset, tiny):
     trained = load(calibrated)
-    transformation = read_calibration(calibrated, trained.step)
+    transformation = trained.transformation
     records, setting = dataset.split("test"), Setting(sigma=0.2)
     runs = [
         np.concatenate([answer.logits for answer in answers])
@@ -85,8 +84,8 @@ def test_all_members_come_back_from_the_file(finished, pictures, tmp_path):
     for factor, summand in whole.correction.values():
         np.testing.assert_allclose(factor[[0, len(SIGMAS)]], 1, atol=1e-6)
         np.testing.assert_allclose(summand[[0, len(SIGMAS)]], 0, atol=1e-5)
-    write_calibration(tmp_path, whole, 4)
-    again = read_calibration(tmp_path, 4)
+    write_calibration(tmp_path, whole, "this")
+    again = read_calibration(tmp_path, "this")
     assert members(again) == list(MEMBERS)
     np.testing.assert_array_equal(again.levels.reading, whole.levels.reading)
     np.testing.assert_allclose(again.prior.basis, whole.prior.basis, atol=1e-3)  # half precision
@@ -161,8 +160,8 @@ def test_auto_excludes_the_plain_curve(finished, capsys, flag, value):
 
 def test_a_calibration_of_another_checkpoint(calibrated, tmp_path):
     shutil.copy(calibrated / FILE, tmp_path / FILE)
-    with pytest.raises(InputError, match="the best checkpoint is 99; run python -m iamt_jax"):
-        read_calibration(tmp_path, 99)
+    with pytest.raises(InputError, match="another network than the best checkpoint; run python -m"):
+        read_calibration(tmp_path, "another")
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "text"])
@@ -171,7 +170,7 @@ def test_a_damaged_calibration(calibrated, tmp_path, damage):
     damaged = {"empty": b"", "truncated": content[: len(content) // 2], "text": b"<html>"}[damage]
     (tmp_path / FILE).write_bytes(damaged)
     with pytest.raises(InputError, match="not a calibration of this version"):
-        read_calibration(tmp_path, 4)
+        read_calibration(tmp_path, "this")
 
 
 @pytest.mark.parametrize(

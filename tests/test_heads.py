@@ -67,7 +67,7 @@ def test_training_form_is_the_identity_curve():
     outputs = heads(features())
     close(outputs.logits, heads.reference(features()))
     close(outputs.logits, heads(features(), jnp.ones(()), jnp.zeros(())).logits)
-    close(outputs.mask_l1, jnp.sum(heads.masks(features()), axis=(2, 3, 4)).T)
+    close(outputs.mask_l1, jnp.sum(heads.masks(features(), jnp.arange(7)), axis=(2, 3, 4)).T)
 
 
 def test_heads_are_independent():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, ImageOps
 
 from iamt_jax.errors import InputError
@@ -15,6 +15,13 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
 MAX_PIXELS = 50_000_000
 """More than any camera's face; a small file may unfold to more, to exhaust the memory."""
+
+
+Picture = UInt8[np.ndarray, "height width 3"] | Float[np.ndarray, "height width 3"] | Image.Image
+"""An image that is already decoded; floats are in [0, 1] units, and noise may leave that range."""
+
+LARGEST_FLOAT = 20.0
+"""Floats beyond this are 0 to 255 taken for [0, 1], not noise."""
 
 
 def decode(data: bytes, size: int, name: str) -> UInt8[np.ndarray, "size size 3"]:
@@ -48,6 +55,42 @@ def decode(data: bytes, size: int, name: str) -> UInt8[np.ndarray, "size size 3"
     square.info.clear()  # exif_transpose would write all of it anew, and may stumble over it.
     square.getexif()[ExifTags.Base.Orientation] = orientation
     return np.array(ImageOps.exif_transpose(square))
+
+
+def square(
+    picture: Picture, size: int, name: str
+) -> UInt8[np.ndarray, "size size 3"] | Float[np.ndarray, "size size 3"]:
+    """Crops the centred square of a decoded image and resizes it, as `decode` does.
+
+    Uint8 and Pillow images stay uint8; floats become float32, and are not cut or rounded.
+
+    Raises:
+      InputError: names the image, what it is, and what it may be.
+    """
+    if isinstance(picture, Image.Image):
+        pixels = np.asarray(_rgb(ImageOps.exif_transpose(picture)))
+    else:
+        pixels = np.asarray(picture)
+    expected = "expected height x width x 3, uint8 or float in [0, 1]"
+    if pixels.ndim != 3 or pixels.shape[-1] != 3 or not pixels.size:
+        raise InputError(f"{name}: its shape is {pixels.shape}, {expected}")
+    floats = np.issubdtype(pixels.dtype, np.floating)
+    if not floats and pixels.dtype != np.uint8:
+        raise InputError(f"{name}: its type is {pixels.dtype}, {expected}")
+    if floats:
+        pixels = pixels.astype(np.float32)
+        if not np.isfinite(pixels).all() or abs(pixels).max() > LARGEST_FLOAT:
+            found = f"values from {pixels.min():g} to {pixels.max():g}"
+            raise InputError(f"{name}: has {found}, {expected}; divide by 255, or give uint8")
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    box = _centre(pixels.shape[1::-1], size)
+    planes = np.moveaxis(pixels, -1, 0) if floats else [pixels]
+    resized = [
+        Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC, box=box)
+        for plane in planes
+    ]
+    return np.stack(resized, axis=-1) if floats else np.array(resized[0])
 
 
 def _load(image: Image.Image, size: int) -> tuple[float, float]:

@@ -14,7 +14,6 @@ import jax
 import numpy as np
 from tqdm.auto import tqdm
 
-from iamt_jax.calibration import members, read_calibration
 from iamt_jax.config import Config
 from iamt_jax.data.records import Records
 from iamt_jax.data.source import open_source
@@ -22,6 +21,7 @@ from iamt_jax.errors import InputError
 from iamt_jax.evaluation.metrics import as_json, evaluate, majority_class
 from iamt_jax.inference import load
 from iamt_jax.prediction import Answer, Predictor, Setting
+from iamt_jax.transformation.file import members
 from iamt_jax.transformation.whole import Transformation
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")
@@ -56,7 +56,7 @@ def evaluate_workdir(
       InputError: no run, no data, other attributes, or no calibration to be automatic with.
     """
     trained = load(workdir)
-    transformation = read_calibration(workdir, trained.step) if automatic else None
+    transformation = trained.transformation if automatic else None
     config, attributes = trained.run.config, trained.run.attributes
     if root is not None:
         data = dataclasses.replace(config.data, name="celeba", root=root)

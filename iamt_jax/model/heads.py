@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from iamt_jax.model.initialisation import scaled_normal
 from iamt_jax.pooling import attention_pool, pool_powers
@@ -115,7 +115,11 @@ class AttributeHeads(nnx.Module):
         return run(self.stacked, features, n, beta)
 
     def masks(
-        self, features: Float[Array, "batch height width channel"]
-    ) -> Float[Array, "attribute batch height width channel"]:
-        """All masks at once, for looking at; K times as large as the features."""
-        return nnx.vmap(Head.attend, in_axes=(0, None))(self.stacked, features)
+        self,
+        features: Float[Array, "batch height width channel"],
+        chosen: Int[Array, " some"],
+    ) -> Float[Array, "some batch height width channel"]:
+        """Masks of the chosen attributes, for looking at; each as large as the features."""
+        some = jax.tree.map(lambda x: x[chosen], nnx.state(self.stacked))
+        head = nnx.merge(nnx.graphdef(self.stacked), some)
+        return nnx.vmap(Head.attend, in_axes=(0, None))(head, features)

@@ -19,7 +19,7 @@ from iamt_jax.pooling import curved
 
 HEADS = 5
 """Most heads of a tile."""
-ROWS = 1024
+ROWS = 2048
 """Most positions of a tile, over its images; one image is never cut."""
 
 

@@ -94,7 +94,8 @@ def pictures(definition: nnx.GraphDef, state: State, batch: Batch) -> dict[str, 
     network = nnx.merge(definition, *weights)
     images = jnp.asarray(batch.images[:SHOWN], jnp.float32) / 255
     features = network.extractor(images)
-    mask = jnp.mean(network.heads.masks(features), axis=(0, -1))[..., None]
+    every = jnp.arange(network.heads.attributes)
+    mask = jnp.mean(network.heads.masks(features, every), axis=(0, -1))[..., None]
     tile = images.shape[1] // mask.shape[1]
     shown = {
         "inputs": images,

@@ -1,0 +1,109 @@
+"""What a user of the package asks: iamt_jax.load(workdir), then images of any size."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import iamt_jax
+from iamt_jax.data.image import decode
+from iamt_jax.data.pipeline import evaluation_batches
+from iamt_jax.errors import InputError
+from iamt_jax.prediction import Setting
+
+
+@pytest.fixture(scope="module")
+def classifier(finished):
+    return iamt_jax.load(finished)
+
+
+def pictures(count, height=40, width=36):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, height, width, 3)).astype(np.uint8)
+
+
+def close(actual, expected, **tolerance):
+    np.testing.assert_allclose(actual, expected, **({"rtol": 1e-5, "atol": 1e-5} | tolerance))
+
+
+def test_as_evaluation_does(classifier, dataset):
+    records = dataset.split("test")
+    batch = next(evaluation_batches(records, classifier.run.config.data.size, 16))
+    logits = classifier.predictor.logits(batch.images, Setting(n=3.0, beta=0.5))
+    encoded = [Image.open(io.BytesIO(records.read(i))) for i in range(16)]
+    close(classifier.logits(encoded, n=3, beta=0.5), logits)
+    close(classifier(encoded, n=3, beta=0.5), 1 / (1 + np.exp(-np.asarray(logits))))
+
+
+def test_one_or_many_of_any_size(classifier):
+    several = pictures(3)
+    answers = classifier(several)
+    assert answers.shape == (3, len(classifier.attributes))
+    close(classifier(several[1]), answers[1])
+    close(classifier(list(several)), answers)
+    close(classifier([Image.fromarray(x) for x in several]), answers)
+    close(classifier(several.astype(np.float32) / 255), answers, atol=2e-2)  # not rounded to uint8
+    mixed = [several[0], pictures(1, 64, 50)[0]]
+    close(classifier(mixed)[0], answers[0])
+
+
+def test_any_number_compiles_for_a_few_shapes(classifier, monkeypatch):
+    monkeypatch.setattr("iamt_jax.inference.SHAPES", (8, 16))
+    many = pictures(37)
+    answers = classifier(many)
+    compiled = classifier.predictor._curve._cache_size()
+    close(classifier(many[:21], n=1.0), answers[:21])
+    close(classifier(many[:3], n=2.0), classifier(many, n=2.0)[:3])
+    assert classifier.predictor._curve._cache_size() <= compiled + 1
+
+
+def test_a_curve_an_image(classifier):
+    several = pictures(10)
+    n = np.linspace(0.5, 3, 10)[:, None, None]
+    each = [classifier(several[i], n=n[i, 0, 0], beta=0.3) for i in range(10)]
+    close(classifier(several, n=n, beta=0.3), each)
+
+
+def test_masks_of_the_attributes_asked_for(classifier):
+    chosen = [classifier.attributes[7], classifier.attributes[2]]
+    masks = classifier.masks(pictures(3), chosen)
+    stride, channels = 8, classifier.run.config.model.widths[-1]
+    side = classifier.run.config.data.size // stride
+    assert masks.shape == (3, 2, side, side, channels)
+    assert masks.min() > 0 and masks.max() < 1
+    close(classifier.masks(pictures(3)[2], chosen[:1])[0], masks[2, 0])
+
+
+@pytest.mark.parametrize(
+    "images, parts",
+    [
+        ([], ["images", "one at least"]),
+        (np.zeros((8, 8), np.uint8), ["images[0]", "(8, 8)", "height x width x 3"]),
+        (np.zeros((2, 8, 8, 4), np.uint8), ["images[0]", "(8, 8, 4)"]),
+        (np.zeros((8, 8, 3), np.int64), ["images[0]", "int64", "uint8 or float"]),
+        ([np.full((8, 8, 3), 255.0)], ["images[0]", "255", "divide by 255"]),
+        ([np.full((8, 8, 3), np.nan)], ["images[0]", "nan"]),
+    ],
+)
+def test_images_that_are_refused(classifier, images, parts):
+    with pytest.raises(InputError) as caught:
+        classifier(images)
+    message = str(caught.value)
+    assert "\n" not in message and all(part in message for part in parts)
+
+
+def test_other_refusals(classifier):
+    with pytest.raises(InputError, match="Smilling: not one of"):
+        classifier.masks(pictures(1), ["Smilling"])
+    with pytest.raises(InputError, match="auto: it chooses"):
+        classifier(pictures(1), n=2, auto=True)
+    with pytest.raises(InputError, match="does not exist"):
+        classifier(pictures(1), auto=True)
+
+
+def test_decoded_and_encoded_are_fitted_alike(tmp_path):
+    image = Image.fromarray(pictures(1, 90, 70)[0])
+    image.save(tmp_path / "x.png")
+    fitted, _ = iamt_jax.inference.fit(image, 32)
+    np.testing.assert_array_equal(fitted[0], decode((tmp_path / "x.png").read_bytes(), 32, "x"))
