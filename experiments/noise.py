@@ -187,13 +187,11 @@ class Subject:
 
     def plane(self, images: np.ndarray) -> np.ndarray:
         """Logits of the grid, (image, n, beta, attribute)."""
-        if not hasattr(self, "_sweep"):
-            network = self.predictor.network()
-            grid = jnp.array(N_VALUES), jnp.array(BETA_VALUES)
-            self._sweep = jax.jit(
-                lambda x: jnp.moveaxis(network.heads.sweep(network.extractor(x), *grid), 2, 0)
-            )
-        return batched(self._sweep, images)
+
+        def answer(images: np.ndarray) -> np.ndarray:
+            return np.moveaxis(self.predictor.sweep(images, N_VALUES, BETA_VALUES), 2, 0)
+
+        return batched(answer, images)
 
     def curve(self, noise: Noise) -> np.ndarray:
         """The pair of the grid with the highest accuracy on validation at this sigma."""

@@ -3,7 +3,7 @@ or by the calibrated transformation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -73,21 +73,41 @@ class Predictor:
             after_norm = corrected(done.correction)
             return network.predict(done.images, None, done.beta, after_norm), done.sigma
 
-        def masks(params, statistics, images, chosen):
-            network = nnx.merge(definition, params, statistics)
+        def grid(network, images, n_values, beta_values):
+            return network.heads.sweep(network.extractor(as_float(images)), n_values, beta_values)
+
+        def masks(network, images, chosen):
             features = network.extractor(as_float(images))
             return jnp.moveaxis(network.heads.masks(features, chosen), 0, 1)
 
-        self._noisy, self._curve = jax.jit(noisy), jax.jit(curve)
-        self._automatic, self._masks = jax.jit(automatic), jax.jit(masks)
+        self._noisy, self._curve, self._automatic = map(jax.jit, (noisy, curve, automatic))
+        self._grid, self._masks = self.program(grid), self.program(masks)
 
     def load(self, params: Tree, statistics: Tree) -> None:
         """Takes other weights of the same shapes; nothing compiles again."""
         self._weights = jax.device_put((params, statistics), self._whole)
 
+    @property
+    def weights(self) -> tuple[Tree, Tree]:
+        """Parameters and statistics, on the devices."""
+        return self._weights
+
     def network(self) -> Network:
         """The network itself, for looking inside; call it outside of hot paths."""
         return nnx.merge(self._definition, *self._weights)
+
+    def program(self, function: Callable) -> Callable:
+        """Compiles `function(network, images, *others)`: a call gives images, which are split over
+        the devices, and others, which are not; the weights are this predictor's at that time."""
+        merged = lambda weights, *inputs: function(  # noqa: E731
+            nnx.merge(self._definition, *weights), *inputs
+        )
+        compiled = jax.jit(merged)
+
+        def run(images, *others):
+            return compiled(self._weights, jax.device_put(images, self._split), *others)
+
+        return run
 
     def degraded(
         self, images: Images, setting: Setting, keys: Key[Array, " batch"] | None = None
@@ -138,7 +158,17 @@ class Predictor:
         self, images: Images, chosen: Int[np.ndarray, " some"]
     ) -> Float[Array, "batch some height width channel"]:
         """Masks M^k of the chosen attributes, in (0, 1)."""
-        return self._masks(*self._weights, jax.device_put(images, self._split), chosen)
+        return self._masks(images, chosen)
+
+    def sweep(
+        self,
+        images: Images,
+        n_values: Float[np.ndarray, " n"],
+        beta_values: Float[np.ndarray, " beta"],
+    ) -> Float[Array, "n beta batch attribute"]:
+        """Logits of a whole grid of tone curves: features and masks are computed once, a value
+        of n costs one power more, a value of beta nothing."""
+        return self._grid(images, np.asarray(n_values), np.asarray(beta_values))
 
     def over(
         self,

@@ -15,11 +15,12 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from iamt_jax.config import Config
+from iamt_jax.data.celeba import Dataset
 from iamt_jax.data.records import Records
 from iamt_jax.data.source import open_source
 from iamt_jax.errors import InputError
 from iamt_jax.evaluation.metrics import as_json, evaluate, majority_class
-from iamt_jax.inference import load
+from iamt_jax.inference import Classifier, load
 from iamt_jax.prediction import Answer, Predictor, Setting
 from iamt_jax.transformation.file import members
 from iamt_jax.transformation.whole import Transformation
@@ -55,19 +56,16 @@ def evaluate_workdir(
     Raises:
       InputError: no run, no data, other attributes, or no calibration to be automatic with.
     """
-    trained = load(workdir)
+    trained, dataset, records = opened(workdir, split, root)
     transformation = trained.transformation if automatic else None
-    config, attributes = trained.run.config, trained.run.attributes
-    if root is not None:
-        data = dataclasses.replace(config.data, name="celeba", root=root)
-        config = dataclasses.replace(config, data=data)
-    dataset = open_source(config.data)
-    records = select(dataset.split(split), attributes, dataset.root)
+    attributes = trained.attributes
     majority, decided = np.array(trained.run.majority), "the run's training split"
     if root is not None and dataset.partitions.sizes.get("train"):
         training = select(dataset.split("train"), attributes, dataset.root)
         majority, decided = majority_class(training.labels), f"{dataset.root}, train"
-    answer = predict(trained.predictor, records, config, batch_size, setting, transformation)
+    answer = predict(
+        trained.predictor, records, trained.run.config, batch_size, setting, transformation
+    )
     metrics = evaluate(
         answer.logits, records.labels, majority, bootstrap=bootstrap, seed=setting.seed
     )
@@ -86,6 +84,21 @@ def evaluate_workdir(
         **environment(),
     }
     return as_json(metrics, attributes) | {"provenance": provenance}
+
+
+def opened(workdir: Path, split: str, root: str | None) -> tuple[Classifier, Dataset, Records]:
+    """A workdir's best checkpoint, the data set to look at, and a split of it with the network's
+    attributes.
+
+    Raises:
+      InputError: no run, no data, or other attributes.
+    """
+    trained = load(workdir)
+    data = trained.run.config.data
+    if root is not None:
+        data = dataclasses.replace(data, name="celeba", root=root)
+    dataset = open_source(data)
+    return trained, dataset, select(dataset.split(split), trained.attributes, dataset.root)
 
 
 def predict(

@@ -114,6 +114,20 @@ class AttributeHeads(nnx.Module):
         run = nnx.vmap(Head.__call__, in_axes=(0, None, 1, 1), out_axes=1)
         return run(self.stacked, features, n, beta)
 
+    def classifiers(
+        self, chosen: Int[Array, " some"]
+    ) -> tuple[Float[Array, "some channel"], Float[Array, " some"]]:
+        """Weights and biases of the chosen attributes' classifiers f_b^k."""
+        classifier = self.stacked.classifier
+        return classifier.kernel[...][chosen, :, 0], classifier.bias[...][chosen, 0]
+
+    def mask_parameters(
+        self, chosen: Int[Array, " some"]
+    ) -> tuple[Float[Array, "some channel channel"], Float[Array, "some channel"]]:
+        """Kernels W^k and biases a^k of the chosen attributes' masks."""
+        mask = self.stacked.mask
+        return mask.kernel[...][chosen], mask.bias[...][chosen]
+
     def masks(
         self,
         features: Float[Array, "batch height width channel"],

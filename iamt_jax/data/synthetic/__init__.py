@@ -1,6 +1,6 @@
 """Synthetic faces: every CelebA attribute visible in the pixels, nothing to download."""
 
-from iamt_jax.data.synthetic.dataset import cache_folder, ensure_dataset, write_dataset
+from iamt_jax.data.synthetic.dataset import cache_folder, ensure_dataset, faces, write_dataset
 from iamt_jax.data.synthetic.nuisance import Nuisance, sample_nuisance
 from iamt_jax.data.synthetic.render import LOCAL_ATTRIBUTES, region, render
 from iamt_jax.data.synthetic.sampling import sample_attributes
@@ -10,6 +10,7 @@ __all__ = [
     "Nuisance",
     "cache_folder",
     "ensure_dataset",
+    "faces",
     "region",
     "render",
     "sample_attributes",

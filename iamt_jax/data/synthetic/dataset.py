@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool
 from PIL import Image
 from tqdm import tqdm
 
@@ -135,11 +136,11 @@ def _write_layout(
 ) -> None:
     for name in ("Anno", "Eval", "Img"):
         (folder / name).mkdir(parents=True)
-    faces = [_faces(counts.get(split, 0), seed, number) for number, split in enumerate(SPLITS)]
-    attributes = np.concatenate([labels for labels, _ in faces])
+    drawn = [faces(counts.get(split, 0), seed, split) for split in SPLITS]
+    attributes = np.concatenate([labels for labels, _ in drawn])
     total = len(attributes)
     names = [f"{number:06d}.jpg" for number in range(1, total + 1)]
-    partition = np.repeat(np.arange(len(SPLITS)), [len(labels) for labels, _ in faces])
+    partition = np.repeat(np.arange(len(SPLITS)), [len(labels) for labels, _ in drawn])
 
     signs = np.where(attributes, " 1", "-1")
     rows = [f"{name} {' '.join(row)}" for name, row in zip(names, signs, strict=True)]
@@ -151,7 +152,7 @@ def _write_layout(
     )
     with zipfile.ZipFile(folder / "Img" / "img_align_celeba.zip", "w") as archive:
         bar = tqdm(total=total, desc="rendering faces", unit="img", disable=not progress)
-        for name, data in zip(names, _encoded(faces, size, chunk), strict=True):
+        for name, data in zip(names, _encoded(drawn, size, chunk), strict=True):
             # A fixed date, so that the same faces give the same file.
             member = zipfile.ZipInfo(f"img_align_celeba/{name}", (1980, 1, 1, 0, 0, 0))
             archive.writestr(member, data)
@@ -160,10 +161,14 @@ def _write_layout(
     (folder / _RECORD).write_text(json.dumps(_settings(counts, seed, size), indent=2) + "\n")
 
 
-def _faces(count: int, seed: int, split: int) -> tuple[np.ndarray, Nuisance]:
-    """Draws a split; attributes and nuisance have streams of their own."""
-    labels = sample_attributes(np.random.default_rng([seed, split, 0]), count)
-    return labels, sample_nuisance(np.random.default_rng([seed, split, 1]), count)
+def faces(
+    count: int, seed: int, split: str
+) -> tuple[Bool[np.ndarray, "count attribute"], Nuisance]:
+    """Draws what a split of that many images shows: attributes and nuisance, from streams of
+    their own. Another count gives other faces."""
+    number = SPLITS.index(split)
+    labels = sample_attributes(np.random.default_rng([seed, number, 0]), count)
+    return labels, sample_nuisance(np.random.default_rng([seed, number, 1]), count)
 
 
 def _encoded(faces: list[tuple[np.ndarray, Nuisance]], size: int, chunk: int) -> Iterator[bytes]:

@@ -1,0 +1,113 @@
+"""Where an attribute is in an image: ground truth for explanations.
+
+On synthetic faces exactly the pixels that change when that attribute alone is flipped; on aligned
+photographs of CelebA boxes around its five landmarks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from iamt_jax.config import SyntheticConfig
+from iamt_jax.data.attributes import CELEBA_ATTRIBUTES
+from iamt_jax.data.synthetic import LOCAL_ATTRIBUTES, faces, region
+from iamt_jax.errors import InputError
+
+Regions = dict[str, Bool[np.ndarray, "image size size"]]
+"""Attribute -> where it is; only attributes that have a place."""
+
+LISTS = ("Anno/list_landmarks_align_celeba.txt", "list_landmarks_align_celeba.txt")
+"""Where CelebA's list of landmarks lies, by layout; Kaggle's is a CSV with other columns."""
+
+ALIGNED = (178, 218)
+"""Width and height of the aligned photographs that the list is about, pixels."""
+
+
+class Box(NamedTuple):
+    """A rectangle around landmarks, beyond them by shares of the distance of the eyes."""
+
+    landmarks: tuple[int, ...]
+    """0 and 1 eyes, 2 nose, 3 and 4 corners of the mouth."""
+    sideways: float
+    up: float
+    down: float
+
+
+EYES, NOSE, MOUTH = (0, 1), (2,), (3, 4)
+BOXES = {
+    "Arched_Eyebrows": Box(EYES, 0.5, 0.8, -0.1),
+    "Bags_Under_Eyes": Box(EYES, 0.5, 0.0, 0.6),
+    "Big_Lips": Box(MOUTH, 0.2, 0.4, 0.4),
+    "Big_Nose": Box(NOSE, 0.5, 0.7, 0.3),
+    "Bushy_Eyebrows": Box(EYES, 0.5, 0.8, -0.1),
+    "Eyeglasses": Box(EYES, 0.6, 0.6, 0.6),
+    "Goatee": Box(MOUTH, 0.2, 0.3, 1.0),
+    "Mouth_Slightly_Open": Box(MOUTH, 0.2, 0.4, 0.4),
+    "Mustache": Box(MOUTH, 0.2, 0.5, 0.1),
+    "Narrow_Eyes": Box(EYES, 0.5, 0.4, 0.4),
+    "Pointy_Nose": Box(NOSE, 0.5, 0.7, 0.3),
+    "Smiling": Box(MOUTH, 0.4, 0.5, 0.5),
+    "Wearing_Lipstick": Box(MOUTH, 0.2, 0.4, 0.4),
+}
+"""Attributes that lie by a landmark."""
+
+
+def synthetic_regions(config: SyntheticConfig, split: str, count: int, size: int) -> Regions:
+    """Of the first `count` images of a rendered split, at `size` pixels."""
+    attributes, nuisance = faces(getattr(config, split), config.seed, split)
+    attributes, nuisance = attributes[:count], nuisance[:count]
+    column = CELEBA_ATTRIBUTES.index
+    return {name: region(attributes, nuisance, column(name), size) for name in LOCAL_ATTRIBUTES}
+
+
+def landmark_regions(root: str, names: tuple[str, ...], size: int) -> Regions | None:
+    """Of CelebA's photographs by name, cut and resized as the network sees them; None where the
+    data set has no list of landmarks.
+
+    Raises:
+      InputError: the list is damaged, or lacks an image.
+    """
+    path = next((p for p in (Path(root) / name for name in LISTS) if p.is_file()), None)
+    if path is None:
+        return None
+    points = _read(path)
+    if absent := [name for name in names if name not in points]:
+        raise InputError(f"{path}: lacks {absent[0]}; restore the list, or remove it")
+    found = np.stack([points[name] for name in names])
+    return {name: _inside(box, found, size) for name, box in BOXES.items()}
+
+
+def _read(path: Path) -> dict[str, Float[np.ndarray, "5 2"]]:
+    """CelebA's list: a count, a header, then a name and ten numbers a line."""
+    points = {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines[2:], start=3):
+        name, *values = line.split() or [""]
+        try:
+            points[name] = np.array(values, np.float64).reshape(5, 2)
+        except ValueError:
+            raise InputError(
+                f"{path}, line {number}: found {len(values)} values, expected a name and 10 "
+                "numbers; restore the list"
+            ) from None
+    return points
+
+
+def _inside(
+    box: Box, points: Float[np.ndarray, "image 5 2"], size: int
+) -> Bool[np.ndarray, "image size size"]:
+    """Pixels of the centred square, resized, whose middle lies in the box."""
+    width, height = ALIGNED
+    y, x = (np.mgrid[:size, :size] + 0.5) * (width / size)
+    y += (height - width) / 2
+    unit = np.linalg.norm(points[:, 0] - points[:, 1], axis=1)
+    chosen = points[:, list(box.landmarks)]
+    (left, top), (right, bottom) = chosen.min(axis=1).T, chosen.max(axis=1).T
+    edges = left - box.sideways * unit, right + box.sideways * unit
+    edges += top - box.up * unit, bottom + box.down * unit
+    left, right, top, bottom = (edge[:, None, None] for edge in edges)
+    return (left <= x) & (x < right) & (top <= y) & (y < bottom)

@@ -1,0 +1,104 @@
+"""Does a map tell the truth? Energy and pointing against a region, deletion and insertion.
+
+Maps are (pair, y, x), a pair being an image and an attribute; greater is more evidence for what
+the network says. A map has no scale: only its shape counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+STEPS = 16
+"""Shares of the image that are taken out, or put in: 1/16, 2/16, ... all."""
+
+Maps = Float[Array, "pair y x"]
+Scores = Float[Array, " pair"]
+
+
+def energy_inside(maps: Maps, regions: Bool[Array, "pair y x"]) -> Scores:
+    """Share of the map's positive part that lies in the region (Wang et al. 2020); 0 for a map
+    that is nowhere positive."""
+    positive = jnp.maximum(maps, 0)
+    total = jnp.sum(positive, axis=(1, 2))
+    return jnp.sum(positive * regions, axis=(1, 2)) / jnp.where(total > 0, total, 1)
+
+
+def pointing(maps: Maps, regions: Bool[Array, "pair y x"]) -> Scores:
+    """The pointing game (Zhang et al. 2018): 1 where the map's greatest value lies in the
+    region; of several greatest the share that does."""
+    peak = maps == jnp.max(maps, axis=(1, 2), keepdims=True)
+    return jnp.sum(peak & regions, axis=(1, 2)) / jnp.sum(peak, axis=(1, 2))
+
+
+def deletion(said: Callable, images: Array, maps: Maps, hidden: Array) -> Scores:
+    """Mean probability of what was said while pixels are hidden, most important first (Petsiuk
+    et al. 2018). Lower is better.
+
+    Args:
+      said: images (pair, y, x, 3) -> probability (pair) of what the network said of the whole.
+      images: (pair, y, x, 3).
+      maps: ranks the pixels.
+      hidden: what stands in a hidden pixel's place, as the images; blurred images, say.
+    """
+    return _curve(said, images, hidden, maps)
+
+
+def insertion(said: Callable, images: Array, maps: Maps, hidden: Array) -> Scores:
+    """The same while pixels are shown, most important first. Higher is better."""
+    return _curve(said, hidden, images, maps)
+
+
+def _curve(said: Callable, before: Array, after: Array, maps: Maps) -> Scores:
+    """Mean of `said` over the steps from one image to the other."""
+    place = ranks(maps)[..., None]
+    pixels = maps.shape[1] * maps.shape[2]
+    steps = [said(jnp.where(place * STEPS < i * pixels, after, before)) for i in range(STEPS + 1)]
+    return jnp.mean(jnp.stack(steps), axis=0)
+
+
+def ranks(maps: Maps) -> Int[Array, "pair y x"]:
+    """Each pixel's place, 0 for the greatest."""
+    flat = maps.reshape(len(maps), -1)
+    order = jnp.argsort(-flat, axis=1, stable=True)
+    return jnp.argsort(order, axis=1).reshape(maps.shape)
+
+
+def feature_deletion(
+    added: Float[Array, "pair height width"], maps: Float[Array, "pair height width"]
+) -> Scores:
+    """Deletion in feature space, exact and without another pass: what is left of a logit, as a
+    share of what its positions add, while positions lose their masked features.
+
+    Args:
+      added: what each position adds to the logit (`Explanation.maps`), turned to be positive in
+        sum.
+      maps: ranks the positions.
+    """
+    flat = added.reshape(len(added), -1)
+    order = jnp.argsort(-maps.reshape(flat.shape), axis=1, stable=True)
+    gone = jnp.cumsum(jnp.take_along_axis(flat, order, axis=1), axis=1)
+    whole = gone[:, -1:]
+    return jnp.mean(1 - gone / whole, axis=1)
+
+
+def spearman(first: Maps, second: Maps) -> Scores:
+    """Rank correlation of two maps, signs included."""
+
+    def centred(maps: Maps) -> Array:
+        place = ranks(maps).reshape(len(maps), -1).astype(jnp.float32)
+        return place - jnp.mean(place, axis=1, keepdims=True)
+
+    a, b = centred(first), centred(second)
+    return jnp.sum(a * b, axis=1) / jnp.sqrt(jnp.sum(a * a, axis=1) * jnp.sum(b * b, axis=1))
+
+
+def blurred(images: Float[Array, "image y x 3"], spread: float = 0.1) -> Array:
+    """Images of which only the coarsest is left; `spread` is a share of the side."""
+    side = images.shape[1]
+    place = jnp.arange(side)
+    blur = jax.nn.softmax(-jnp.square((place[:, None] - place) / (spread * side)) / 2, axis=1)
+    return jnp.einsum("iyxc,vy,ux->ivuc", images, blur, blur)

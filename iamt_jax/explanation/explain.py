@@ -1,0 +1,114 @@
+"""Explanations of chosen logits: what each channel adds, through which mask, from which pixels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from iamt_jax.model.network import Network
+from iamt_jax.transformation.curve import tone_curve
+
+SPREAD = 1 / 32
+"""Standard deviation of the smoothing of pixel sensitivities, as a share of the image's side."""
+
+
+class Explanation(NamedTuple):
+    """Of a batch and some attributes; everything under one tone curve."""
+
+    logits: Float[Array, "batch some"]
+    bias: Float[Array, " some"]
+    """Of the classifiers: what no channel adds."""
+    contributions: Float[Array, "batch some channel"]
+    """What each channel adds: with the bias they sum to the logit, exactly, since the head is
+    linear in masked features."""
+    maps: Float[Array, "batch some height width"]
+    """The same by position of the features: their sum and the bias are the logit, too."""
+    channels: Int[Array, "batch some top"]
+    """Those that add or take away most, the greatest first."""
+    masks: Float[Array, "batch some top height width"]
+    """g(M; n, beta) of those channels."""
+    summary: Float[Array, "batch some y x"]
+    """At the image's size: for (positive) and against (negative) the attribute. See `summary`."""
+
+
+def explain(
+    network: Network,
+    images: Float[Array, "batch y x 3"],
+    chosen: Int[Array, " some"],
+    n: Float[Array, ""],
+    beta: Float[Array, ""],
+    top: int,
+) -> Explanation:
+    """Explains the logits of the chosen attributes under the tone curve (n, beta).
+
+    Args:
+      network: the network; masks of the chosen attributes are held at once.
+      images: float in [0, 1] units, at the network's size.
+      chosen: indices of attributes.
+      n: tone curve's power.
+      beta: tone curve's offset.
+      top: how many channels' masks to give.
+    """
+    features, pull = jax.vjp(network.extractor, images)
+    positions = features.shape[1] * features.shape[2]
+    weights, bias = network.heads.classifiers(chosen)
+
+    def added(features: Array) -> tuple[Array, Array]:
+        masks = tone_curve(network.heads.masks(features, chosen), n, beta)
+        return weights[:, None, None, None] * (1 + masks) * features / positions, masks
+
+    (added_here, masks), back = jax.vjp(added, features)
+    contributions = jnp.sum(added_here, axis=(2, 3)).swapaxes(0, 1)
+    maps = jnp.sum(added_here, axis=-1).swapaxes(0, 1)
+
+    def pixels(one: Array) -> Array:
+        """The derivative of one attribute's logit in the pixels."""
+        share = jnp.broadcast_to(one[:, None, None, None, None], added_here.shape)
+        return pull(back((share, jnp.zeros_like(masks)))[0])[0]
+
+    gradients = jax.vmap(pixels)(jnp.eye(len(chosen), dtype=features.dtype)).swapaxes(0, 1)
+    _, channels = jax.lax.top_k(jnp.abs(contributions), top)
+    by_image = masks.transpose(1, 0, 4, 2, 3)  # batch, some, channel, height, width
+    return Explanation(
+        logits=jnp.sum(contributions, axis=-1) + bias,
+        bias=bias,
+        contributions=contributions,
+        maps=maps,
+        channels=channels,
+        masks=jnp.take_along_axis(by_image, channels[..., None, None], axis=2),
+        summary=summary(maps, gradients),
+    )
+
+
+def summary(
+    maps: Float[Array, "batch some height width"],
+    gradients: Float[Array, "batch some y x 3"],
+) -> Float[Array, "batch some y x"]:
+    r"""One signed map an attribute, at the image's size, in units of a logit.
+
+    Positions of the features see most of the face, so contributions alone point coarsely. They
+    give sign and strength; the pixels through which the logit can be moved give the place:
+
+    .. math::
+      S(x) = A(x) \, E(x) / \max E, \qquad
+      E = G_\sigma * \sum_{rgb} \left( \frac{\partial z_k}{\partial x} \right)^2
+
+    with A the contributions resized to the image (bilinear). On synthetic faces this has several
+    times the share of A inside the true region (docs/explain.md).
+    """
+    batch, some, side, _, _ = gradients.shape
+    energy = _smoothed(jnp.sum(jnp.square(gradients), axis=-1))
+    energy /= jnp.maximum(jnp.max(energy, axis=(2, 3), keepdims=True), 1e-30)
+    return jax.image.resize(maps, (batch, some, side, side), "bilinear") * energy
+
+
+def _smoothed(x: Float[Array, "... y x"]) -> Float[Array, "... y x"]:
+    """Gaussian blur: two products with one matrix, rows of which sum to 1."""
+    side = x.shape[-1]
+    place = jnp.arange(side)
+    blur = jnp.exp(-jnp.square((place[:, None] - place) / (SPREAD * side)) / 2)
+    blur /= jnp.sum(blur, axis=1, keepdims=True)
+    return jnp.einsum("...yx,vy,ux->...vu", x, blur, blur)
