@@ -17,7 +17,7 @@ from iamt_jax.errors import InputError
 from iamt_jax.evaluation.metrics import evaluate
 from iamt_jax.files import replace_text
 from iamt_jax.flags import Arguments, parse
-from iamt_jax.inference import Trained, load
+from iamt_jax.inference import Classifier, load
 from iamt_jax.prediction import Predictor, Setting
 
 METRICS = ("accuracy", "balanced_accuracy", "average_precision")
@@ -36,7 +36,7 @@ class Split(NamedTuple):
     labels: np.ndarray
 
 
-def read_split(trained: Trained, split: str, images: int | None = None) -> Split:
+def read_split(trained: Classifier, split: str, images: int | None = None) -> Split:
     """A split of the data that a network was trained on, at its size."""
     config = trained.run.config.data
     records = open_source(config).split(split)
@@ -46,7 +46,7 @@ def read_split(trained: Trained, split: str, images: int | None = None) -> Split
     return Split(pictures, records.names, records.labels)
 
 
-def load_all(workdirs: tuple[Path, ...]) -> list[Trained]:
+def load_all(workdirs: tuple[Path, ...]) -> list[Classifier]:
     """Networks of one data set and one size.
 
     Raises:

@@ -37,7 +37,7 @@ from tqdm.auto import tqdm
 
 from iamt_jax.evaluation.baselines import denoise as rival
 from iamt_jax.evaluation.baselines import reestimate, refit, tent
-from iamt_jax.inference import Trained
+from iamt_jax.inference import Classifier
 from iamt_jax.platform import prepare
 
 N_VALUES = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -99,7 +99,9 @@ def main(arguments: Arguments) -> None:
 class Noise:
     """One noise level's images, shared by all networks; denoised once."""
 
-    def __init__(self, trained: Trained, split: Split, validation: Split, sigma: float, clip: bool):
+    def __init__(
+        self, trained: Classifier, split: Split, validation: Split, sigma: float, clip: bool
+    ):
         self.sigma, self.split, self.validation = sigma, split, validation
         self.images = with_noise(trained.predictor, split, sigma, clip)
         self.chosen_on = with_noise(trained.predictor, validation, sigma, clip)
@@ -119,7 +121,7 @@ class Noise:
 class Subject:
     """One network, and what is done to it."""
 
-    def __init__(self, trained: Trained, workdir: Path, retrained: bool):
+    def __init__(self, trained: Classifier, workdir: Path, retrained: bool):
         self.trained, self.name, self.retrained = trained, workdir.name, retrained
         self.predictor = trained.predictor
         network = nnx.split(self.predictor.network(), nnx.Param, nnx.BatchStat)

@@ -1,0 +1,203 @@
+"""Explanations: contributions add up to the logit, streams equal the whole, metrics by hand."""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from faults import refused  # noqa: F401
+
+import iamt_jax
+from iamt_jax.data import regions
+from iamt_jax.data.pipeline import evaluation_batches
+from iamt_jax.data.synthetic import LOCAL_ATTRIBUTES, faces, render
+from iamt_jax.errors import InputError
+from iamt_jax.evaluation import truth
+from iamt_jax.evaluation.analysis import Spread
+from iamt_jax.evaluation.explained import analyse_split, atlas, correlation, coupled, strongest
+from iamt_jax.evaluation.judging import judge, regions_of
+from iamt_jax.explanation.explain import explain
+from iamt_jax.prediction import Setting
+
+
+@pytest.fixture(scope="module")
+def classifier(finished):
+    return iamt_jax.load(finished)
+
+
+def close(actual, expected, tolerance=1e-4):
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("n, beta", [(1.0, 0.0), (4.0, 0.5), (0.0, 1.0)])
+def test_contributions_sum_to_the_logit(classifier, n, beta):
+    images = np.random.default_rng(0).random((8, 32, 32, 3)).astype(np.float32)
+    chosen = np.array([3, 31])
+    run = classifier.predictor.program(functools.partial(explain, top=4))
+    found = run(images, chosen, np.float32(n), np.float32(beta))
+    logits = np.asarray(classifier.predictor.logits(images, Setting(n, beta)))[:, chosen]
+    close(found.logits, logits)
+    close(found.contributions.sum(-1) + found.bias, logits)
+    close(found.maps.sum((2, 3)) + found.bias, logits)
+    size = np.abs(np.take_along_axis(found.contributions, found.channels, axis=-1))
+    assert (np.diff(size) <= 0).all() and (
+        size[..., :1] == np.abs(found.contributions).max(-1)[..., None]
+    ).all()
+    assert found.summary.shape == (8, 2, 32, 32)
+
+
+def test_masks_of_an_explanation_are_the_curved_ones(classifier):
+    images = np.random.default_rng(0).random((8, 32, 32, 3)).astype(np.float32)
+    run = classifier.predictor.program(functools.partial(explain, top=2))
+    found = run(images, np.array([5]), np.float32(2), np.float32(0.5))
+    plain = classifier.masks(images, [classifier.attributes[5]])[:, 0]
+    chosen = np.take_along_axis(plain, np.asarray(found.channels)[:, 0, None, None], axis=-1)
+    tail = (2 * np.minimum(chosen, 1 - chosen)) ** 2 / 2
+    curved = 1.5 * np.where(chosen < 0.5, tail, 1 - tail) - 0.5
+    close(np.moveaxis(found.masks[:, 0], 1, -1), curved, 1e-5)
+
+
+def test_analyses_equal_numpy_on_stored_masks(classifier, dataset, monkeypatch):
+    """Whole, and streamed: the batch changes nothing."""
+    records = dataset.split("test").first(11)
+    monkeypatch.setattr("iamt_jax.evaluation.explained.BATCH", 1)
+    streamed, logits = analyse_split(classifier, records)
+    monkeypatch.setattr("iamt_jax.evaluation.explained.BATCH", 16)
+    whole, again = analyse_split(classifier, records)
+    batch = next(evaluation_batches(records, classifier.run.config.data.size, 11))
+    masks = classifier.masks(batch.images, classifier.attributes).astype(np.float64)
+    by_channel = masks.reshape(-1, masks.shape[-1])
+    by_attribute = np.moveaxis(masks, 1, -1).reshape(-1, masks.shape[1])
+    for found in (streamed, whole):
+        close(found.features, np.corrcoef(by_channel.T))
+        close(found.attributes, np.corrcoef(by_attribute.T))
+    network = classifier.predictor.network()
+    plain, masked = network.heads.contributions(network.extractor(batch.images / np.float32(255)))
+    size = np.abs(np.asarray(plain + masked, np.float64))
+    share = (size / size.sum(-1, keepdims=True)).mean(0)
+    close(whole.importance, share)
+    close(streamed.importance, share)
+    close(logits, again, 1e-5)
+
+
+def test_spreads_merge():
+    samples = np.random.default_rng(0).normal(size=(50, 3)) * [1, 2, 0] + [0, 5, 7]
+
+    def spread(x):
+        return Spread(len(x), x.mean(0), (x - x.mean(0)).T @ (x - x.mean(0)))
+
+    merged = spread(samples[:7]).merged(spread(samples[7:]))
+    np.testing.assert_allclose(merged.product, spread(samples).product, atol=1e-12)
+    expected = np.corrcoef(samples[:, :2].T)
+    np.testing.assert_allclose(merged.correlation()[:2, :2], expected, atol=1e-12)
+    np.testing.assert_array_equal(merged.correlation()[2], 0)  # does not vary
+
+
+def test_correlations_of_labels_and_who_is_coupled():
+    labels = np.array([[0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 0], [-1, 1, 1]])
+    expected = np.corrcoef(labels[:4].T)
+    np.testing.assert_allclose(correlation(labels), expected, atol=1e-12)
+    decisions = np.eye(3)
+    decisions[0, 1] = decisions[1, 0] = -0.9
+    assert coupled(np.eye(3), decisions) == [(0, 1)]
+    assert strongest(np.array([[1.0, 0.2, 0.7]]), 0) == [(2, 0.7), (1, 0.2)]
+
+
+def test_energy_and_pointing():
+    maps = jnp.array([[[4.0, -9.0], [1.0, 3.0]], [[2.0, 2.0], [0.0, -1.0]], [[-1.0, 0], [0, 0]]])
+    inside = np.array([[[1, 1], [0, 0]], [[1, 0], [0, 0]], [[1, 0], [0, 0]]], bool)
+    close(truth.energy_inside(maps, inside), [0.5, 0.5, 0])
+    close(truth.pointing(maps, inside), [1, 0.5, 0])  # of three greatest none is inside
+    close(truth.energy_inside(7 * maps, inside), truth.energy_inside(maps, inside))
+
+
+def test_deletion_and_insertion_of_a_known_network(monkeypatch):
+    """The network says how much of the first pixel it sees; 4 pixels, 4 steps."""
+    monkeypatch.setattr(truth, "STEPS", 4)
+    images, hidden = np.ones((2, 2, 2, 3), np.float32), np.zeros((2, 2, 2, 3), np.float32)
+    first, last = np.array([[4.0, 3], [2, 1]]), np.array([[1.0, 2], [3, 4]])
+    maps = jnp.array([first, last])
+    said = lambda x: x[:, 0, 0, 0]  # noqa: E731
+    close(truth.deletion(said, images, maps, hidden), [1 / 5, 4 / 5])
+    close(truth.insertion(said, images, maps, hidden), [4 / 5, 1 / 5])
+
+
+def test_deletion_in_feature_space_is_a_cumulative_sum():
+    added = jnp.array([[[3.0, 1.0], [-1.0, 1.0]]])
+    close(truth.feature_deletion(added, added), [np.mean([1 / 4, 0, -1 / 4, 0])])
+    close(truth.feature_deletion(added, -added), [np.mean([5 / 4, 1, 3 / 4, 0])])
+
+
+def test_spearman_is_scipys():
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 3, 5, 5))
+    expected = [
+        spearmanr(a.ravel(), b.ravel()).statistic for a, b in zip(first, second, strict=True)
+    ]
+    close(truth.spearman(first, second), expected, 1e-5)
+
+
+def test_blurred_images_keep_their_mean():
+    images = np.full((1, 16, 16, 3), 0.3, np.float32)
+    close(truth.blurred(images), images, 1e-6)
+
+
+def test_regions_of_rendered_faces_are_where_the_images_are(classifier, dataset):
+    """Those of the data set itself: same attributes, same nuisance."""
+    config = classifier.run.config.data.synthetic
+    attributes, nuisance = faces(config.test, config.seed, "test")
+    records = dataset.split("test")
+    np.testing.assert_array_equal(records.labels == 1, attributes)
+    batch = next(evaluation_batches(records, 32, 4))
+    rendered = render(attributes[:4], nuisance[:4], 32)
+    assert np.abs(rendered.astype(float) - batch.images).mean() < 6  # JPEG
+    found = regions_of(classifier, records.first(4), dataset, "test")
+    assert set(found) == set(LOCAL_ATTRIBUTES)
+    assert all(x.shape == (4, 32, 32) and x.mean() < 0.25 for x in found.values())
+
+
+LANDMARKS = """1
+lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x ... rightmouth_y
+a.jpg   69 111  108  111   88  136   71  152  106  152
+"""
+
+
+def test_boxes_around_landmarks(tmp_path):
+    (tmp_path / "Anno").mkdir()
+    (tmp_path / regions.LISTS[0]).write_text(LANDMARKS)
+    found = regions.landmark_regions(str(tmp_path), ("a.jpg",), 178)
+    y, x = np.nonzero(found["Mouth_Slightly_Open"][0])
+    assert (x.min(), x.max()) == (63, 113)  # corners at 71 and 106, and 0.2 of 39 beyond
+    assert (y.min(), y.max()) == (152 - 20 - 16, 152 - 20 + 15)  # cut to a square, 20 above
+    assert all(0.005 < x.mean() < 0.25 for x in found.values())
+    with pytest.raises(InputError, match="lacks b.jpg"):
+        regions.landmark_regions(str(tmp_path), ("b.jpg",), 64)
+    (tmp_path / regions.LISTS[0]).write_text(LANDMARKS + "c.jpg 1 2\n")
+    with pytest.raises(InputError, match="line 4: found 2 values"):
+        regions.landmark_regions(str(tmp_path), ("a.jpg",), 64)
+    assert regions.landmark_regions(str(tmp_path / "Anno"), ("a.jpg",), 64) is None
+
+
+def test_everything_is_judged_on_the_same_images(classifier, dataset, monkeypatch):
+    monkeypatch.setattr(truth, "STEPS", 2)
+    records = dataset.split("test").first(3)
+    where = regions_of(classifier, records, dataset, "test")
+    judged = judge(classifier, records, {k: where[k] for k in ("Bangs", "Smiling")}, 0)
+    assert set(judged.regions) == {"Bangs", "Smiling"}
+    assert {"ours", "Grad-CAM", "random"} < set(judged.scores)
+    for scores in judged.scores.values():
+        assert set(scores) == {"energy_inside", "pointing", "deletion", "insertion"}
+        assert all(0 <= value <= 1 for value in scores.values())
+    assert set(judged.randomised) == {"heads", "heads and extractor"}
+
+
+def test_the_atlas_shows_the_most_important_channels(classifier, dataset):
+    records = dataset.split("test").first(3)
+    importance = np.random.default_rng(0).random((40, classifier.run.config.model.widths[-1]))
+    found = atlas(classifier, records, importance)
+    np.testing.assert_array_equal(found.channels[:, 0], importance.argmax(axis=1))
+    masks = classifier.masks(found.images, [classifier.attributes[9]])[:, 0]
+    close(found.masks[:, 9, 1], masks[..., found.channels[9, 1]], 1e-5)
+    close(found.logits, classifier.logits(found.images))
