@@ -5,7 +5,6 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from faults import refused  # noqa: F401
 
 import iamt_jax
 from iamt_jax.data import regions
@@ -40,9 +39,8 @@ def test_contributions_sum_to_the_logit(classifier, n, beta):
     close(found.contributions.sum(-1) + found.bias, logits)
     close(found.maps.sum((2, 3)) + found.bias, logits)
     size = np.abs(np.take_along_axis(found.contributions, found.channels, axis=-1))
-    assert (np.diff(size) <= 0).all() and (
-        size[..., :1] == np.abs(found.contributions).max(-1)[..., None]
-    ).all()
+    assert (np.diff(size) <= 0).all()
+    np.testing.assert_array_equal(size[..., 0], np.abs(found.contributions).max(-1))
     assert found.summary.shape == (8, 2, 32, 32)
 
 
@@ -177,7 +175,7 @@ def test_boxes_around_landmarks(tmp_path):
     (tmp_path / regions.LISTS[0]).write_text(LANDMARKS + "c.jpg 1 2\n")
     with pytest.raises(InputError, match="line 4: found 2 values"):
         regions.landmark_regions(str(tmp_path), ("a.jpg",), 64)
-    assert regions.landmark_regions(str(tmp_path / "Anno"), ("a.jpg",), 64) is None
+    assert regions.landmark_regions(str(tmp_path / "Img"), ("a.jpg",), 64) is None
 
 
 def test_everything_is_judged_on_the_same_images(classifier, dataset, monkeypatch):
