@@ -13,6 +13,9 @@ from iamt_jax.model.initialisation import scaled_normal
 from iamt_jax.pooling import attention_pool, pool_powers
 from iamt_jax.transformation.curve import tone_curve
 
+ALL = slice(None)
+"""Every attribute."""
+
 
 class HeadOutputs(NamedTuple):
     """What the heads say of a batch."""
@@ -58,6 +61,20 @@ class AttributeHeads(nnx.Module):
         self.stacked = build(rngs)
         self.attributes = attributes
 
+    def classifiers(
+        self, chosen: Int[Array, " some"] | slice = ALL
+    ) -> tuple[Float[Array, "some channel"], Float[Array, " some"]]:
+        """Weights and biases of the chosen attributes' classifiers f_b^k."""
+        classifier = self.stacked.classifier
+        return classifier.kernel[...][chosen, :, 0], classifier.bias[...][chosen, 0]
+
+    def mask_parameters(
+        self, chosen: Int[Array, " some"] | slice = ALL
+    ) -> tuple[Float[Array, "some channel channel"], Float[Array, "some channel"]]:
+        """Kernels W^k and biases a^k of the chosen attributes' masks."""
+        mask = self.stacked.mask
+        return mask.kernel[...][chosen], mask.bias[...][chosen]
+
     def __call__(
         self,
         features: Float[Array, "batch height width channel"],
@@ -69,22 +86,18 @@ class AttributeHeads(nnx.Module):
         `n` and `beta` broadcast to (batch, attribute, channel); None is 1 and 0, and both are the
         training form, T(M) = 1 + M (Eq. 1).
         """
-        head = self.stacked
-        kernel, bias = head.mask.kernel[...], head.mask.bias[...]
-        pooled, mask_l1 = attention_pool(features, kernel, bias, n, beta)
-        logits = jnp.einsum("bkc,kco->bk", pooled, head.classifier.kernel[...])
-        return HeadOutputs(logits + head.classifier.bias[...][:, 0], mask_l1)
+        pooled, mask_l1 = attention_pool(features, *self.mask_parameters(), n, beta)
+        weights, bias = self.classifiers()
+        return HeadOutputs(jnp.einsum("bkc,kc->bk", pooled, weights) + bias, mask_l1)
 
     def contributions(
         self, features: Float[Array, "batch height width channel"]
     ) -> tuple[Float[Array, "batch attribute channel"], Float[Array, "batch attribute channel"]]:
         """What each channel adds to each logit without its mask, f, and by its mask, M * f; with
         the classifier's bias both add up to the logit of (1 + M) * f."""
-        head = self.stacked
-        kernel, bias = head.mask.kernel[...], head.mask.bias[...]
-        pooled, _ = attention_pool(features, kernel, bias)
+        pooled, _ = attention_pool(features, *self.mask_parameters())
         plain = jnp.mean(features, axis=(1, 2), dtype=jnp.float32)[:, None]
-        weights = head.classifier.kernel[...][..., 0]
+        weights, _ = self.classifiers()
         return plain * weights, (pooled - plain) * weights
 
     def sweep(
@@ -94,13 +107,12 @@ class AttributeHeads(nnx.Module):
         beta_values: Float[Array, " beta"],
     ) -> Float[Array, "n beta batch attribute"]:
         """Logits of a whole grid of tone curves, masks computed once."""
-        head = self.stacked
-        kernel, bias = head.mask.kernel[...], head.mask.bias[...]
-        weights, offset = head.classifier.kernel[...][..., 0], head.classifier.bias[...][:, 0]
+        weights, bias = self.classifiers()
         plain = jnp.mean(features, axis=(1, 2), dtype=jnp.float32) @ weights.T
-        bent = jnp.einsum("nbkc,kc->nbk", pool_powers(features, kernel, bias, n_values), weights)
+        powers = pool_powers(features, *self.mask_parameters(), n_values)
+        bent = jnp.einsum("nbkc,kc->nbk", powers, weights)
         beta = jnp.asarray(beta_values, jnp.float32)[:, None, None]
-        return (1 - beta) * plain + (1 + beta) * bent[:, None] + offset
+        return (1 - beta) * plain + (1 + beta) * bent[:, None] + bias
 
     def reference(
         self,
@@ -113,20 +125,6 @@ class AttributeHeads(nnx.Module):
         n, beta = jnp.broadcast_to(n, shape), jnp.broadcast_to(beta, shape)
         run = nnx.vmap(Head.__call__, in_axes=(0, None, 1, 1), out_axes=1)
         return run(self.stacked, features, n, beta)
-
-    def classifiers(
-        self, chosen: Int[Array, " some"]
-    ) -> tuple[Float[Array, "some channel"], Float[Array, " some"]]:
-        """Weights and biases of the chosen attributes' classifiers f_b^k."""
-        classifier = self.stacked.classifier
-        return classifier.kernel[...][chosen, :, 0], classifier.bias[...][chosen, 0]
-
-    def mask_parameters(
-        self, chosen: Int[Array, " some"]
-    ) -> tuple[Float[Array, "some channel channel"], Float[Array, "some channel"]]:
-        """Kernels W^k and biases a^k of the chosen attributes' masks."""
-        mask = self.stacked.mask
-        return mask.kernel[...][chosen], mask.bias[...][chosen]
 
     def masks(
         self,
