@@ -15,6 +15,7 @@ from iamt_jax.evaluation import truth
 from iamt_jax.evaluation.analysis import Spread
 from iamt_jax.evaluation.explained import analyse_split, atlas, correlation, coupled, strongest
 from iamt_jax.evaluation.judging import judge, regions_of
+from iamt_jax.explanation.blur import blurred, coarse
 from iamt_jax.explanation.explain import explain
 from iamt_jax.prediction import Setting
 
@@ -139,7 +140,8 @@ def test_spearman_is_scipys():
 
 def test_blurred_images_keep_their_mean():
     images = np.full((1, 16, 16, 3), 0.3, np.float32)
-    close(truth.blurred(images), images, 1e-6)
+    close(coarse(images), images, 1e-6)
+    close(blurred(np.eye(8)[None] * 0 + 2, 0.2), np.full((1, 8, 8), 2), 1e-6)
 
 
 def test_regions_of_rendered_faces_are_where_the_images_are(classifier, dataset):

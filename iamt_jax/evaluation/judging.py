@@ -20,6 +20,7 @@ from iamt_jax.data.regions import BOXES, Regions, landmark_regions, synthetic_re
 from iamt_jax.data.source import RENDERED
 from iamt_jax.evaluation import truth
 from iamt_jax.explanation import rivals
+from iamt_jax.explanation.blur import coarse
 from iamt_jax.explanation.explain import explain
 from iamt_jax.inference import Classifier
 from iamt_jax.model.network import Network
@@ -131,7 +132,7 @@ def hiding(
 
         sign = jnp.sign(logits(images))
         said = lambda x: jax.nn.sigmoid(sign * logits(x))  # noqa: E731
-        hidden = truth.blurred(images)
+        hidden = coarse(images)
         return (
             truth.deletion(said, images, maps, hidden),
             truth.insertion(said, images, maps, hidden),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -94,11 +93,3 @@ def spearman(first: Maps, second: Maps) -> Scores:
 
     a, b = centred(first), centred(second)
     return jnp.sum(a * b, axis=1) / jnp.sqrt(jnp.sum(a * a, axis=1) * jnp.sum(b * b, axis=1))
-
-
-def blurred(images: Float[Array, "image y x 3"], spread: float = 0.1) -> Array:
-    """Images of which only the coarsest is left; `spread` is a share of the side."""
-    side = images.shape[1]
-    place = jnp.arange(side)
-    blur = jax.nn.softmax(-jnp.square((place[:, None] - place) / (spread * side)) / 2, axis=1)
-    return jnp.einsum("iyxc,vy,ux->ivuc", images, blur, blur)

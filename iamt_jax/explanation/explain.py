@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from iamt_jax.explanation.blur import blurred, coarse
 from iamt_jax.model.network import Network
 from iamt_jax.transformation.curve import tone_curve
 
 SPREAD = 1 / 32
-"""Standard deviation of the smoothing of pixel sensitivities, as a share of the image's side."""
+"""Standard deviation of the smoothing of sensitivity, as a share of the image's side; evidence is
+smoothed by half of it."""
 
 
 class Explanation(NamedTuple):
@@ -79,36 +81,29 @@ def explain(
         maps=maps,
         channels=channels,
         masks=jnp.take_along_axis(by_image, channels[..., None, None], axis=2),
-        summary=summary(maps, gradients),
+        summary=summary(images, gradients),
     )
 
 
 def summary(
-    maps: Float[Array, "batch some height width"],
+    images: Float[Array, "batch y x 3"],
     gradients: Float[Array, "batch some y x 3"],
 ) -> Float[Array, "batch some y x"]:
-    r"""One signed map an attribute, at the image's size, in units of a logit.
+    r"""One signed map an attribute, at the image's size, in logits a pixel.
 
-    Positions of the features see most of the face, so contributions alone point coarsely. They
-    give sign and strength; the pixels through which the logit can be moved give the place:
+    Each position of the features sees most of the face, so contributions by position point
+    coarsely. Their sum is followed back to the pixels: what it would lose, to first order, were
+    they hidden, and there where it can be moved most,
 
     .. math::
-      S(x) = A(x) \, E(x) / \max E, \qquad
+      S = \left(G_{\sigma/2} * \sum_{rgb} \frac{\partial z_k}{\partial x} (x - \bar x)\right)
+      \frac{E}{\max E}, \qquad
       E = G_\sigma * \sum_{rgb} \left( \frac{\partial z_k}{\partial x} \right)^2
 
-    with A the contributions resized to the image (bilinear). On synthetic faces this has several
-    times the share of A inside the true region (docs/explain.md).
+    with x-bar the image blurred. On synthetic faces this has several times the energy inside the
+    true region that Grad-CAM has (docs/explain.md).
     """
-    batch, some, side, _, _ = gradients.shape
-    energy = _smoothed(jnp.sum(jnp.square(gradients), axis=-1))
+    evidence = jnp.sum(gradients * (images - coarse(images))[:, None], axis=-1)
+    energy = blurred(jnp.sum(jnp.square(gradients), axis=-1), SPREAD)
     energy /= jnp.maximum(jnp.max(energy, axis=(2, 3), keepdims=True), 1e-30)
-    return jax.image.resize(maps, (batch, some, side, side), "bilinear") * energy
-
-
-def _smoothed(x: Float[Array, "... y x"]) -> Float[Array, "... y x"]:
-    """Gaussian blur: two products with one matrix, rows of which sum to 1."""
-    side = x.shape[-1]
-    place = jnp.arange(side)
-    blur = jnp.exp(-jnp.square((place[:, None] - place) / (SPREAD * side)) / 2)
-    blur /= jnp.sum(blur, axis=1, keepdims=True)
-    return jnp.einsum("...yx,vy,ux->...vu", x, blur, blur)
+    return blurred(evidence, SPREAD / 2) * energy
