@@ -6,15 +6,18 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from iamt_jax.data.image import Picture, square
 from iamt_jax.errors import InputError
-from iamt_jax.prediction import Predictor, Setting
+from iamt_jax.explanation.explain import Explanation, explain
+from iamt_jax.prediction import Predictor, Setting, as_float
 from iamt_jax.training.checkpoints import best_weights
 from iamt_jax.training.state import build
 from iamt_jax.transformation.file import read_calibration
@@ -48,6 +51,7 @@ class Classifier:
     step: int
     """Training step of the checkpoint."""
     predictor: Predictor
+    _explainers: dict[int, Callable] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -110,14 +114,52 @@ class Classifier:
         chosen = np.array([self._index(name) for name in attributes])
         return self._batched(lambda pictures, _: self.predictor.masks(pictures, chosen), images)
 
+    def explain(
+        self,
+        images: Pictures,
+        attributes: Sequence[str],
+        n: float = 1.0,
+        beta: float = 0.0,
+        top: int = 5,
+    ) -> Explanation:
+        """What each channel and each position adds to the logits of the named attributes under a
+        tone curve, the masks of the channels that count most, and a map at the network's size.
+
+        Contributions and bias sum to the logit. Arrays start with the image, then the attribute;
+        a single image has no image axis.
+
+        Raises:
+          InputError: an image of another kind, an attribute that the network does not know, or
+            more channels than there are.
+        """
+        channels = self.run.config.model.widths[-1]
+        if not 1 <= top <= channels:
+            raise InputError(f"top: found {top}, expected 1 to {channels}, the channels")
+        chosen = np.array([self._index(name) for name in attributes])
+        curve = np.float32(n), np.float32(beta)
+        return self._batched(
+            lambda pictures, _: self._explainer(top)(pictures, chosen, *curve), images
+        )
+
+    def _explainer(self, top: int) -> Callable:
+        """The compiled explanation; one for each number of channels."""
+
+        def run(network, pictures, chosen, n, beta):
+            return explain(network, as_float(pictures), chosen, n, beta, top)
+
+        if top not in self._explainers:
+            self._explainers[top] = self.predictor.program(run)
+        return self._explainers[top]
+
     def _index(self, attribute: str) -> int:
         if attribute not in self.attributes:
             known = ", ".join(self.attributes)
             raise InputError(f"attribute {attribute}: not one of the network's, {known}")
         return self.attributes.index(attribute)
 
-    def _batched(self, answer: Callable, images: Pictures) -> np.ndarray:
-        """The answer for pictures at the network's size, (pictures, their rows), batch by batch."""
+    def _batched(self, answer: Callable, images: Pictures) -> Any:
+        """The answer, an array or a tree of arrays with the image first, for pictures at the
+        network's size and their rows, batch by batch."""
         pictures, single = fit(images, self.run.config.data.size)
         parts = []
         for start in range(0, len(pictures), SHAPES[-1]):
@@ -125,8 +167,11 @@ class Classifier:
             shape = next(shape for shape in SHAPES if shape >= count)
             shape = -(-shape // self.predictor.devices) * self.predictor.devices
             rows = np.minimum(start + np.arange(shape), len(pictures) - 1)
-            parts.append(np.asarray(answer(pictures[rows], rows))[:count])
-        return parts[0][0] if single else np.concatenate(parts)
+            cut = lambda x, count=count: np.asarray(x)[:count]  # noqa: E731
+            parts.append(jax.tree.map(cut, answer(pictures[rows], rows)))
+        if single:
+            return jax.tree.map(lambda x: x[0], parts[0])
+        return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
 
 def _of(curve: Curve, rows: np.ndarray) -> Curve:

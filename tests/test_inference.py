@@ -75,6 +75,18 @@ def test_masks_of_the_attributes_asked_for(classifier):
     close(classifier.masks(pictures(3)[2], chosen[:1])[0], masks[2, 0])
 
 
+def test_explanations_of_images_of_any_size(classifier):
+    several, names = pictures(3), [classifier.attributes[4], classifier.attributes[0]]
+    found = classifier.explain(several, names, n=2, beta=0.5, top=3)
+    close(found.logits, classifier.logits(several, n=2, beta=0.5)[:, [4, 0]])
+    close(found.contributions.sum(-1) + found.bias, found.logits)
+    assert found.masks.shape[:3] == (3, 2, 3)
+    one = classifier.explain(several[1], names, n=2, beta=0.5, top=3)
+    close(one.maps, found.maps[1])
+    with pytest.raises(InputError, match="top: found 0, expected 1 to"):
+        classifier.explain(several, names, top=0)
+
+
 @pytest.mark.parametrize(
     "images, parts",
     [

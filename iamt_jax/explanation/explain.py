@@ -21,8 +21,8 @@ class Explanation(NamedTuple):
     """Of a batch and some attributes; everything under one tone curve."""
 
     logits: Float[Array, "batch some"]
-    bias: Float[Array, " some"]
-    """Of the classifiers: what no channel adds."""
+    bias: Float[Array, "batch some"]
+    """Of the classifiers, what no channel adds; the same for every image."""
     contributions: Float[Array, "batch some channel"]
     """What each channel adds: with the bias they sum to the logit, exactly, since the head is
     linear in masked features."""
@@ -74,6 +74,7 @@ def explain(
     gradients = jax.vmap(pixels)(jnp.eye(len(chosen), dtype=features.dtype)).swapaxes(0, 1)
     _, channels = jax.lax.top_k(jnp.abs(contributions), top)
     by_image = masks.transpose(1, 0, 4, 2, 3)  # batch, some, channel, height, width
+    bias = jnp.broadcast_to(bias, contributions.shape[:2])
     return Explanation(
         logits=jnp.sum(contributions, axis=-1) + bias,
         bias=bias,
