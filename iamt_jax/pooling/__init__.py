@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from iamt_jax.pooling import blocked
+from iamt_jax.pooling import dispatch
 
 
 def attention_pool(
@@ -86,7 +86,7 @@ def curved_sums(
 
     None in the place of n is one curve, h(M) = M.
     """
-    return blocked.forward(features, kernel, bias, n)
+    return dispatch.forward(features, kernel, bias, n)
 
 
 def _forward(features, kernel, bias, n):
@@ -94,7 +94,7 @@ def _forward(features, kernel, bias, n):
 
 
 def _backward(saved, derivatives):
-    return blocked.backward(*saved, *derivatives)
+    return dispatch.backward(*saved, *derivatives)
 
 
 curved_sums.defvjp(_forward, _backward)

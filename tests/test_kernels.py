@@ -1,0 +1,175 @@
+"""The kernels: interpreted they equal the blocked form, and they lower for GPU and TPU."""
+
+import contextlib
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from jax.experimental.pallas import tpu as mosaic
+
+from iamt_jax.errors import InputError
+from iamt_jax.pooling import blocked, curved_sums, dispatch, kernels
+
+TRITON = "__gpu$xla.gpu.triton"
+
+
+def inputs(batch, positions, channels, attributes, curves, dtype, scale=1.0):
+    """Arguments of forward, and derivatives in its results; no curves is n = None."""
+    rng = np.random.default_rng(attributes)
+
+    def normal(*shape):
+        return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+    features = normal(batch, positions, channels).astype(dtype)
+    kernel = scale * normal(attributes, channels, channels) / channels**0.5
+    n = rng.uniform(0.5, 4, (curves, batch, attributes, channels)).astype(np.float32)
+    to = normal(max(curves, 1), batch, attributes, channels), normal(batch, attributes, channels)
+    return (features, kernel, normal(attributes, channels), n if curves else None), to
+
+
+def both(form, arguments, to, **how):
+    """Values and derivatives of one form, one program."""
+
+    def run(arguments, to):
+        return form.forward(*arguments, **how), form.backward(*arguments, *to, **how)
+
+    return jax.jit(run)(arguments, to)
+
+
+def close(actual, expected, tolerance):
+    """Differences against each array's largest element."""
+
+    def check(actual, expected):
+        assert actual.dtype == expected.dtype
+        actual, expected = (np.asarray(x, np.float32) for x in (actual, expected))
+        np.testing.assert_allclose(
+            actual, expected, rtol=0, atol=tolerance * np.abs(expected).max()
+        )
+
+    jax.tree.map(check, actual, expected)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Targets so small that every loop and grid axis has several steps, the last one too."""
+    bounds = {"forward": 64, "backward": 64}
+    cuda = kernels.TARGETS["cuda"]._replace(**bounds, programs=6)
+    tpu = kernels.TARGETS["tpu"]._replace(**bounds, heads=1, positions=32, channels=(16,))
+    monkeypatch.setitem(kernels.TARGETS, "cuda", cuda)
+    monkeypatch.setitem(kernels.TARGETS, "tpu", tpu)
+
+
+@pytest.mark.parametrize(
+    "platform, curves, dtype",
+    [
+        ("cuda", 0, jnp.float32),
+        ("cuda", 2, jnp.float32),
+        ("cuda", 1, jnp.bfloat16),
+        ("tpu", 0, jnp.float32),
+        ("tpu", 1, jnp.float32),
+        ("tpu", 0, jnp.bfloat16),
+    ],
+)
+def test_interpreted_equals_blocked_in_values_and_derivatives(small, platform, curves, dtype):
+    arguments, to = inputs(3, 32, 16, 3, curves, dtype)
+    actual = both(kernels, arguments, to, platform=platform, interpret=True)
+    # In bfloat16, derivatives in biases are sums of what blocked rounds (8 bits) first, and a
+    # derivative in features can round to the neighbouring number.
+    close(actual, both(blocked, arguments, to), 1e-5 if dtype == jnp.float32 else 1e-2)
+
+
+def test_sums_go_on_in_a_tpus_memory(small):
+    """The simulated memory of a TPU, NaN where nothing was written: no block is left out."""
+    arguments, to = inputs(2, 32, 16, 2, 1, jnp.float32)
+    how = {"platform": "tpu", "interpret": mosaic.InterpretParams()}
+    close(both(kernels, arguments, to, **how), both(blocked, arguments, to), 1e-5)
+
+
+def test_saturated_masks_are_finite(small):
+    arguments, to = inputs(1, 16, 16, 2, 1, jnp.float32, scale=1e4)
+    actual = both(kernels, arguments, to, platform="tpu", interpret=True)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(actual))
+    close(actual, both(blocked, arguments, to), 1e-5)
+
+
+@contextlib.contextmanager
+def lowering_for(platform):
+    """jax 0.12 lowers Triton kernels for a named GPU only, here an abstract one."""
+    if platform != "cuda" or jax.version.__version_info__ < (0, 12):
+        yield
+        return
+    device = jax.sharding.AbstractDevice("NVIDIA H100", num_cores=132, platform="gpu")
+    axes = (jax.sharding.AxisType.Explicit,)
+    mesh = jax.sharding.AbstractMesh((1,), ("data",), axes, abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        yield
+
+
+@pytest.mark.parametrize("curves", [0, 1])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("platform, call", [("cuda", TRITON), ("tpu", "tpu_custom_call")])
+def test_lowers_at_real_size(monkeypatch, platform, call, dtype, curves):
+    monkeypatch.setenv(dispatch.VARIABLE, "kernel")
+
+    def loss(*arguments):
+        sums, masks = curved_sums(*arguments)
+        return jnp.sum(sums**2) + jnp.sum(masks**2)
+
+    arguments, _ = jax.eval_shape(functools.partial(inputs, 2, 256, 128, 3, curves, dtype))
+    which = (0, 1, 2, 3) if curves else (0, 1, 2)
+    gradient = jax.jit(jax.value_and_grad(loss, which))
+    checks = [export.DisabledSafetyCheck.custom_call(TRITON)]
+    with lowering_for(platform):
+        exported = export.export(gradient, platforms=[platform], disabled_checks=checks)(*arguments)
+    assert exported.mlir_module().count(f"@{call}") == 3
+
+
+def test_what_fits():
+    def fits(platform, positions, channels, dtype=jnp.float32, batch=3, attributes=7):
+        features = jax.ShapeDtypeStruct((batch, positions, channels), dtype)
+        kernel = jax.ShapeDtypeStruct((attributes, channels, channels), jnp.float32)
+        return kernels.fits(features, kernel, None, platform)
+
+    for platform in kernels.TARGETS:
+        assert all(fits(platform, side * side, 128) for side in (8, 16, 32))
+        assert fits(platform, 64, 128, jnp.bfloat16, batch=1, attributes=1)
+        assert not fits(platform, 49, 128)
+        assert not fits(platform, 64, 96)
+        assert not fits(platform, 64, 128, jnp.float16)
+        assert not fits(platform, 64, 128, batch=0)
+    assert fits("cuda", 64, 32) and not fits("tpu", 64, 32)
+    assert fits("tpu", 64, 256) and not fits("cuda", 64, 256)
+    assert not fits("tpu", 4096, 128)
+
+
+def traced(function, *arguments):
+    return str(jax.make_jaxpr(function)(*arguments))
+
+
+@pytest.mark.parametrize("choice", ["auto", "blocked", "kernel", "interpret"])
+def test_each_choice_gives_the_same(monkeypatch, choice):
+    arguments, _ = inputs(1, 16, 16, 1, 0, jnp.float32)
+    monkeypatch.setenv(dispatch.VARIABLE, choice)
+    fresh = functools.partial(dispatch.forward)  # The variable is read when JAX has no trace.
+    assert ("pallas_call" in traced(fresh, *arguments)) == (choice in ("kernel", "interpret"))
+    close(jax.jit(fresh)(*arguments), jax.jit(blocked.forward)(*arguments), 1e-5)
+
+
+@pytest.mark.parametrize("choice", ["kernel", "interpret"])
+def test_what_does_not_fit_is_blocked(monkeypatch, choice):
+    arguments, to = inputs(1, 9, 6, 2, 1, jnp.float32)
+    monkeypatch.setenv(dispatch.VARIABLE, choice)
+    for mine, its, given in (
+        (dispatch.forward, blocked.forward, arguments),
+        (dispatch.backward, blocked.backward, (*arguments, *to)),
+    ):
+        assert traced(functools.partial(mine), *given) == traced(functools.partial(its), *given)
+
+
+def test_an_unknown_choice_is_one_line(monkeypatch):
+    monkeypatch.setenv(dispatch.VARIABLE, "fast")
+    with pytest.raises(InputError, match=r"^IAMT_POOLING: found 'fast', expected .*interpret$"):
+        dispatch.forward(*inputs(1, 16, 16, 1, 0, jnp.float32)[0])
