@@ -14,9 +14,11 @@ from pathlib import Path
 
 import tyro
 
+from iamt_jax import evaluating, platform
 from iamt_jax.config import PRESETS, Config, check
 from iamt_jax.errors import InputError
-from iamt_jax.flags import absolute, check_curve, check_range, parse, take_preset
+from iamt_jax.evaluating import OtherData
+from iamt_jax.flags import absolute, check_range, parse, take_preset
 
 
 @dataclass(frozen=True)
@@ -28,43 +30,6 @@ class TrainArguments(Config):
 
     workdir: Path = tyro.MISSING
     """Folder for the config, metrics and checkpoints of the run."""
-
-
-@dataclass(frozen=True)
-class OtherData:
-    """Where else to evaluate."""
-
-    root: str | None = None
-    """Another data set with the same attributes; by default the one trained on."""
-
-
-@dataclass(frozen=True)
-class EvaluateArguments:
-    """Measures a trained network: a table, metrics.json, metrics.csv and metrics.md."""
-
-    workdir: Path = tyro.MISSING
-    """Folder that training wrote."""
-    n: float = 1.0
-    """Power of the tone curve, n >= 0; 1 with beta 0 leaves the masks as they are."""
-    beta: float = 0.0
-    """Offset of the tone curve, 0 <= beta <= 1."""
-    sigma: float = 0.0
-    """Standard deviation of Gaussian noise on the network's input, [0, 1] pixel units."""
-    clip_noise: bool = False
-    """Cut noisy images to [0, 1]."""
-    auto: bool = False
-    """Estimate each image's noise, and apply the calibrated transformation; excludes n and beta."""
-    split: str = "test"
-    """train, validation, test or train+validation."""
-    batch_size: int = 128
-    """Images at a time; it changes nothing but the speed."""
-    seed: int = 0
-    """Seed of the noise and of the bootstrap."""
-    bootstrap: int = 1000
-    """Resamples of the 95 % intervals; 0 leaves the intervals out."""
-    data: OtherData = OtherData()
-    out: Path | None = None
-    """Folder for the results; by default WORKDIR/evaluation."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +51,7 @@ def train(arguments: Sequence[str] | None = None) -> int:
 
 def evaluate(arguments: Sequence[str] | None = None) -> int:
     """`python evaluate.py`: returns the exit status."""
-    return _guarded(_evaluate, sys.argv[1:] if arguments is None else arguments)
+    return _guarded(evaluating.run, sys.argv[1:] if arguments is None else arguments)
 
 
 def calibrate(arguments: Sequence[str] | None = None) -> int:
@@ -119,7 +84,7 @@ def _train(arguments: Sequence[str]) -> int:
     chosen = parse(TrainArguments, rest, "train.py", default)
     config = absolute(Config(**_fields(chosen)))
     check(config)
-    prepare_jax()
+    platform.prepare()
 
     from iamt_jax.data.source import open_source
     from iamt_jax.training.loop import Diverged, Interrupted, train
@@ -142,60 +107,10 @@ def _train(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _evaluate(arguments: Sequence[str]) -> int:
-    chosen = parse(EvaluateArguments, arguments, "evaluate.py")
-    check_curve(chosen.n, chosen.beta)
-    if chosen.auto and (chosen.n, chosen.beta) != (1, 0):
-        raise InputError("--auto: excludes --n and --beta; leave it or them out")
-    check_range("sigma", chosen.sigma, 0, 10)
-    check_range("seed", chosen.seed, 0, math.inf)
-    check_range("batch-size", chosen.batch_size, 1, math.inf)
-    check_range("bootstrap", chosen.bootstrap, 0, math.inf)
-    prepare_jax()
-
-    from iamt_jax.data.attributes import CELEBA_ATTRIBUTES
-    from iamt_jax.data.source import RENDERED
-    from iamt_jax.evaluation.run import evaluate_workdir
-    from iamt_jax.prediction import Setting
-    from iamt_jax.report.paper import TABLE_4
-    from iamt_jax.report.tables import print_table, write_tables
-
-    out = chosen.out or chosen.workdir / "evaluation"
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: is a file; name a folder")
-    report = evaluate_workdir(
-        chosen.workdir,
-        Setting(chosen.n, chosen.beta, chosen.sigma, chosen.clip_noise, chosen.seed),
-        split=chosen.split,
-        root=chosen.data.root,
-        batch_size=chosen.batch_size,
-        bootstrap=chosen.bootstrap,
-        automatic=chosen.auto,
-    )
-    # Synthetic faces bear CelebA's attribute names too, but its published numbers say nothing
-    # of them.
-    photographs = report["provenance"]["layout"] != RENDERED
-    beside = TABLE_4 if photographs and set(report["attributes"]) == set(CELEBA_ATTRIBUTES) else ()
-    print_table(report, beside)
-    try:
-        written = write_tables(report, out, beside)
-    except OSError as error:
-        raise InputError(
-            f"--out {out}: cannot be written ({error.strerror}); name a folder of yours"
-        ) from None
-    average = report["average"]
-    print(
-        f"average accuracy {percent(average['accuracy'])} (majority "
-        f"{percent(average['majority_accuracy'])}), average precision "
-        f"{percent(average['average_precision'])}; wrote {written[0].parent}"
-    )
-    return 0
-
-
 def _calibrate(arguments: Sequence[str]) -> int:
     chosen = parse(CalibrateArguments, arguments, "-m iamt_jax calibrate")
     check_range("images", chosen.images, 256, math.inf)
-    prepare_jax()
+    platform.prepare()
 
     from iamt_jax.calibration import calibrate_workdir
     from iamt_jax.transformation.file import members
@@ -206,18 +121,6 @@ def _calibrate(arguments: Sequence[str]) -> int:
         f"now: python evaluate.py --workdir {chosen.workdir} --auto"
     )
     return 0
-
-
-def percent(fraction: float | None) -> str:
-    """A fraction for people; undefined is a dash."""
-    return "-" if fraction is None else f"{fraction:.2%}"
-
-
-def prepare_jax() -> None:
-    """Settings that must stand before JAX starts."""
-    from iamt_jax import platform
-
-    platform.prepare()
 
 
 def _fields(config: Config) -> dict:

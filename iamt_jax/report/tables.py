@@ -86,7 +86,7 @@ def print_table(
       beside: published columns to show beside ours, such as `paper.TABLE_4`.
       console: where to print; standard output if None.
     """
-    headers, rows = _cells(report, beside)
+    headers, rows = cells(report, beside)
     # Tight enough for 80 columns: headers break at their space, numbers and names never.
     table = Table(box=None, pad_edge=False, collapse_padding=True)
     table.add_column(headers[0], no_wrap=True)
@@ -94,17 +94,17 @@ def print_table(
         table.add_column(header.replace(" ", "\n"), justify="right", overflow="fold")
     for row in rows:
         table.add_row(*row, style="bold" if row[0] == AVERAGE else None)
-    facts = [f"{k} {v}" for k, v in _plain(report["provenance"]).items() if _scalar(v)]
+    facts = [f"{k} {v}" for k, v in plain(report["provenance"]).items() if _scalar(v)]
     console = console or Console()
     console.print(table)
-    if _known(beside):
+    if known(beside):
         console.print(PUBLISHED, style="dim", highlight=False)
     console.print(" · ".join(facts), style="dim", highlight=False, markup=False)
 
 
 def json_text(report: Mapping) -> str:
     """The report as JSON that every parser reads: what is not finite becomes null."""
-    return json.dumps(_plain(report), indent=2, allow_nan=False) + "\n"
+    return json.dumps(plain(report), indent=2, allow_nan=False) + "\n"
 
 
 def csv_text(report: Mapping) -> str:
@@ -113,25 +113,25 @@ def csv_text(report: Mapping) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["attribute", *HEADERS])
     for name, metrics in [*report["attributes"].items(), (AVERAGE, report["average"])]:
-        writer.writerow([name, *(_plain(metrics[metric]) for metric in HEADERS)])
+        writer.writerow([name, *(plain(metrics[metric]) for metric in HEADERS)])
     return text.getvalue()
 
 
 def markdown_text(report: Mapping, beside: Sequence[Column] = ()) -> str:
     """The table in percent, then where its numbers come from."""
-    headers, rows = _cells(report, beside)
-    lines = [_row(headers), _row(["---", *["---:"] * (len(headers) - 1)])]
-    lines += [_row([f"**{c}**" if r[0] == AVERAGE else c for c in r]) for r in rows]
-    lines += ["", NOTE, *([PUBLISHED] if _known(beside) else []), ""]
-    for key, value in _plain(report["provenance"]).items():
+    headers, rows = cells(report, beside)
+    lines = [markdown_row(headers), markdown_row(["---", *["---:"] * (len(headers) - 1)])]
+    lines += [markdown_row([f"**{c}**" if r[0] == AVERAGE else c for c in r]) for r in rows]
+    lines += ["", NOTE, *([PUBLISHED] if known(beside) else []), ""]
+    for key, value in plain(report["provenance"]).items():
         lines.append(f"- {key}: {value if isinstance(value, str) else json.dumps(value)}")
-    lines += [f"- column {column.name}: {column.source}" for column in _known(beside)]
+    lines += [f"- column {column.name}: {column.source}" for column in known(beside)]
     return "\n".join(lines) + "\n"
 
 
-def _cells(report: Mapping, beside: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
+def cells(report: Mapping, beside: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
     """Headers and rows of the table for people; the first cell of a row is its name."""
-    beside = _known(beside)
+    beside = known(beside)
     headers = ["attribute", *HEADERS.values(), *(column.name for column in beside)]
     rows = []
     for name, metrics in report["attributes"].items():
@@ -147,7 +147,7 @@ def _cells(report: Mapping, beside: Sequence[Column]) -> tuple[list[str], list[l
     return headers, rows
 
 
-def _known(columns: Sequence[Column]) -> list[Column]:
+def known(columns: Sequence[Column]) -> list[Column]:
     """The columns that state anything."""
     return [c for c in columns if c.average is not None or c.accuracy]
 
@@ -163,7 +163,8 @@ def _published(percent: float | None) -> str:
     return "" if percent is None else f"{percent:g}"
 
 
-def _row(cells: Sequence[str]) -> str:
+def markdown_row(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
 
 
@@ -171,14 +172,14 @@ def _scalar(value: object) -> bool:
     return isinstance(value, str | int | float)
 
 
-def _plain(value):
+def plain(value):
     """The value in JSON's types: NumPy scalars unwrapped, what is not finite as None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if hasattr(value, "tolist"):  # a NumPy scalar or array
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, float) and not math.isfinite(value):

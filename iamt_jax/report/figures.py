@@ -1,0 +1,110 @@
+"""Figures as PNG files: tone curves (Fig. 3), an atlas of masks (Fig. 4), correlations."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from PIL import Image
+
+from iamt_jax.report.correlations import clustered
+from iamt_jax.report.overlays import SIGNED, laid_over, mask_png, signed_png
+from iamt_jax.report.sheets import labelled_rows
+
+TILE = 96
+"""Pixels a side of an atlas's pictures."""
+
+SHOWN_BETAS = (0.0, 0.5, 1.0)
+
+
+def figures(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict[str, bytes]:
+    """Every figure: file name -> PNG."""
+    names = findings["attributes"]
+    files = {"curves.png": curves(arrays)}
+    order = clustered(arrays["correlation_masks"])
+    for kind in ("masks", "labels", "predictions"):
+        matrix, title = arrays[f"correlation_{kind}"], f"correlations of attributes, {kind}"
+        files[f"attributes-{kind}.png"] = heat_map(matrix, order, title, names)
+    features = arrays["correlation_features"]
+    files["features.png"] = heat_map(features, clustered(features), "correlations of channels")
+    for k, name in enumerate(names):
+        files[f"atlas-{k:02}-{re.sub(r'[^A-Za-z0-9_]+', '-', name)}.png"] = atlas(
+            findings, arrays, k
+        )
+    return files
+
+
+def curves(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """g(M; n, beta) over M, a panel a beta."""
+    n, beta, values = arrays["curve_n"], arrays["curve_beta"], arrays["curves"]
+    masks = np.linspace(0, 1, values.shape[2])
+    shown = [int(np.argmin(np.abs(beta - b))) for b in SHOWN_BETAS]
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(shown), sharey=True)
+    dashes = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+    for axis, b in zip(axes, shown, strict=True):
+        for i, power in enumerate(n):
+            axis.plot(masks, values[i, b], ls=dashes[i % len(dashes)], label=f"n = {power:g}")
+        axis.set(title=f"β = {beta[b]:g}", xlabel="mask M")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("g(M; n, β)")
+    axes[0].legend()
+    return _png(figure)
+
+
+def heat_map(
+    matrix: Float[np.ndarray, "variable variable"],
+    order: np.ndarray,
+    title: str,
+    names: Sequence[str] | None = None,
+) -> bytes:
+    """A correlation matrix in the given order; orange negative, purple positive; colours reach
+    as far as the largest value off the diagonal."""
+    side = 7 if names is None else max(4, 3 + 0.17 * len(names))
+    limit = max(0.01, np.abs(matrix - np.diag(np.diag(matrix))).max())
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axis = figure.subplots()
+    picture = axis.imshow(matrix[np.ix_(order, order)], cmap=SIGNED, vmin=-limit, vmax=limit)
+    axis.set_title(title)
+    if names is None:
+        axis.set(xlabel="channel, clustered", ylabel="channel, clustered")
+    else:
+        labels = [names[i].replace("_", " ") for i in order]
+        axis.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7)
+        axis.set_yticks(range(len(labels)), labels, fontsize=7)
+    figure.colorbar(picture, ax=axis, shrink=0.7, label="correlation")
+    return _png(figure)
+
+
+def atlas(findings: Mapping, arrays: Mapping[str, np.ndarray], k: int) -> bytes:
+    """An attribute's top channels (rows) over the photographs (columns), then its summary map."""
+    images = arrays["atlas_images"]
+    photographs = [np.asarray(Image.fromarray(x).resize((TILE, TILE))) for x in images]
+    rows = [(findings["attributes"][k], np.stack(photographs))]
+    for i, (channel, share) in enumerate(findings["importance"][findings["attributes"][k]]):
+        masks = arrays["atlas_masks"][:, k, i]
+        tiles = [
+            laid_over(image, mask_png(m), 0.6, TILE) for image, m in zip(images, masks, strict=True)
+        ]
+        rows.append((f"channel {channel}, {share:.1%}", np.stack(tiles)))
+    maps = arrays["atlas_summary"][:, k]
+    scale = np.abs(maps).max()
+    tiles = [
+        laid_over(image, signed_png(m, scale), 1, TILE, grey=True)
+        for image, m in zip(images, maps, strict=True)
+    ]
+    rows.append(("for / against", np.stack(tiles)))
+    buffer = io.BytesIO()
+    # 256 colours of its own: there are as many sheets as attributes.
+    labelled_rows(rows).quantize(256, Image.Quantize.MEDIANCUT).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

@@ -1,0 +1,190 @@
+"""One page that shows everything: numbers, sliders, maps; one file that needs no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from iamt_jax.files import replace_text
+from iamt_jax.report import explanations, overlays, tables
+from iamt_jax.report.correlations import clustered
+from iamt_jax.report.paper import Column
+
+KINDS = ("masks", "labels", "predictions")
+"""Whose correlations of attributes are shown."""
+
+PLANE_METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "average_precision": "mean average precision",
+}
+
+
+def write_page(
+    metrics: Mapping,
+    plane: Mapping,
+    findings: Mapping,
+    arrays: Mapping[str, np.ndarray],
+    path: Path,
+    beside: Sequence[Column] = (),
+) -> None:
+    """Writes the page, whole or not at all.
+
+    Args:
+      metrics: a report as `tables` takes it.
+      plane: `Plane.as_json` of `iamt_jax.evaluation.plane`.
+      findings: of `iamt_jax.evaluation.findings`.
+      arrays: likewise.
+      path: of the page.
+      beside: published columns, such as `paper.TABLE_4`.
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    text = page(metrics, plane, findings, arrays, beside)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, text)
+
+
+def page(
+    metrics: Mapping,
+    plane: Mapping,
+    findings: Mapping,
+    arrays: Mapping[str, np.ndarray],
+    beside: Sequence[Column] = (),
+) -> str:
+    """The page's HTML; see `write_page`."""
+    environment = Environment(
+        loader=PackageLoader("iamt_jax.report", "template"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = files("iamt_jax.report") / "template"
+    data = drawn(metrics, plane, findings, arrays)
+    return environment.get_template("page.html.j2").render(
+        style=Markup((template / "page.css").read_text("utf-8")),
+        scripts=[
+            Markup((template / name).read_text("utf-8")) for name in ("figures.js", "atlas.js")
+        ],
+        plotly=Markup(get_plotlyjs()),
+        data=_json(data),
+        metrics=metrics,
+        accuracy=tables.cells(metrics, beside),
+        published=tables.known(beside),
+        noise=noise_table(plane, metrics["average"]["majority_accuracy"]),
+        plane=plane,
+        plane_metrics=PLANE_METRICS,
+        findings=findings,
+        explanations=explanations,
+        kinds=KINDS,
+        photographs=len(arrays["atlas_images"]),
+        facts=_facts(metrics["provenance"]),
+        note=tables.NOTE,
+    )
+
+
+def drawn(
+    metrics: Mapping, plane: Mapping, findings: Mapping, arrays: Mapping[str, np.ndarray]
+) -> dict:
+    """What the scripts draw from; numbers are rounded to what a plot can show."""
+    order = clustered(arrays["correlation_masks"])
+    features = clustered(arrays["correlation_features"])
+    names = [name.replace("_", " ") for name in findings["attributes"]]
+    return {
+        "plane": {
+            **{key: plane[key] for key in ("sigmas", "n", "beta", "automatic")},
+            "scores": {k: _rounded(np.array(v), 5) for k, v in plane["scores"].items()},
+            "names": PLANE_METRICS,
+            "majority": metrics["average"]["majority_accuracy"],
+            "curves": _rounded(arrays["curves"], 4),
+        },
+        "features": {
+            "order": features.tolist(),
+            "matrix": _rounded(arrays["correlation_features"][np.ix_(features, features)], 3),
+        },
+        "attributes": {
+            "names": [names[i] for i in order],
+            **{
+                kind: _rounded(arrays[f"correlation_{kind}"][np.ix_(order, order)], 3)
+                for kind in KINDS
+            },
+        },
+        "atlas": _atlas(findings, arrays),
+    }
+
+
+def _atlas(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict:
+    """Photographs and overlays as data URIs; [attribute][image] and [attribute][image][top]."""
+    images, masks = arrays["atlas_images"], arrays["atlas_masks"]
+    summary, importance = arrays["atlas_summary"], findings["importance"]
+    # One scale an attribute: what is faint in one photograph is faint beside the others.
+    scale = np.abs(summary).max(axis=(0, 2, 3))
+    uri = overlays.data_uri
+    every = range(len(images))
+    return {
+        "names": [name.replace("_", " ") for name in findings["attributes"]],
+        "channels": [[c for c, _ in row] for row in importance.values()],
+        "shares": [[round(share, 4) for _, share in row] for row in importance.values()],
+        "logits": _rounded(arrays["atlas_logits"].T, 2),
+        "contributions": _rounded(arrays["atlas_contributions"].swapaxes(0, 1), 3),
+        "photographs": [uri(overlays.photograph_webp(image), "webp") for image in images],
+        "summary": [
+            [uri(overlays.signed_png(summary[i, k], scale[k]), "png") for i in every]
+            for k in range(len(scale))
+        ],
+        "masks": [
+            [[uri(overlays.mask_png(mask), "png") for mask in masks[i, k]] for i in every]
+            for k in range(len(scale))
+        ],
+    }
+
+
+def noise_table(plane: Mapping, majority: float | None) -> tuple[list[str], list[list[str]]]:
+    """Accuracy and mean AP at every sigma: untouched, best pair by hindsight, calibrated."""
+    one, zero = plane["n"].index(1), plane["beta"].index(0)
+    headers = ["σ", "n 1, β 0: acc", "AP", "best pair: acc", "n", "β"]
+    headers += ["calibrated: acc", "AP"] if plane["automatic"] else []
+    rows = []
+    for s, sigma in enumerate(plane["sigmas"]):
+        accuracy = np.array(plane["scores"]["accuracy"][s], float)
+        precision = plane["scores"]["average_precision"][s]
+        i, j = np.unravel_index(np.argmax(np.nan_to_num(accuracy)), accuracy.shape)
+        row = [f"{sigma:g}", _percent(accuracy[one, zero]), _percent(precision[one][zero])]
+        row += [_percent(accuracy[i, j]), f"{plane['n'][i]:g}", f"{plane['beta'][j]:g}"]
+        if plane["automatic"]:
+            found = plane["automatic"]
+            row += [_percent(found["accuracy"][s]), _percent(found["average_precision"][s])]
+        rows.append(row)
+    rows.append(["majority", _percent(majority), *[""] * (len(headers) - 2)])
+    return headers, rows
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if tables.plain(fraction) is None else f"{100 * fraction:.1f}"
+
+
+def _facts(provenance: Mapping) -> list[tuple[str, str]]:
+    plain = tables.plain(provenance)
+    return [
+        (key.replace("_", " "), value if isinstance(value, str) else json.dumps(value))
+        for key, value in plain.items()
+    ]
+
+
+def _rounded(values: np.ndarray, digits: int) -> list:
+    return np.round(np.asarray(values, np.float64), digits).tolist()
+
+
+def _json(data: dict) -> Markup:
+    """JSON inside a script element: no `<` of it can end the element."""
+    text = json.dumps(tables.plain(data), allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))

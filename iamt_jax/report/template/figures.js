@@ -1,0 +1,172 @@
+"use strict";
+// Draws every plot from the page's data, in the page's colours; draws again when those change.
+
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const at = (id) => document.getElementById(id);
+const percent = (x) => (x === null ? "-" : `${(100 * x).toFixed(1)} %`);
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+}
+
+function layout(extra, x, y) {
+  const axis = { gridcolor: colour("rule"), zerolinecolor: colour("rule"), fixedrange: true, automargin: true };
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: colour("ink"), family: getComputedStyle(document.body).fontFamily, size: 13 },
+    margin: { l: 8, r: 8, t: 12, b: 8 }, uirevision: "kept",
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+    xaxis: { ...axis, ...x }, yaxis: { ...axis, ...y }, ...extra,
+  };
+}
+
+function draw(id, traces, shape) {
+  return Plotly.react(at(id), traces, shape, { displayModeBar: false, responsive: true });
+}
+
+const scaled = (rows) => rows.map((row) => row.map((v) => (v === null ? null : 100 * v)));
+
+// The best pair of a sigma: [i of n, j of beta].
+function best(grid) {
+  let found = [0, 0];
+  grid.forEach((row, i) => row.forEach((v, j) => { if (v > grid[found[0]][found[1]]) found = [i, j]; }));
+  return found;
+}
+
+function drawNoise() {
+  const plane = DATA.plane, metric = at("noise-metric").value, grids = plane.scores[metric];
+  const one = plane.n.indexOf(1), zero = plane.beta.indexOf(0);
+  const line = (name, values, tone, dash, symbol, text) => ({
+    name, x: plane.sigmas, y: values.map((v) => (v === null ? null : 100 * v)), text,
+    mode: "lines+markers", line: { color: colour(tone), dash, width: 2.5 }, marker: { symbol, size: 8 },
+    hovertemplate: "σ %{x}: %{y:.1f} % %{text}<extra></extra>",
+  });
+  const blank = plane.sigmas.map(() => "");
+  const pairs = grids.map(best);
+  const named = pairs.map(([i, j]) => `(n ${plane.n[i]}, β ${plane.beta[j]})`);
+  const traces = [
+    line("n 1, β 0", grids.map((g) => g[one][zero]), "quiet", "solid", "circle", blank),
+    line("best pair, by hindsight", grids.map((g, s) => g[pairs[s][0]][pairs[s][1]]), "other", "dash", "square", named),
+  ];
+  if (plane.automatic) {
+    traces.push(line("calibrated", plane.automatic[metric], "accent", "solid", "diamond", blank));
+  }
+  if (metric === "accuracy" && plane.majority !== null) {
+    traces.push({ ...line("majority", plane.sigmas.map(() => plane.majority), "third", "dot", "x", blank), mode: "lines" });
+  }
+  draw("noise-plot", traces, layout({}, { title: { text: "σ of the noise" } }, { title: { text: `${plane.names[metric]}, %` } }));
+}
+
+function chosen() {
+  const [n, beta, sigma] = ["n", "beta", "sigma"].map((name) => Number(at(`slider-${name}`).value));
+  return { n, beta, sigma, metric: at("plane-metric").value };
+}
+
+function drawCurve(n, beta) {
+  const plane = DATA.plane, values = plane.curves[n][beta];
+  const masks = values.map((_, i) => i / (values.length - 1));
+  const traces = [
+    { x: [0, 1], y: [0, 1], mode: "lines", name: "identity", line: { color: colour("quiet"), dash: "dot", width: 1.5 }, hoverinfo: "skip" },
+    { x: masks, y: values, mode: "lines", name: `n ${plane.n[n]}, β ${plane.beta[beta]}`, line: { color: colour("accent"), width: 3 },
+      hovertemplate: "M %{x:.2f}: g %{y:.2f}<extra></extra>" },
+  ];
+  draw("curve-plot", traces, layout({}, { title: { text: "mask M" }, range: [0, 1] }, { title: { text: "g(M; n, β)" }, range: [-1.05, 1.05] }));
+}
+
+function drawPlane(n, beta, grid, name) {
+  const plane = DATA.plane, rows = plane.n.map(String);
+  const traces = [
+    { type: "heatmap", x: plane.beta, y: rows, z: scaled(grid), colorscale: "Cividis",
+      colorbar: { title: { text: "%", side: "top" }, thickness: 12, outlinewidth: 0 },
+      hovertemplate: "n %{y}, β %{x}: %{z:.1f} %<extra></extra>" },
+    { x: [plane.beta[beta]], y: [rows[n]], mode: "markers", hoverinfo: "skip",
+      marker: { size: 18, color: "rgba(0,0,0,0)", line: { width: 6, color: "black" } } },
+    { x: [plane.beta[beta]], y: [rows[n]], mode: "markers", hoverinfo: "skip",
+      marker: { size: 18, color: "rgba(0,0,0,0)", line: { width: 3, color: "white" } } },
+  ];
+  draw("plane-plot", traces, layout(
+    { showlegend: false, title: { text: name, font: { size: 13 }, x: 0.05 }, margin: { l: 8, r: 8, t: 34, b: 8 } },
+    { title: { text: "β" }, showgrid: false, zeroline: false }, { title: { text: "n" }, type: "category", showgrid: false },
+  ));
+}
+
+function tabulate(grid) {
+  const plane = DATA.plane, table = document.createElement("table");
+  table.className = "numbers";
+  const add = (row, kind, scope, text) => {
+    const cell = document.createElement(kind);
+    if (scope) cell.scope = scope;
+    cell.textContent = text;
+    row.append(cell);
+  };
+  const head = table.createTHead().insertRow(), body = table.createTBody();
+  ["β", ...plane.n.map((n) => `n ${n}`)].forEach((text) => add(head, "th", "col", text));
+  plane.beta.forEach((beta, j) => {
+    const row = body.insertRow();
+    add(row, "th", "row", beta);
+    grid.forEach((line) => add(row, "td", null, percent(line[j])));
+  });
+  at("plane-table").replaceChildren(table);
+}
+
+function showPlane() {
+  const plane = DATA.plane, { n, beta, sigma, metric } = chosen();
+  const grid = plane.scores[metric][sigma], name = plane.names[metric];
+  const [i, j] = best(grid), identity = grid[plane.n.indexOf(1)][plane.beta.indexOf(0)];
+  [["n", plane.n[n]], ["beta", plane.beta[beta]], ["sigma", plane.sigmas[sigma]]].forEach(([id, value]) => {
+    at(`slider-${id}`).setAttribute("aria-valuetext", value);
+    at(`value-${id}`).textContent = value;
+  });
+  at("plane-readout").textContent =
+    `n ${plane.n[n]}, β ${plane.beta[beta]}, σ ${plane.sigmas[sigma]}: ${name} ${percent(grid[n][beta])}` +
+    ` (untouched ${percent(identity)}; best here ${percent(grid[i][j])} at n ${plane.n[i]}, β ${plane.beta[j]})`;
+  drawCurve(n, beta);
+  drawPlane(n, beta, grid, `${name} at σ ${plane.sigmas[sigma]}`);
+  tabulate(grid);
+}
+
+// Purple positive, orange negative, as in the atlas; the middle is the page's own ground.
+function signedScale() {
+  return [[0, colour("other")], [0.5, colour("ground")], [1, colour("accent")]];
+}
+
+// The largest value off the diagonal, which is 1 everywhere.
+function reach(matrix) {
+  return Math.max(0.01, ...matrix.map((row, i) => Math.max(...row.map((v, j) => (i === j ? 0 : Math.abs(v))))));
+}
+
+function drawMatrix(id, matrix, names, template, ticks) {
+  const axis = { type: "category", showgrid: false, zeroline: false, showticklabels: ticks, tickfont: { size: 10 } };
+  const limit = reach(matrix);
+  const trace = {
+    type: "heatmap", x: names, y: names, z: matrix, zmin: -limit, zmax: limit, colorscale: signedScale(),
+    colorbar: { orientation: "h", thickness: 12, y: 1.01, yanchor: "bottom", len: 0.6, outlinewidth: 0 },
+    hovertemplate: template,
+  };
+  draw(id, [trace], layout({}, { ...axis, tickangle: 90 }, { ...axis, autorange: "reversed" }));
+}
+
+function drawAttributes() {
+  // Names of 40 attributes leave no room for the plot on a phone; they are in the table there.
+  drawMatrix("attributes-plot", DATA.attributes[at("attributes-kind").value], DATA.attributes.names,
+    "%{y}, %{x}: %{z:.2f}<extra></extra>", window.innerWidth > 640);
+}
+
+function drawFeatures() {
+  drawMatrix("features-plot", DATA.features.matrix, DATA.features.order.map(String),
+    "channels %{y}, %{x}: %{z:.2f}<extra></extra>", false);
+}
+
+function drawAll() {
+  drawNoise();
+  showPlane();
+  drawAttributes();
+  drawFeatures();
+}
+
+at("noise-metric").addEventListener("change", drawNoise);
+["plane-metric", "slider-n", "slider-beta", "slider-sigma"].forEach((id) => at(id).addEventListener("input", showPlane));
+at("attributes-kind").addEventListener("change", drawAttributes);
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+window.matchMedia("(max-width: 640px)").addEventListener("change", drawAttributes);
+drawAll();

@@ -1,0 +1,96 @@
+"""What a report is made of, small and drawn at random: 6 attributes, 8 channels, 3 photographs."""
+
+import numpy as np
+
+from iamt_jax.evaluation.metrics import as_json, evaluate, majority_class
+
+ATTRIBUTES = ("Bangs", "Smiling", "Big_Nose", "Eyeglasses", "Male", "Young")
+CHANNELS, SHOWN, TOP = 8, 3, 5
+SIGMAS, N, BETA = (0.0, 0.1, 0.5), (0.5, 1.0, 4.0), (0.0, 0.25, 0.5, 0.75, 1.0)
+RIVALS = ("ours", "Grad-CAM", "random")
+
+
+def correlations(rng, variables):
+    return np.corrcoef(rng.normal(size=(variables, 3 * variables)))
+
+
+def metrics(rng):
+    labels = (rng.random((60, len(ATTRIBUTES))) < 0.4).astype(np.int8)
+    logits = rng.normal(size=labels.shape) + labels
+    found = evaluate(logits, labels, majority_class(labels), bootstrap=10)
+    provenance = {"layout": "<synthetic> & faces", "split": "test", "images": 60}
+    provenance |= {"n": 1.0, "beta": 0.0, "sigma": 0.0, "commit": "abc", "versions": {"jax": "1"}}
+    return as_json(found, ATTRIBUTES) | {"provenance": provenance}
+
+
+def plane(rng, calibrated=True):
+    names = ("accuracy", "balanced_accuracy", "average_precision")
+    shape = len(SIGMAS), len(N), len(BETA)
+    automatic = {name: rng.random(len(SIGMAS)).tolist() for name in names}
+    return {
+        "sigmas": SIGMAS,
+        "n": N,
+        "beta": BETA,
+        "scores": {name: rng.random(shape).tolist() for name in names},
+        "automatic": automatic if calibrated else None,
+    }
+
+
+def arrays(rng):
+    k = len(ATTRIBUTES)
+    importance = rng.dirichlet(np.ones(CHANNELS), k)
+    shape = SHOWN, k, TOP
+    return {
+        "attributes": np.array(ATTRIBUTES),
+        "importance": importance,
+        "correlation_features": correlations(rng, CHANNELS),
+        **{f"correlation_{x}": correlations(rng, k) for x in ("masks", "labels", "predictions")},
+        "atlas_images": rng.integers(0, 256, (SHOWN, 32, 32, 3), np.uint8),
+        "atlas_logits": rng.normal(size=(SHOWN, k)),
+        "atlas_channels": np.argsort(-importance, axis=1)[:, :TOP],
+        "atlas_masks": rng.random((*shape, 4, 4)),
+        "atlas_contributions": rng.normal(size=shape),
+        "atlas_summary": rng.normal(size=(SHOWN, k, 32, 32)),
+        "curve_n": np.array(N),
+        "curve_beta": np.array(BETA),
+        "curves": rng.uniform(-1, 1, (len(N), len(BETA), 17)),
+    }
+
+
+def findings(rng, arrays):
+    def near(matrix, row):
+        order = [int(i) for i in np.argsort(-matrix[row]) if i != row][:TOP]
+        return [[i, float(matrix[row, i])] for i in order]
+
+    def pair(a, b):
+        kinds = ("masks", "labels", "predictions")
+        return {kind: float(arrays[f"correlation_{kind}"][a, b]) for kind in kinds}
+
+    scores = ("energy_inside", "pointing", "deletion", "insertion")
+    masks = arrays["correlation_masks"]
+    return {
+        "attributes": list(ATTRIBUTES),
+        "importance": {
+            name: [[int(c), float(arrays["importance"][k, c])] for c in arrays["atlas_channels"][k]]
+            for k, name in enumerate(ATTRIBUTES)
+        },
+        "features": [near(arrays["correlation_features"], c) for c in range(CHANNELS)],
+        "together": {
+            name: [{"attribute": ATTRIBUTES[b], **pair(k, b)} for b, _ in near(masks, k)]
+            for k, name in enumerate(ATTRIBUTES)
+        },
+        "coupled": [{"attributes": ["Bangs", "Young"], **pair(0, 5)}],
+        "judged": {
+            "regions": {"Smiling": 0.1},
+            "scores": {name: {s: float(rng.random()) for s in scores} for name in RIVALS},
+            "randomised": {"heads": 0.125, "heads and extractor": -0.0625},
+        },
+        "provenance": {"images": 60, "images_judged": 3, "split": "test"},
+    }
+
+
+def everything(seed=0, calibrated=True):
+    """Arguments of `page`: metrics, plane, findings, arrays."""
+    rng = np.random.default_rng(seed)
+    found = arrays(rng)
+    return metrics(rng), plane(rng, calibrated), findings(rng, found), found

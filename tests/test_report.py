@@ -1,0 +1,237 @@
+"""Reports: one page that needs no network, whose numbers are those that went in."""
+
+import html.parser
+import io
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+import reports
+from faults import refused
+from PIL import Image
+
+from iamt_jax.cli import evaluate
+from iamt_jax.evaluation import metrics as measured
+from iamt_jax.evaluation.plane import BETA, METRICS, N, grid_scores, measure, sampled_curves
+from iamt_jax.evaluation.run import evaluate_workdir, opened
+from iamt_jax.prediction import Setting
+from iamt_jax.report import explanations, overlays
+from iamt_jax.report.correlations import clustered
+from iamt_jax.report.page import noise_table, page
+from iamt_jax.report.paper import TABLE_4
+
+SECTIONS = ["accuracy", "noise", "plane", "atlas", "attributes", "features", "judged", "made"]
+
+
+class Elements(html.parser.HTMLParser):
+    """Attributes of all elements, the tables' cells, and the text of scripts and styles."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.tables, self.code = [], {}, []
+        self._open, self._caption = [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        self._open.append(tag)
+        if tag == "tr":
+            self.tables[self._caption].append([])
+        elif tag in ("th", "td"):
+            self.tables[self._caption][-1].append("")
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        tag = self._open[-1] if self._open else None
+        if tag == "caption":
+            self._caption = data
+            self.tables[data] = []
+        elif tag in ("th", "td"):
+            self.tables[self._caption][-1][-1] += data
+        elif tag in ("script", "style"):
+            self.code.append((tag, data))
+
+
+@pytest.fixture(scope="module")
+def made():
+    return reports.everything()
+
+
+@pytest.fixture(scope="module")
+def elements(made):
+    return Elements(page(*made))
+
+
+def rows(elements, caption):
+    return elements.tables[caption][1:]
+
+
+def test_the_page_needs_no_network(elements):
+    names = ("src", "href", "srcset", "data", "poster", "action")
+    links = [attrs[name] for _, attrs in elements.found for name in names if attrs.get(name)]
+    assert links and all(link.startswith(("#", "data:")) for link in links)
+    assert not {"iframe", "object", "embed"} & {tag for tag, _ in elements.found}
+    styles = "".join(text for tag, text in elements.code if tag == "style")
+    assert "@import" not in styles and "url(" not in styles
+
+
+def test_all_sections_are_there_and_linked(elements):
+    assert [attrs["id"] for tag, attrs in elements.found if tag == "section"] == SECTIONS
+    links = {attrs["href"] for tag, attrs in elements.found if tag == "a"}
+    assert links == {f"#{name}" for name in SECTIONS}
+
+
+def test_every_control_has_a_label(elements):
+    labelled = {attrs["for"] for tag, attrs in elements.found if tag == "label"}
+    controls = {attrs["id"] for tag, attrs in elements.found if tag in ("select", "input")}
+    assert controls == labelled and len(controls) == 9
+
+
+def test_the_accuracy_table_is_that_of_the_metrics(made, elements):
+    found = rows(elements, "Percent, attribute by attribute")
+    assert [row[0] for row in found[:6]] == [
+        name.replace("_", " ") for name in made[0]["attributes"]
+    ]
+    for row, values in zip(found, made[0]["attributes"].values(), strict=False):
+        assert float(row[1]) == pytest.approx(100 * values["accuracy"], abs=0.051)
+        assert float(row[5]) == pytest.approx(100 * values["majority_accuracy"], abs=0.051)
+
+
+def test_the_noise_table_is_that_of_the_plane(made):
+    plane = made[1]
+    for s, row in enumerate(noise_table(plane, 0.8)[1][:-1]):
+        grid = np.array(plane["scores"]["accuracy"][s])
+        i, j = plane["n"].index(float(row[4])), plane["beta"].index(float(row[5]))
+        assert grid[i, j] == grid.max()
+        assert row[1] == f"{100 * grid[1, 0]:.1f}" and row[3] == f"{100 * grid.max():.1f}"
+        assert row[6] == f"{100 * plane['automatic']['accuracy'][s]:.1f}"
+
+
+def test_without_a_calibration_nothing_is_called_calibrated():
+    made = reports.everything(calibrated=False)
+    assert len(noise_table(made[1], None)[0]) == 6
+    assert "There is no calibration" in page(*made)
+
+
+def test_rivals_and_pairs_stand_in_their_tables(made, elements):
+    for row, scores in zip(
+        rows(elements, "Our map and its rivals"), made[2]["judged"]["scores"].values(), strict=True
+    ):
+        assert row[1:] == [f"{value:.3f}" for value in scores.values()]
+    (pair,) = rows(elements, "Correlations of pairs")
+    found = made[2]["coupled"][0]
+    assert pair[0] == "Bangs, Young" and float(pair[1]) == round(found["labels"], 2)
+    assert rows(elements, "After randomisation")[0] == ["heads", "0.125"]
+
+
+def test_scripts_get_the_numbers_and_cannot_be_broken_out_of(made):
+    text = page(*made)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S).group(1))
+    np.testing.assert_allclose(
+        data["plane"]["scores"]["accuracy"], made[1]["scores"]["accuracy"], atol=1e-5
+    )
+    order = clustered(made[3]["correlation_masks"])
+    matrix = made[3]["correlation_labels"][np.ix_(order, order)]
+    np.testing.assert_allclose(data["attributes"]["labels"], matrix, atol=1e-3)
+    assert "<synthetic>" not in text and "&lt;synthetic&gt; &amp; faces" in text
+
+
+def test_published_columns_stand_beside_photographs(made):
+    elements = Elements(page(*made, TABLE_4))
+    assert elements.tables["Percent, attribute by attribute"][0][-1] == "FaceTracer"
+
+
+def test_clustering_puts_what_goes_together_side_by_side():
+    rng = np.random.default_rng(0)
+    group = np.array([0, 1, 0, 2, 1, 0, 2, 1])
+    samples = rng.normal(size=(3, 200))[group] + 0.3 * rng.normal(size=(8, 200))
+    found = group[clustered(np.corrcoef(samples))]
+    assert (np.diff(found) != 0).sum() == 2
+    assert clustered(np.zeros((1, 1))).tolist() == [0]
+    assert sorted(clustered(np.full((3, 3), np.nan))) == [0, 1, 2]
+
+
+def test_a_signed_map_is_clear_at_zero_and_coloured_at_its_ends():
+    picture = Image.open(io.BytesIO(overlays.signed_png(np.array([[-2.0, 0, 2.0]]), 2)))
+    against, nothing, speaks_for = np.asarray(picture.convert("RGBA"))[0].astype(int)
+    assert nothing[3] == 0 and min(against[3], speaks_for[3]) > 200
+    assert against[0] > against[2] and speaks_for[2] > speaks_for[0]
+
+
+def test_explanations_are_written_whole(made, tmp_path):
+    _, _, findings, arrays = made
+    written = explanations.write_explanations(findings, arrays, tmp_path / "E")
+    assert sorted(p.name for p in written) == sorted(os.listdir(tmp_path / "E"))
+    assert (
+        json.loads((tmp_path / "E/explanation.json").read_text())["features"]
+        == findings["features"]
+    )
+    with np.load(tmp_path / "E/explanation.npz") as file:
+        assert set(file) == set(arrays)
+        np.testing.assert_array_equal(file["importance"], arrays["importance"])
+    pictures = [path for path in written if path.suffix == ".png"]
+    assert len(pictures) == 5 + len(reports.ATTRIBUTES)
+    for path in pictures:
+        assert min(Image.open(path).size) > 100
+    text = (tmp_path / "E/explanation.md").read_text()
+    channel, share = findings["importance"]["Big_Nose"][0]
+    assert f"| Big_Nose | {channel} ({share:.1%})" in text
+
+
+def test_scores_of_a_grid_are_those_of_each_pair():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-1, 2, (40, 5)).astype(np.int8)
+    labels[:, 2] = 0  # balanced accuracy and average precision are undefined
+    logits = rng.normal(size=(2, 3, 40, 5)).astype(np.float32).round(1)  # with ties
+    found = grid_scores(logits, labels)
+    for i, j in np.ndindex(2, 3):
+        one = measured.evaluate(logits[i, j], labels, np.zeros(5, bool), bootstrap=0)
+        for name in METRICS:
+            assert found[name][i, j] == pytest.approx(one.average[name], abs=1e-12)
+
+
+def test_sampled_curves_hold_the_identity():
+    curve = sampled_curves()[N.index(1), BETA.index(0)]
+    np.testing.assert_allclose(curve, np.linspace(0, 1, len(curve)), atol=1e-6)
+
+
+def test_the_plane_agrees_with_an_evaluation(finished):
+    classifier, _, records = opened(finished, "test", None)
+    found = measure(classifier, records, (0.0, 0.2), 8, clip=True, seed=3)
+    for s, sigma in enumerate((0.0, 0.2)):
+        one = evaluate_workdir(finished, Setting(4, 0.5, sigma, True, 3), bootstrap=0)["average"]
+        for name in METRICS:
+            assert found.scores[name][s, N.index(4), BETA.index(0.5)] == pytest.approx(one[name])
+
+
+def test_the_report_of_a_run(finished, tmp_path, capsys):
+    out = tmp_path / "R"
+    arguments = ["--workdir", finished, "--out", out, "--bootstrap", 10, "--report"]
+    assert evaluate(list(map(str, arguments))) == 0
+    assert str(out / "report/index.html") in capsys.readouterr().out.replace("\n", "")
+    assert sorted(os.listdir(out)) == [
+        "explanation",
+        "metrics.csv",
+        "metrics.json",
+        "metrics.md",
+        "report",
+    ]
+    elements = Elements((out / "report/index.html").read_text())
+    found = json.loads((out / "metrics.json").read_text())
+    shown = rows(elements, "Percent, attribute by attribute")
+    assert float(shown[40][1]) == pytest.approx(100 * found["average"]["accuracy"], abs=0.051)
+    findings = json.loads((out / "explanation/explanation.json").read_text())
+    assert list(findings["together"]) == list(found["attributes"])
+
+
+@pytest.mark.parametrize("flag, blocked", [("--explain", "explanation"), ("--report", "report")])
+def test_a_file_where_a_folder_goes(finished, tmp_path, capsys, flag, blocked):
+    (tmp_path / blocked).write_text("mine")
+    arguments = ["--workdir", finished, "--out", tmp_path, flag]
+    refused(capsys, evaluate, arguments, tmp_path / blocked, "is a file")
+    assert os.listdir(tmp_path) == [blocked]
