@@ -1,6 +1,6 @@
 """How much evaluate.py --auto costs over a plain evaluation, on this machine.
 
-    PYTHONPATH=. python benchmarks/automatic.py --workdir W
+    python benchmarks/automatic.py --workdir W
 
 Interleaved batches of noisy images; the medians' ratio is the answer. Start-up, compilation and
 reading are left out, the transformation's estimate of the noise is in.
@@ -8,11 +8,11 @@ reading are left out, the transformation's estimate of the noise is in.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
+import measure
 import numpy as np
 import tyro
 
@@ -44,14 +44,8 @@ def main(arguments: Arguments) -> None:
         "plain": lambda: trained.predictor.logits(images),
         "auto": lambda: trained.predictor.automatic(images, transformation)[0],
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for repeat in range(arguments.repeats + 1):
-        for name, run in ways.items():
-            start = time.perf_counter()
-            run().block_until_ready()
-            if repeat:  # the first compiles
-                times[name].append(time.perf_counter() - start)
-    plain, auto = (float(np.median(times[name])) for name in ways)
+    times = measure.take_turns(ways, arguments.repeats)
+    plain, auto = times["plain"], times["auto"]
     each = 1000 / arguments.batch_size
     print(f"plain {plain * each:.2f} ms/image, auto {auto * each:.2f}: ratio {auto / plain:.2f}")
 

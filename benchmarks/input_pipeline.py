@@ -1,30 +1,29 @@
 """Measures whether the input pipeline feeds the training step: images/s of both, in one run.
 
-    PYTHONPATH=. python benchmarks/input_pipeline.py --preset small --data.root DIR [--json PATH]
+    python benchmarks/input_pipeline.py --preset small --data.root DIR [--json PATH]
 
 Prints images a second of the pipeline alone (second epoch, when what fits is decoded; and the
-first, which decodes), of the training step alone, and their ratio, which must be at least 2.
+first, which decodes), of the training step alone on all devices, and their ratio, which must be
+at least 2.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-import time
 from pathlib import Path
+from time import perf_counter
 
 import jax
-import numpy as np
+import measure
 
 from iamt_jax.data.pipeline import Batch, training_batches
 from iamt_jax.data.source import open_source
-from iamt_jax.evaluation.run import environment
 from iamt_jax.flags import take_option, take_preset, train_config
 from iamt_jax.platform import prepare
 from iamt_jax.training.state import create
 from iamt_jax.training.step import pmapped, train_step
 
-STEPS = 20
+REPEATS = 20
 """Timed training steps; the median is taken."""
 
 
@@ -47,33 +46,25 @@ def main(arguments: list[str]) -> None:
     batch = next(batches)
     batch = Batch(*(x.reshape(jax.device_count(), -1, *x.shape[1:]) for x in batch))
     del batches  # its threads would compete with the step
-    times = []
-    for _ in range(STEPS + 1):
-        start = time.perf_counter()
-        state, metrics = step(state, batch)
-        jax.block_until_ready(metrics)
-        times.append(time.perf_counter() - start)
-    training = size / float(np.median(times[1:]))
-    result = {
+    times = measure.take_turns({"step": measure.steps(step, state, batch)}, REPEATS)
+    training = size / times["step"]
+    figures = {
         "pipeline_first_epoch": first,
         "pipeline": later,
         "step": training,
         "ratio_vs_step_first_epoch": first / training,
         "ratio_vs_step": later / training,
-        **environment(),
     }
-    for name, value in result.items():
-        print(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
-    if path:
-        Path(path).write_text(json.dumps(result, indent=2) + "\n")
+    sizes = {"preset": preset, "batch_size": size, "size": config.data.size, "images": len(records)}
+    measure.report(sizes, figures, path and Path(path))
 
 
 def rate(batches, count: int, size: int) -> float:
     """Images a second over `count` batches."""
-    start = time.perf_counter()
+    start = perf_counter()
     for _ in range(count):
         next(batches)
-    return count * size / (time.perf_counter() - start)
+    return count * size / (perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,105 @@
+"""A grid of tone curves through one network, against one evaluation at a single pair.
+
+    python benchmarks/sweep.py [--preset celeba] [--dtype bfloat16] [--json PATH]
+
+Images are decoded already. `ratio_vs_single` is the grid's time over that of one pair; the other
+two are over as many evaluations of one pair, by the plain form in JAX and by PyTorch, as the grid
+has pairs (one is timed).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import measure
+import numpy as np
+import tyro
+from flax import nnx
+from flop import products
+
+from iamt_jax.config import PRESETS
+from iamt_jax.platform import prepare
+from iamt_jax.prediction import as_float
+from iamt_jax.training.state import build
+
+N_VALUES = np.float32([0.5, 1, 2, 4, 8])
+BETA_VALUES = np.linspace(0, 1, 21, dtype=np.float32)
+SINGLE = np.float32([2.0, 0.5])
+"""The single pair, n and beta; both are run-time values."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What is timed."""
+
+    preset: Literal[tuple(PRESETS)] = "small"
+    """Whose network."""
+    batch_size: int = 32
+    """Images at a time."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Compute type; None is the preset's."""
+    repeats: int = 10
+    """Rounds."""
+    json: Path | None = None
+    """Where the figures are written."""
+
+
+def compare(arguments: Arguments) -> dict[str, Any]:
+    """Times the grid and its rivals in turn."""
+    config = measure.configured(arguments.preset, arguments.batch_size, arguments.dtype)
+    batch = measure.random_batch(config)
+    definition, params, statistics = build(config, batch.labels.shape[1])
+    ways = {}
+    if measure.find_peer():
+        import peer_training
+
+        peer_training.check(config, params, statistics, batch)
+        ways["torch"] = peer_training.prediction(config, params, statistics, batch, *SINGLE)
+
+    def grid(network, images, n, beta):
+        return network.heads.sweep(network.extractor(images), n, beta)
+
+    def single(network, images, n, beta):
+        return network.predict(images, n, beta)
+
+    def plain(network, images, n, beta):
+        return network.heads.reference(network.extractor(images), n, beta)
+
+    def program(run):
+        def whole(params, statistics, images, n, beta):
+            return run(nnx.merge(definition, params, statistics), as_float(images), n, beta)
+
+        return whole
+
+    data = jax.device_put((params, statistics, batch.images))
+    inputs = {"ours": (*data, N_VALUES, BETA_VALUES), "single": (*data, *SINGLE)}
+    inputs["plain"] = inputs["single"]
+    runs = {"ours": program(grid), "single": program(single), "plain": program(plain)}
+    compiled = {name: jax.jit(run).lower(*inputs[name]).compile() for name, run in runs.items()}
+    ways |= {name: lambda name=name: compiled[name](*inputs[name]) for name in runs}
+    times, ceiling = measure.compete(ways, config.model.dtype, arguments.repeats)
+
+    pairs = len(N_VALUES) * len(BETA_VALUES)
+    times |= {name: pairs * times[name] for name in ("plain", "torch") if name in times}
+    # Masks are needed once, whatever the number of pairs; the rest is no product.
+    useful = products(runs["plain"], *inputs["plain"])
+    memory = {name: measure.temporary(run) for name, run in compiled.items()}
+    return {
+        "pairs": pairs,
+        **measure.comparison(times, ceiling, arguments.batch_size, useful, 0),
+        **measure.memory(memory["ours"], memory["plain"]),
+        "ratio_vs_single": times["ours"] / times["single"],
+    }
+
+
+def main(arguments: Arguments) -> None:
+    """Prints and writes the figures."""
+    prepare()
+    measure.report(arguments, compare(arguments), arguments.json)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
