@@ -70,8 +70,8 @@ def run(arguments: Sequence[str]) -> int:
 
     # Everything is measured before anything is written: a failure leaves old results alone.
     metrics = _measured(chosen)
-    explained = _explained(chosen) if chosen.explain or chosen.report else None
     plane = _plane(chosen) if chosen.report else None
+    explained = _explained(chosen) if chosen.explain or chosen.report else None
 
     from iamt_jax.report.tables import print_table, write_tables
 

@@ -60,7 +60,7 @@ def problems(draw):
     return features, kernel, bias, n, *derivatives
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(problems())
 def test_values_and_derivatives_equal_float64(problem):
     *inputs, to_sums, to_masks = problem

@@ -20,7 +20,7 @@ from typing import Any
 from jax import lax
 
 from iamt_jax.errors import InputError
-from iamt_jax.pooling import blocked, kernels
+from iamt_jax.pooling import blocked
 
 MEASURED: frozenset[str] = frozenset()
 """Platforms ("cuda", "tpu") on which the kernels were measured to be faster than blocked.
@@ -34,21 +34,27 @@ CHOICES = ("auto", "blocked", "kernel", "interpret")
 
 def forward(features, kernel, bias, n):
     """As `blocked.forward`."""
-    return _run(blocked.forward, kernels.forward, features, kernel, bias, n)
+    return _run(blocked.forward, lambda kernels: kernels.forward, features, kernel, bias, n)
 
 
 def backward(features, kernel, bias, n, to_sums, to_masks):
     """As `blocked.backward`."""
     inputs = features, kernel, bias, n, to_sums, to_masks
-    return _run(blocked.backward, kernels.backward, *inputs)
+    return _run(blocked.backward, lambda kernels: kernels.backward, *inputs)
 
 
-def _run(plain: Callable, by_kernels: Callable, features, kernel, bias, n, *derivatives) -> Any:
+def _run(plain: Callable, named: Callable, features, kernel, bias, n, *derivatives) -> Any:
     choice = _choice()
     inputs = features, kernel, bias, n, *derivatives
+    if choice == "blocked" or (choice == "auto" and not MEASURED):
+        return plain(*inputs)
+
+    from iamt_jax.pooling import kernels  # Pallas takes a while to import
+
+    by_kernels = named(kernels)
     if choice == "interpret" and kernels.fits(features, kernel, n, "cuda"):
         return by_kernels(*inputs, platform="cuda", interpret=True)
-    wanted = {"auto": MEASURED, "kernel": kernels.TARGETS, "blocked": (), "interpret": ()}
+    wanted = {"auto": MEASURED, "kernel": kernels.TARGETS, "interpret": ()}
     branches = {
         platform: functools.partial(by_kernels, platform=platform)
         for platform in wanted[choice]
