@@ -80,17 +80,17 @@ def draw(
     intensity = np.geomspace(1, 1e4, 200)
     roof = np.minimum(ceiling, bandwidth * intensity) / 1e9
     axes.loglog(intensity, roof, color="black")
-    axes.text(1.2, 1.3 * bandwidth / 1e9, f"memory, {bandwidth / 1e9:.0f} GB/s", rotation=35)
-    axes.text(400, 1.1 * ceiling / 1e9, f"matrix product, {ceiling / 1e9:.0f} GFLOP/s")
+    axes.text(1.0, 3 * bandwidth / 1e9, f"memory, {bandwidth / 1e9:.1f} GB/s")
+    axes.text(60, 1.1 * ceiling / 1e9, f"matrix product, {ceiling / 1e9:.0f} GFLOP/s")
     for (name, (x, y)), colour in zip(points.items(), ("#0072b2", "#d55e00"), strict=True):
         axes.plot(x, y / 1e9, "o", color=colour)
         share = 100 * y / min(ceiling, bandwidth * x)
         axes.annotate(
             f"{name}: {y / 1e9:.0f} GFLOP/s, {share:.0f} % of its roof",
             (x, y / 1e9),
-            (-10, -20),
+            (8, -12),
             textcoords="offset points",
-            ha="right" if name == "ours" else "center",
+            ha="center" if name == "ours" else "left",
         )
     axes.set(xlabel="FLOP a byte of memory", ylabel="GFLOP/s", ylim=(5, 3e-9 * ceiling))
     axes.grid(alpha=0.3, which="both")
