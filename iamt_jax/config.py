@@ -217,7 +217,7 @@ def check(config: Config) -> None:
 
 def _faces() -> Config:
     """Synthetic faces on a laptop CPU, minutes: what `python train.py --workdir W` does."""
-    return Config(train=TrainConfig(steps=700, batch_size=32, warmup=50, ema=0.98))
+    return Config(train=TrainConfig(steps=900, batch_size=32, warmup=50, ema=0.98))
 
 
 def _small() -> Config:
