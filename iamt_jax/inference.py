@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 import json
@@ -12,7 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from iamt_jax.data.image import Picture, square
 from iamt_jax.errors import InputError
@@ -91,17 +92,21 @@ class Classifier:
           auto: by the calibrated transformation, image by image, in the place of n and beta.
 
         Raises:
-          InputError: an image of another kind, `auto` without a calibration or beside a curve.
+          InputError: an image of another kind, n or beta out of range or of a shape that does not
+            fit, `auto` without a calibration or beside a curve.
         """
-        if auto and not (np.all(np.asarray(n) == 1) and np.all(np.asarray(beta) == 0)):
+        pictures, single = fit(images, self.run.config.data.size)
+        shape = len(pictures), len(self.attributes), self.run.config.model.widths[-1]
+        n, beta = curve("n", n, np.inf, shape), curve("beta", beta, 1, shape)
+        if auto and not (np.all(n == 1) and np.all(beta == 0)):
             raise InputError("auto: it chooses the curves itself; give n and beta, or auto")
 
-        def answer(pictures, rows):
+        def answer(some, rows):
             if auto:
-                return self.predictor.automatic(pictures, self.transformation)[0]
-            return self.predictor.logits(pictures, Setting(_of(n, rows), _of(beta, rows)))
+                return self.predictor.automatic(some, self.transformation)[0]
+            return self.predictor.logits(some, Setting(_of(n, rows), _of(beta, rows)))
 
-        return self._batched(answer, images)
+        return self._batched(answer, pictures, single)
 
     def masks(
         self, images: Pictures, attributes: Sequence[str]
@@ -111,8 +116,9 @@ class Classifier:
         Raises:
           InputError: an image of another kind, or an attribute that the network does not know.
         """
-        chosen = np.array([self._index(name) for name in attributes])
-        return self._batched(lambda pictures, _: self.predictor.masks(pictures, chosen), images)
+        chosen = self._chosen(attributes)
+        fitted = fit(images, self.run.config.data.size)
+        return self._batched(lambda some, _: self.predictor.masks(some, chosen), *fitted)
 
     def explain(
         self,
@@ -123,23 +129,23 @@ class Classifier:
         top: int = 5,
     ) -> Explanation:
         """What each channel and each position adds to the logits of the named attributes under a
-        tone curve, the masks of the channels that count most, and a map at the network's size.
+        tone curve, the masks of the channels that count most, and a map of the centred square at
+        the network's size.
 
         Contributions and bias sum to the logit. Arrays start with the image, then the attribute;
         a single image has no image axis.
 
         Raises:
-          InputError: an image of another kind, an attribute that the network does not know, or
-            more channels than there are.
+          InputError: an image of another kind, an attribute that the network does not know, a
+            curve out of range, or more channels than there are.
         """
         channels = self.run.config.model.widths[-1]
-        if not 1 <= top <= channels:
-            raise InputError(f"top: found {top}, expected 1 to {channels}, the channels")
-        chosen = np.array([self._index(name) for name in attributes])
-        curve = np.float32(n), np.float32(beta)
-        return self._batched(
-            lambda pictures, _: self._explainer(top)(pictures, chosen, *curve), images
-        )
+        if not (isinstance(top, int) and 1 <= top <= channels):
+            raise InputError(f"top: found {top}, expected a whole number, 1 to {channels}")
+        chosen = self._chosen(attributes)
+        numbers = curve("n", n, np.inf, ()), curve("beta", beta, 1, ())
+        fitted = fit(images, self.run.config.data.size)
+        return self._batched(lambda some, _: self._explainer(top)(some, chosen, *numbers), *fitted)
 
     def _explainer(self, top: int) -> Callable:
         """The compiled explanation; one for each number of channels."""
@@ -151,16 +157,24 @@ class Classifier:
             self._explainers[top] = self.predictor.program(run)
         return self._explainers[top]
 
-    def _index(self, attribute: str) -> int:
-        if attribute not in self.attributes:
-            known = ", ".join(self.attributes)
-            raise InputError(f"attribute {attribute}: not one of the network's, {known}")
-        return self.attributes.index(attribute)
+    def _chosen(self, attributes: Sequence[str]) -> Int[np.ndarray, " some"]:
+        """Their indices."""
+        if isinstance(attributes, str) or not len(attributes):
+            raise InputError(
+                f"attributes: found {attributes!r}, expected a list of names, one at least"
+            )
+        for name in attributes:
+            if name not in self.attributes:
+                near = difflib.get_close_matches(str(name), self.attributes, n=1)
+                hint = (
+                    f"did you mean {near[0]}?" if near else f"it has {', '.join(self.attributes)}"
+                )
+                raise InputError(f"attributes: {name} is none of the network's; {hint}")
+        return np.array([self.attributes.index(name) for name in attributes])
 
-    def _batched(self, answer: Callable, images: Pictures) -> Any:
+    def _batched(self, answer: Callable, pictures: np.ndarray, single: bool) -> Any:
         """The answer, an array or a tree of arrays with the image first, for pictures at the
         network's size and their rows, batch by batch."""
-        pictures, single = fit(images, self.run.config.data.size)
         parts = []
         for start in range(0, len(pictures), SHAPES[-1]):
             count = min(len(pictures) - start, SHAPES[-1])
@@ -174,9 +188,33 @@ class Classifier:
         return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
 
-def _of(curve: Curve, rows: np.ndarray) -> Curve:
+def curve(name: str, value: Curve, largest: float, shape: tuple[int, ...]) -> np.ndarray:
+    """n or beta as float32.
+
+    Raises:
+      InputError: it is no number, out of [0, largest], or does not broadcast to `shape`.
+    """
+    try:
+        if np.asarray(value).dtype.kind not in "fiu":
+            raise TypeError
+        numbers = np.asarray(value, np.float32)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: found {value!r}, expected numbers") from None
+    if not ((numbers >= 0) & (numbers <= largest) & np.isfinite(numbers)).all():
+        bounds = "at least 0" if largest == np.inf else f"from 0 to {largest:g}"
+        raise InputError(f"{name}: found {value!r}, expected finite numbers {bounds}")
+    try:
+        np.broadcast_to(numbers, shape)
+    except ValueError:
+        kind = "(image, attribute, channel) = " if shape else "a single number, "
+        raise InputError(
+            f"{name}: its shape is {numbers.shape}, expected one that broadcasts to {kind}{shape}"
+        ) from None
+    return numbers
+
+
+def _of(curve: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The rows of a curve that has one an image."""
-    curve = np.asarray(curve, np.float32)
     return curve[rows] if curve.ndim == 3 and len(curve) > 1 else curve
 
 

@@ -83,8 +83,25 @@ def test_explanations_of_images_of_any_size(classifier):
     assert found.masks.shape[:3] == (3, 2, 3)
     one = classifier.explain(several[1], names, n=2, beta=0.5, top=3)
     close(one.maps, found.maps[1])
-    with pytest.raises(InputError, match="top: found 0, expected 1 to"):
+    with pytest.raises(InputError, match="top: found 0, expected a whole number, 1 to"):
         classifier.explain(several, names, top=0)
+
+
+@pytest.mark.parametrize(
+    "how, part",
+    [
+        ({"n": -1}, "n: found -1, expected finite numbers at least 0"),
+        ({"n": float("nan")}, "n: found nan"),
+        ({"n": "4"}, "n: found '4', expected numbers"),
+        ({"beta": 7}, "beta: found 7, expected finite numbers from 0 to 1"),
+        ({"n": np.array([1.0, 2.0])}, "n: its shape is (2,), expected one that broadcasts"),
+    ],
+)
+def test_curves_that_are_refused(classifier, how, part):
+    for ask in (classifier, lambda x, **how: classifier.explain(x, ["Smiling"], **how)):
+        with pytest.raises(InputError) as caught:
+            ask(pictures(2), **how)
+        assert part in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +123,11 @@ def test_images_that_are_refused(classifier, images, parts):
 
 
 def test_other_refusals(classifier):
-    with pytest.raises(InputError, match="Smilling: not one of"):
+    with pytest.raises(InputError, match="Smilling is none of .* did you mean Smiling?"):
         classifier.masks(pictures(1), ["Smilling"])
+    for attributes in ("Smiling", []):
+        with pytest.raises(InputError, match="expected a list of names"):
+            classifier.explain(pictures(1), attributes)
     with pytest.raises(InputError, match="auto: it chooses"):
         classifier(pictures(1), n=2, auto=True)
     with pytest.raises(InputError, match="does not exist"):
