@@ -33,7 +33,8 @@ class Explanation(NamedTuple):
     masks: Float[Array, "batch some top height width"]
     """g(M; n, beta) of those channels."""
     summary: Float[Array, "batch some y x"]
-    """At the size of the network's input: for (positive) and against (negative) the attribute. See `summary`."""
+    """At the size of the network's input: for (positive) and against (negative) the attribute.
+    See `summary`."""
 
 
 def explain(
