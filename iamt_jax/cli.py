@@ -8,6 +8,7 @@ import math
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,18 @@ from pathlib import Path
 import tyro
 
 from iamt_jax import evaluating, platform
-from iamt_jax.config import PRESETS, Config, check
+from iamt_jax.config import PRESETS, Config, Processes, check
 from iamt_jax.errors import InputError
 from iamt_jax.evaluating import OtherData
 from iamt_jax.flags import absolute, check_range, parse, take_preset
+
+
+@dataclass(frozen=True)
+class Resume:
+    """What may differ where a run is continued."""
+
+    allow: tuple[str, ...] = ()
+    """Fields of the config, such as train.steps; any other that differs is refused."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,8 @@ class TrainArguments(Config):
 
     workdir: Path = tyro.MISSING
     """Folder for the config, metrics and checkpoints of the run."""
+    resume: Resume = Resume()
+    processes: Processes = Processes()
 
 
 @dataclass(frozen=True)
@@ -86,24 +97,27 @@ def _train(arguments: Sequence[str]) -> int:
     check(config)
     platform.prepare()
 
+    from iamt_jax import processes
     from iamt_jax.data.source import open_source
-    from iamt_jax.training.loop import Diverged, Interrupted, train
+    from iamt_jax.training.loop import Diverged, train
+    from iamt_jax.training.stopping import Interrupted
 
-    dataset = open_source(config.data)
+    processes.start(chosen.processes, notices=True)
+    dataset = processes.first_then_rest(lambda: open_source(config.data))
     records, validation = dataset.split(config.data.train_split), dataset.split("validation")
-    print(
+    processes.say(
         f"{dataset.root}: {dataset.layout}, {len(records):,} images to train on, "
         f"{len(validation):,} to validate, {len(dataset.attributes)} attributes"
     )
     try:
-        train(config, chosen.workdir, records, validation)
+        train(config, chosen.workdir, records, validation, chosen.resume.allow)
     except Interrupted as stop:
-        print(f"stopped by {stop} and saved; the same command continues from there")
+        processes.say(f"stopped by {stop} and saved; the same command continues from there")
         return 128 + stop.signal
     except Diverged as failure:
-        print(f"error: {failure}", file=sys.stderr)
+        processes.say(f"error: {failure}", file=sys.stderr)
         return 1
-    print(f"trained; now: python evaluate.py --workdir {chosen.workdir}")
+    processes.say(f"trained; now: python evaluate.py --workdir {chosen.workdir}")
     return 0
 
 
@@ -140,7 +154,36 @@ def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
         return command(arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        status = 2
     except KeyboardInterrupt:
         print("stopped; what was saved before stays", file=sys.stderr)
-        return 130
+        status = 130
+    except Exception as error:
+        status = _of_several(error)
+    if "jax" in sys.modules:
+        from iamt_jax import processes
+
+        processes.leave(status)
+    return status
+
+
+def _of_several(error: Exception) -> int:
+    """What an unforeseen error means where other processes of the run wait for this one.
+
+    Raises:
+      Exception: it again, where this process is alone.
+    """
+    from iamt_jax import processes
+
+    if not processes.several():
+        raise error
+    if processes.lost(error):
+        words = " ".join(str(error).split())[:200]
+        print(
+            f"error: another process of this run is gone ({words}); start the same command on all "
+            "again: it continues from the last checkpoint",
+            file=sys.stderr,
+        )
+    else:
+        traceback.print_exception(error)
+    return 1

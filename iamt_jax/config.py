@@ -62,8 +62,7 @@ class DataConfig:
     """Gaussian noise in training: sigma is uniform in [0, noise_max], [0, 1] pixel units. 0 in
     every preset: robustness comes after training; a user who can retrain should."""
     workers: int = 0
-    """Processes that decode ahead; 0 decodes in threads. Another number starts another data
-    order on resume, so it may not change within a run."""
+    """Processes that decode ahead; 0 decodes in threads."""
     cache_gib: float = 2.0
     """Decoded training images are kept in memory if all of them fit in this many GiB."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
@@ -141,6 +140,8 @@ class TrainConfig:
     """Steps between two lines of metrics."""
     validate_every: int = 0
     """Steps between two validations, each with a checkpoint; 0 is once an epoch."""
+    save_every: int = 0
+    """Steps between two more checkpoints, without validation; 0 makes none."""
     init_from: str | None = None
     """Another workdir whose best checkpoint the network starts from."""
     tensorboard: bool = False
@@ -155,6 +156,23 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+
+AUTO = "auto"
+"""A coordinator that the cluster knows."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """One run in many processes: the same command on every host, with these flags."""
+
+    coordinator: str | None = None
+    """HOST:PORT of process 0, the same for all; `auto` asks Slurm, Open MPI, Kubernetes or the TPU
+    pod for it and for the two numbers. Without it, one process is the whole run."""
+    count: int | None = None
+    """How many processes there are."""
+    index: int | None = None
+    """Which of them this is, from 0."""
 
 
 def check(config: Config) -> None:
@@ -206,6 +224,8 @@ def check(config: Config) -> None:
             "from 0 to below 1",
         ),
         ("train.log-every", train.log_every, train.log_every > 0, "at least 1"),
+        ("train.validate-every", train.validate_every, train.validate_every >= 0, "at least 0"),
+        ("train.save-every", train.save_every, train.save_every >= 0, "at least 0"),
     ]
     if model.norm == "group":
         divides = all(width % GROUPS == 0 for width in model.widths)

@@ -19,7 +19,10 @@ def replace_bytes(path: Path, content: bytes) -> None:
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_bytes(content)
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # Or a power cut could leave the new name without the bytes.
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -14,11 +14,18 @@ YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type="
 3.0 times as fast (16x16, 64 channels) and 2.6 times (32x32, 32 channels); see docs/log.md."""
 
 
+THREADS = 32
+"""XLA's threads where a CPU stands for several devices: with fewer than its collectives wait for,
+jax 0.10.2 deadlocks."""
+
+
 def prepare() -> None:
     """Sets flags; call it before anything touches JAX's devices."""
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(sys.argv[:1])  # Grain's worker processes ask for parsed flags.
     given = os.environ.get("XLA_FLAGS", "")
+    if "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in given:
+        os.environ.setdefault("NPROC", str(THREADS))
     if _knows_ynn() and not _has_avx512() and "ynn_fusion_type" not in given:
         os.environ["XLA_FLAGS"] = f"{given} {YNN_FLAG}".strip()
 

@@ -6,7 +6,6 @@ import os
 import signal
 
 import chex
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,9 +17,11 @@ from iamt_jax.config import PRESETS
 from iamt_jax.data.pipeline import training_batches
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.training import loop
-from iamt_jax.training.checkpoints import Checkpoints, _abstract, best_weights
-from iamt_jax.training.loop import Diverged, Interrupted, stepper, train
+from iamt_jax.training.checkpoints import Checkpoints, best_weights, read, recover
+from iamt_jax.training.loop import Diverged, stepper, train
+from iamt_jax.training.start import initial_weights, start_from
 from iamt_jax.training.state import State, create
+from iamt_jax.training.stopping import Interrupted, stop_signals
 
 
 def splits(dataset):
@@ -31,13 +32,16 @@ def with_train(config, **changes):
     return dataclasses.replace(config, train=dataclasses.replace(config.train, **changes))
 
 
-def newest(config, workdir, records):
-    """The newest state of a workdir, and the place in the data order."""
-    _, state = create(config, len(records.attributes))
-    data = training_batches(records, config.data, config.train)
-    with Checkpoints(workdir) as checkpoints:
-        state = checkpoints.restore(state, data)
-    return jax.device_get(state), data.get_state()
+def newest(config, workdir, attributes=40):
+    """The newest state of a workdir."""
+    _, state = create(config, attributes)
+    state, _ = recover(workdir, state)
+    return jax.device_get(state)
+
+
+def kept(workdir):
+    """Steps of the checkpoints, as folders."""
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
 
 
 def logged(workdir):
@@ -94,19 +98,15 @@ def resumed(tiny, dataset, tmp_path_factory):
         with pytest.raises(Interrupted) as stop:
             train(tiny, workdir, *splits(dataset))
     assert (stop.value.signal, stop.value.step) == (signal.SIGTERM, 3)
-    with Checkpoints(workdir) as checkpoints:
-        assert checkpoints.steps == [2, 3]
+    assert kept(workdir) == [2, 3]
     train(tiny, workdir, *splits(dataset))
     return workdir
 
 
-def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tiny, dataset, finished, resumed):
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tiny, finished, resumed):
     """`finished` was made by the command line, of the same config."""
-    records = dataset.split("train")
-    (state, place), (other, other_place) = (
-        newest(tiny, workdir, records) for workdir in (finished, resumed)
-    )
-    assert int(state.step) == tiny.train.steps and place == other_place
+    state, other = newest(tiny, finished), newest(tiny, resumed)
+    assert int(state.step) == tiny.train.steps
     equal(state, other)
     assert logged(finished) == logged(resumed)
 
@@ -115,8 +115,8 @@ def test_signals_are_as_before_after_a_run():
     """Whatever they were: a shell starts background jobs with SIGINT ignored."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
-    with loop.stop_signals() as stopped:
-        assert not stopped()
+    with stop_signals() as stopped:
+        assert not stopped(1)
         assert all(signal.getsignal(n) is not b for n, b in zip(numbers, before, strict=True))
     assert [signal.getsignal(number) for number in numbers] == before
 
@@ -163,20 +163,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny, dataset, tmp_path, monkey
     with pytest.raises(Diverged, match=r"at step 3 \(.*total nan.*--train.learning-rate") as stop:
         train(config, tmp_path / "W", *splits(dataset))
     assert "binary nan" in str(stop.value) and "\n" not in str(stop.value)
-    with Checkpoints(tmp_path / "W") as checkpoints:
-        assert checkpoints.steps == [2]
+    assert kept(tmp_path / "W") == [2]
 
 
-def test_the_average_is_what_is_evaluated(tiny, dataset, finished):
+def test_the_average_is_what_is_evaluated(tiny, finished):
     run, best = best_weights(finished)
-    with Checkpoints(finished) as checkpoints:
-        assert best.step in checkpoints.steps
-        _, like = create(tiny, len(run.attributes))
-        abstract = {"state": jax.tree.map(_abstract, like)}
-        state = checkpoints._orbax.load_checkpointables(best.step, abstract)["state"]
+    state = read(finished / "checkpoints" / str(best.step), create(tiny, len(run.attributes))[1])
     assert run.config == tiny
     equal(jax.device_get(best.params), jax.device_get(state.average))
-    last, _ = newest(tiny, finished, dataset.split("train"))
+    last = newest(tiny, finished)
     kernel = last.params["heads"]["stacked"]["mask"]["kernel"]
     assert (kernel != last.average["heads"]["stacked"]["mask"]["kernel"]).any()
 
@@ -184,7 +179,8 @@ def test_the_average_is_what_is_evaluated(tiny, dataset, finished):
 def test_init_from_starts_from_the_other_runs_weights(tiny, finished):
     _, best = best_weights(finished)
     _, state = create(tiny, 40)
-    state = loop.start_from(state, finished)
+    initial = initial_weights(with_train(tiny, init_from=str(finished)), 40)
+    state = start_from(state, initial)
     equal(jax.device_get(state.params), jax.device_get(best.params))
     equal(jax.device_get(state.average), jax.device_get(best.params))
     equal(jax.device_get(state.statistics), jax.device_get(best.statistics))
@@ -192,18 +188,24 @@ def test_init_from_starts_from_the_other_runs_weights(tiny, finished):
 
 
 def test_init_from_another_network_is_refused(tiny, finished):
-    _, state = create(tiny, 7)
-    one_line(lambda: loop.start_from(state, finished), "--train.init-from", finished)
+    config = with_train(tiny, init_from=str(finished))
+    one_line(lambda: initial_weights(config, 7), "--train.init-from", finished)
+
+
+def test_init_from_nothing_leaves_nothing(tiny, dataset, tmp_path):
+    config = with_train(tiny, init_from=str(tmp_path / "absent"))
+    run = lambda: train(config, tmp_path / "W", *splits(dataset))  # noqa: E731
+    one_line(run, f"--train.init-from {tmp_path / 'absent'}: holds no run.json")
+    assert not (tmp_path / "W").exists()
 
 
 def test_checkpoints_kept_are_the_latest_two_and_the_best(tmp_path):
-    data = iter(grain.MapDataset.range(3).to_iter_dataset())
     params = {"x": jnp.ones(3)}
     with Checkpoints(tmp_path) as checkpoints:
         for step, precision in enumerate([0.5, 0.9, 0.6, None, 0.7], start=1):
             state = State(jnp.int32(step), params, {}, {}, None)
             metrics = None if precision is None else {"average_precision": precision}
-            checkpoints.save(state, data, metrics)
-    with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.steps == [2, 4, 5]
-        assert checkpoints.best(state).step == 2
+            checkpoints.save(state, metrics)
+    assert kept(tmp_path) == [2, 4, 5]
+    newest, scores = recover(tmp_path, state)
+    assert newest.step == 5 and scores == {2: 0.9, 5: 0.7}

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int8
 
 from iamt_jax.data.labels import Labels, read_labels, read_partitions
-from iamt_jax.data.records import PARTITIONS, Images, Records
+from iamt_jax.data.records import PARTITIONS, Images, Records, Selected
 from iamt_jax.data.storage import open_folder, open_zip
 from iamt_jax.errors import InputError
 
@@ -33,17 +33,6 @@ LAYOUTS = (
 
 _IMAGES = ("img_align_celeba/img_align_celeba", "img_align_celeba", "img_align_celeba.zip")
 """Kaggle doubles the folder; torchvision leaves the zip beside what it unpacked."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Selected:
-    """Some images of a larger set."""
-
-    images: Images
-    rows: np.ndarray
-
-    def read(self, index: int) -> bytes:
-        return self.images.read(self.rows[index])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,22 +71,24 @@ def training_batches(
     data: DataConfig,
     train: TrainConfig,
     *,
+    start: int = 0,
     process: int = 0,
     processes: int = 1,
-) -> grain.DatasetIterator:
-    """An endless iterator of this process's share of shuffled, augmented global batches.
+) -> Iterator[Batch]:
+    """An endless iterator of this process's share of shuffled, augmented global batches, from
+    step `start` on.
 
-    The order of the whole is decided by the seed alone: reshuffled each epoch, then dealt to the
-    processes example by example, so that the global batch is the same whatever their number,
-    no share is ever shorter, and no image is left out for long. Its state is an integer and
-    goes into checkpoints.
+    The order of the whole is decided by the seed alone, reshuffled each epoch. A step's batch is
+    cut into one block a process, so that it is the same, image by image, whatever their number,
+    and no share is ever shorter. The step is all that there is to know of the place in the
+    order: neither workers nor processes leave a trace in it.
     """
     # Each worker process would keep, and fill, a cache of its own.
     source = Decoded(records, data.size, 0.0 if data.workers else data.cache_gib)
     examples = grain.MapDataset.source(source).seed(train.seed).shuffle().repeat()
-    examples = examples.random_map(Augment(data, source))[process::processes]
-    batches = examples.batch(train.batch_size // processes, drop_remainder=True)
-    iterator = batches.map(_named).to_iter_dataset(
+    blocks = examples.random_map(Augment(data, source)).batch(train.batch_size // processes)
+    share = blocks[start * processes + process :: processes]
+    iterator = share.map(_named).to_iter_dataset(
         grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=8)
     )
     if data.workers:

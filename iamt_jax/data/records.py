@@ -61,6 +61,23 @@ class Records:
         """The first `count` records, or all if there are fewer."""
         return dataclasses.replace(self, names=self.names[:count], labels=self.labels[:count])
 
+    def take(self, rows: np.ndarray) -> Records:
+        """The records at `rows`, in that order."""
+        names = tuple(self.names[row] for row in rows)
+        return Records(self.attributes, names, self.labels[rows], Selected(self.images, rows))
+
+
+@dataclasses.dataclass(frozen=True)
+class Selected:
+    """Some images of a larger set."""
+
+    images: Images
+    rows: np.ndarray
+
+    def read(self, index: int) -> bytes:
+        """See `Images`."""
+        return self.images.read(self.rows[index])
+
 
 @dataclasses.dataclass(frozen=True)
 class Joined:

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import grain
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from iamt_jax import processes
 from iamt_jax.errors import InputError
 from iamt_jax.model.network import Tree
+from iamt_jax.training.seal import Damaged, Metrics, Unfinished, check_seal, write_seal
 from iamt_jax.training.state import State, create
 from iamt_jax.workdir import RUN, Run, read_run
 
 FOLDER = "checkpoints"
 """Where they lie below the workdir."""
 
+DAMAGED = "damaged"
+"""Where those that cannot be read are put aside, below the workdir."""
+
 BEST = "average_precision"
 """The validation metric that decides which checkpoint is best: unlike accuracy, it does not
 reward leaning towards the majority class."""
+
+LATEST = 2
+"""How many of the newest are kept, beside the best."""
+
+_UNFINISHED = ".orbax-checkpoint-tmp"
+"""What Orbax calls a folder that it is still writing, after the step."""
 
 
 class Weights(NamedTuple):
@@ -32,101 +47,214 @@ class Weights(NamedTuple):
 
 
 class Checkpoints:
-    """Saves and restores a run; use it as a context, so that the last write ends."""
+    """Writes the checkpoints of a run; use it as a context, so that the last write ends.
 
-    def __init__(self, workdir: Path):
-        keep = ocp.training.preservation_policies
-        self._orbax = ocp.training.Checkpointer(
-            (workdir / FOLDER).absolute(),
-            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=keep.AnyPreservationPolicy(
-                [
-                    keep.LatestN(2),
-                    keep.BestN(
-                        get_metric_fn=lambda metrics: metrics[BEST],
-                        n=1,
-                        keep_checkpoints_without_metrics=False,
-                    ),
-                ]
-            ),
-        )
+    Opening it needs `recover` first: Orbax takes any folder with a number for a checkpoint.
+    """
+
+    def __init__(self, workdir: Path, scores: dict[int, float] | None = None):
+        self.folder = workdir / FOLDER
+        self.scores = scores or {}
+        """Step -> the validation metric that decides which is best."""
+        self._sealer, self._sealing = ThreadPoolExecutor(1), Future()
+        self._sealing.set_result(None)
+        with self._written():
+            self._orbax = ocp.training.Checkpointer(
+                self.folder.absolute(),
+                save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+                preservation_policy=self,
+            )
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        """Orbax's question which of its checkpoints stay: the latest and the best."""
+        del context
+        steps = sorted(checkpoint.step for checkpoint in checkpoints)
+        kept = set(steps[-LATEST:])
+        if scored := [step for step in steps if step in self.scores]:
+            kept.add(max(scored, key=lambda step: (self.scores[step], step)))
+        return [checkpoint.step in kept for checkpoint in checkpoints]
 
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *_) -> None:
-        self._orbax.close()
+    def __exit__(self, kind, *_) -> None:
+        if kind is not None and processes.several():
+            return  # The others may be gone, and Orbax would wait for them.
+        # What went wrong first is what is told.
+        with self._written() if kind is None else contextlib.suppress(Exception):
+            self.wait()
+            self._orbax.close()
+        self._sealer.shutdown()
+
+    def wait(self) -> None:
+        """Waits until the last checkpoint is on the disk, and sealed.
+
+        Raises:
+          InputError: it is not; the disk is full, say.
+        """
+        with self._written():
+            self._sealing.result()
 
     @property
     def steps(self) -> list[int]:
         """Steps of the checkpoints there are, in order."""
         return sorted(checkpoint.step for checkpoint in self._orbax.checkpoints)
 
-    def save(
-        self, state: State, data: grain.DatasetIterator, metrics: dict[str, float] | None
-    ) -> None:
-        """Writes the state and the data order's place, in the background.
+    def save(self, state: State, metrics: Metrics | None) -> None:
+        """Writes the state in the background, and seals it.
 
         `metrics` are the validation's, None where there was none (an interrupted run).
-        """
-        step = int(state.step)
-        if step in self.steps:
-            return
-        items = {"state": state, "data": data}
-        self._orbax.save_checkpointables_async(step, items, force=True, metrics=metrics)
-
-    def restore(self, state: State, data: grain.DatasetIterator) -> State:
-        """The newest checkpoint, in the shape and on the devices of `state`; `data` moves to its
-        place in the data order."""
-        abstract = {"state": jax.tree.map(_abstract, state), "data": data}
-        return self._orbax.load_checkpointables(None, abstract)["state"]
-
-    def best(self, like: State) -> Weights:
-        """The best validated checkpoint; the newest, if none was validated.
-
-        Args:
-          like: shapes and dtypes of the state, on whatever device.
 
         Raises:
-          InputError: there is none, or it is of another network.
+          InputError: this write, or the one before, failed; the disk is full, say.
         """
-        checkpoints = list(self._orbax.checkpoints)
-        folder = Path(self._orbax.directory)
-        if not checkpoints:
-            raise _nothing_saved(folder.parent)
-        validated = [c for c in checkpoints if c.metrics]
-        # Among equals the newest, as the policy that keeps them does.
-        chosen = max(validated or checkpoints, key=lambda c: ((c.metrics or {}).get(BEST), c.step))
-        abstract = {"state": jax.tree.map(_abstract, like)}
+        step = int(state.step)
+        self.wait()
+        if step in self.steps:
+            return
+        with self._written():
+            if metrics is not None:
+                self.scores[step] = metrics[BEST]
+            saved = self._orbax.save_checkpointables_async(step, {"state": state}, force=True)
+            shapes = jax.tree.map(_abstract, state)
+            self._sealing = self._sealer.submit(self._seal, saved, step, shapes, metrics)
+
+    def _seal(
+        self, saved: ocp.AsyncResponse, step: int, like: State, metrics: Metrics | None
+    ) -> None:
+        """Waits for the write, in a thread of its own, and seals it."""
+        saved.result()
+        if processes.first():
+            write_seal(self.folder / str(step), like, metrics)
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
         try:
-            state = self._orbax.load_checkpointables(chosen.step, abstract)["state"]
-        except (KeyError, TypeError, ValueError) as error:
+            yield
+        except Exception as error:  # Orbax and TensorStore raise a dozen types, here of storage.
             raise InputError(
-                f"{folder / str(chosen.step)}: cannot be read as the network that {RUN} describes "
-                f"({str(error).splitlines()[0][:200]}); restore the matching files, or train again "
-                "in another folder"
+                f"{self.folder}: a checkpoint cannot be written ({_first_words(error)}); make "
+                "room, or give rights to the folder: the same command then continues from the last"
             ) from error
-        return Weights(chosen.step, state.evaluated, state.statistics)
+
+
+def recover(workdir: Path, like: State) -> tuple[State | None, dict[int, float]]:
+    """The newest checkpoint that can be read, and the scores of all.
+
+    Those that cannot be read are put aside, into `damaged/`, with a warning; nothing is deleted
+    but what a killed run had not finished writing. Only for the run that owns the workdir.
+
+    Args:
+      workdir: of the run.
+      like: the state's shapes, dtypes and shardings.
+
+    Returns:
+      The state, None if there never was a checkpoint; step -> validated score.
+
+    Raises:
+      InputError: there are checkpoints, and none can be read.
+    """
+    state, scores, refused = None, {}, []
+    for path in reversed(_steps(workdir)):
+        found, reason = None, Damaged("cannot be read by another process of this run")
+        try:
+            metrics = check_seal(path, like)
+            found = state or read(path, like)
+        except Damaged as damage:
+            reason = damage
+        if not processes.everywhere(found is not None):
+            refused.append((path, reason))
+            continue
+        state = found
+        if metrics is not None:
+            scores[int(path.name)] = metrics[BEST]
+    lost = [one for one in refused if not isinstance(one[1], Unfinished)]
+    if state is None and lost:
+        raise _unreadable(*lost[0])
+    processes.by_first(lambda: _tidy(workdir, refused))
+    return state, scores
+
+
+def _tidy(workdir: Path, refused: list[tuple[Path, Damaged]]) -> None:
+    for path, reason in refused:
+        _warn(f"{path}: {reason}; put aside as {_put_aside(path, workdir / DAMAGED)}")
+    folder = workdir / FOLDER
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _UNFINISHED in path.name:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def best_weights(workdir: Path) -> tuple[Run, Weights]:
-    """The run and the best checkpoint of a workdir.
+    """The run and the best validated checkpoint of a workdir; the newest, if none was validated.
+
+    One that cannot be read is left alone, with a warning, and the next best is taken.
 
     Raises:
-      InputError: the folder holds no run, no checkpoint, or one of another network.
+      InputError: the folder holds no run, or no checkpoint that can be read as its network.
     """
     run = read_run(workdir)
-    if not (workdir / FOLDER).is_dir():  # Orbax would make it
-        raise _nothing_saved(workdir)
     like = jax.eval_shape(lambda: create(run.config, len(run.attributes))[1])
-    with Checkpoints(workdir) as checkpoints:
-        return run, checkpoints.best(like)
-
-
-def _nothing_saved(workdir: Path) -> InputError:
-    return InputError(
+    ranked, refused = [], []
+    for path in _steps(workdir):
+        try:
+            metrics = check_seal(path, like)
+        except Damaged as reason:
+            refused.append((path, reason))
+        else:
+            ranked.append((-1.0 if metrics is None else metrics[BEST], int(path.name), path))
+    for _, step, path in sorted(ranked, reverse=True):
+        try:
+            state = read(path, like)
+        except Damaged as reason:
+            refused.append((path, reason))
+            continue
+        for other, reason in refused:
+            _warn(f"{other}: {reason}; step {step} is used")
+        return run, Weights(step, state.evaluated, state.statistics)
+    if refused:
+        raise _unreadable(*refused[-1])
+    raise InputError(
         f"{workdir / FOLDER}: no checkpoint found; train first, "
         f"with python train.py --workdir {workdir}"
+    )
+
+
+def read(path: Path, like: State) -> State:
+    """One checkpoint, in the shape and on the devices of `like`.
+
+    Raises:
+      Damaged: it cannot be read.
+    """
+    abstract = {"state": jax.tree.map(_abstract, like)}
+    try:
+        return ocp.load_checkpointables(path.absolute(), abstract)["state"]
+    except Exception as error:  # Orbax and TensorStore raise a dozen types.
+        raise Damaged(f"cannot be read ({_first_words(error)})") from error
+
+
+def _steps(workdir: Path) -> list[Path]:
+    """Folders that call themselves checkpoints, by step."""
+    folder = workdir / FOLDER
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((path for path in found if path.name.isdecimal()), key=lambda x: int(x.name))
+
+
+def _put_aside(path: Path, folder: Path) -> Path:
+    places = [folder / path.name, *(folder / f"{path.name}.{i}" for i in range(1, 1000))]
+    place = next(place for place in places if not place.exists())
+    folder.mkdir(exist_ok=True)
+    path.rename(place)
+    return place
+
+
+def _warn(text: str) -> None:
+    processes.say(f"warning: {text}", file=sys.stderr)
+
+
+def _unreadable(path: Path, reason: Damaged) -> InputError:
+    return InputError(
+        f"{path}: {reason}, and no other checkpoint can be read as the network that {RUN} "
+        "describes; restore the matching files, or train again in another folder"
     )
 
 
@@ -134,3 +262,8 @@ def _abstract(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """Where the leaf lies, or else on the first device."""
     sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _first_words(error: BaseException) -> str:
+    """What an error says, without TensorStore's specifications."""
+    return " ".join(str(error).split("[tensorstore_spec")[0].split())[:200] or type(error).__name__

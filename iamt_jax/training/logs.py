@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from flax import nnx
 from tensorboardX import SummaryWriter
 
+from iamt_jax import processes
 from iamt_jax.data.pipeline import Batch
 from iamt_jax.files import replace_text
 from iamt_jax.training.state import State
@@ -42,15 +44,16 @@ class Throughput:
 
 
 class Logs:
-    """Appends to metrics.jsonl, a line at a time, so that a crash loses none."""
+    """Appends to metrics.jsonl, a line at a time, so that a crash loses none; of several processes
+    the first does."""
 
     def __init__(self, workdir: Path, tensorboard: bool, start: int):
-        path = workdir / METRICS
-        if path.exists():
+        path = workdir / METRICS if processes.first() else Path(os.devnull)
+        tensorboard = tensorboard and processes.first()
+        if path.is_file():
             # A run that was killed logged steps that it did not save and will take again.
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [x for x in lines if x.endswith("\n") and json.loads(x)["step"] <= start]
-            replace_text(path, "".join(kept))
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            replace_text(path, "".join(x for x in lines if _until(start, x)))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
         self._board = SummaryWriter(str(workdir / "tensorboard")) if tensorboard else None
 
@@ -75,7 +78,7 @@ class Logs:
 
     def pictures(self, step: int, batches: dict[str, np.ndarray]) -> None:
         """Shows batches of images in TensorBoard."""
-        for name, images in batches.items():
+        for name, images in batches.items() if self._board else ():
             self._board.add_images(name, images, step, dataformats="NHWC")
 
     def _write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
@@ -85,6 +88,14 @@ class Logs:
         if self._board:
             for name, value in metrics.items():
                 self._board.add_scalar(f"{kind}/{name}", value, step)
+
+
+def _until(start: int, line: str) -> bool:
+    """Whether a line of metrics.jsonl is whole, and of a step that was saved."""
+    try:
+        return line.endswith("\n") and json.loads(line)["step"] <= start
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def pictures(definition: nnx.GraphDef, state: State, batch: Batch) -> dict[str, np.ndarray]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm.auto import tqdm
 
+from iamt_jax import processes
 from iamt_jax.config import Config
 from iamt_jax.data.celeba import Records
 from iamt_jax.data.pipeline import Batch, training_batches
@@ -23,29 +21,29 @@ from iamt_jax.errors import InputError
 from iamt_jax.evaluation.metrics import majority_class, summary
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.prediction import Predictor
-from iamt_jax.training.checkpoints import FOLDER, Checkpoints, best_weights
+from iamt_jax.training.checkpoints import Checkpoints, Weights, recover
 from iamt_jax.training.logs import Logs, Throughput, pictures
-from iamt_jax.training.state import State, create
+from iamt_jax.training.start import check_fit, initial_weights, start_from
+from iamt_jax.training.state import State, create, local
 from iamt_jax.training.step import Metrics, pmapped, sharded, train_step
-from iamt_jax.workdir import RUN, Run, differences, read_run, write_run
+from iamt_jax.training.stopping import Interrupted, stop_signals
+from iamt_jax.workdir import Run, begin, owned
 
 VALIDATION_BATCH = 128
 """Images validated at once; it changes nothing but the speed."""
-
-
-class Interrupted(Exception):
-    """The run was asked to stop, and saved; `signal` says by what."""
-
-    def __init__(self, number: int, step: int):
-        super().__init__(f"{signal.Signals(number).name} at step {step}")
-        self.signal, self.step = number, step
 
 
 class Diverged(Exception):
     """A loss was not finite; the message says at which step, which terms, and what to try."""
 
 
-def train(config: Config, workdir: Path, records: Records, validation: Records) -> dict[str, float]:
+def train(
+    config: Config,
+    workdir: Path,
+    records: Records,
+    validation: Records,
+    allow: Sequence[str] = (),
+) -> dict[str, float]:
     """Trains a network, or continues the run that the workdir holds.
 
     Args:
@@ -53,89 +51,62 @@ def train(config: Config, workdir: Path, records: Records, validation: Records) 
       workdir: where config, metrics and checkpoints go.
       records: the training split.
       validation: images that decide which checkpoint is best.
+      allow: fields of the config that may differ from those of the run that is continued.
 
     Returns:
       The last validation's metrics.
 
     Raises:
-      InputError: the workdir holds another run, or config and data do not fit.
+      InputError: the workdir holds another run or is in use, config and data do not fit, or the
+        disk is full; what was saved stays.
       Interrupted: Ctrl-C or SIGTERM; the state is saved, the same call continues.
       Diverged: a loss was not finite.
     """
-    check_fit(config, records, validation)
-    begin(workdir, Run(config, records.attributes, tuple(majority_class(records.labels).tolist())))
-    definition, state = create(config, len(records.attributes))
-    mesh = Mesh(np.array(jax.devices()), (DATA_AXIS,))
-    state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
-    data = training_batches(
-        records,
-        config.data,
-        config.train,
-        process=jax.process_index(),
-        processes=jax.process_count(),
-    )
-    with Checkpoints(workdir) as checkpoints:
-        if checkpoints.steps:
-            state = checkpoints.restore(state, data)
-            print(f"continuing {workdir} at step {int(state.step)} of {config.train.steps}")
-        elif config.train.init_from:
-            state = start_from(state, Path(config.train.init_from))
+    run = Run(config, records.attributes, tuple(majority_class(records.labels).tolist()))
+
+    def check() -> Weights | None:
+        check_fit(config, records, validation)
+        begin(workdir, run, allow, write=False)
+        return initial_weights(config, len(records.attributes))
+
+    initial = processes.together(check)  # Nothing is touched by a run that is refused.
+    with contextlib.ExitStack() as stack, told_of_storage(workdir):
+        processes.by_first(lambda: stack.enter_context(owned(workdir)))
+        processes.by_first(lambda: begin(workdir, run, allow))
+        definition, state = create(config, len(records.attributes))
+        # By process, so that a process's block of the batch lies on its own devices.
+        devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+        mesh = Mesh(np.array(devices), (DATA_AXIS,))
+        state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+        saved, scores = recover(workdir, state)
+        if saved is not None:
+            state = saved
+            processes.say(f"continuing {workdir} at step {int(state.step)} of {config.train.steps}")
+        elif initial is not None:
+            state = start_from(state, initial)
+        data = training_batches(
+            records,
+            config.data,
+            config.train,
+            start=int(state.step),
+            process=jax.process_index(),
+            processes=jax.process_count(),
+        )
+        checkpoints = stack.enter_context(Checkpoints(workdir, scores))
         fit = Fit(config, workdir, definition, checkpoints, validation)
         return fit.run(state, data, mesh, epoch=len(records) // config.train.batch_size)
 
 
-def check_fit(config: Config, records: Records, validation: Records) -> None:
-    """Refuses what cannot be trained, in one line."""
-    devices, batch = jax.device_count(), config.train.batch_size
-    if batch % devices:
+@contextlib.contextmanager
+def told_of_storage(workdir: Path) -> Iterator[None]:
+    """Within it, a disk that is full or gone ends the run with one line."""
+    try:
+        yield
+    except OSError as error:
         raise InputError(
-            f"--train.batch-size {batch}: must divide by the {devices} devices; "
-            f"try {batch // devices * devices or devices}"
-        )
-    if len(records) < batch:
-        raise InputError(
-            f"--train.batch-size {batch}: more than the {len(records)} training images; lower it"
-        )
-    if records.attributes != validation.attributes:
-        raise InputError("training and validation splits have different attributes")
-
-
-def begin(workdir: Path, run: Run) -> None:
-    """Claims the workdir for this run, or checks that it is this run's already.
-
-    A run that never saved anything left nothing to protect: it is replaced.
-    """
-    if (workdir / RUN).exists() and any((workdir / FOLDER).glob("[0-9]*")):
-        before = read_run(workdir)
-        changed = differences(before.config, run.config)
-        if changed:
-            raise InputError(
-                f"--workdir {workdir}: holds a run with other settings ({'; '.join(changed)}); "
-                "give the same flags to continue it, or another folder"
-            )
-        if before.attributes != run.attributes:
-            raise InputError(
-                f"--workdir {workdir}: holds a run with other attributes; name another folder"
-            )
-    else:
-        write_run(workdir, run)
-
-
-def start_from(state: State, workdir: Path) -> State:
-    """The state with the weights of another run's best checkpoint (`train.init_from`)."""
-    _, best = best_weights(workdir)
-    ours, theirs = (state.params, state.statistics), (best.params, best.statistics)
-    if jax.tree.map(jnp.shape, ours) != jax.tree.map(jnp.shape, theirs):
-        raise InputError(
-            f"--train.init-from {workdir}: holds a network of another shape; train with its "
-            "model settings and as many attributes"
-        )
-    state.params, state.statistics = jax.tree.map(
-        lambda x, like: jax.device_put(x, like.sharding), theirs, ours
-    )
-    if state.average is not None:
-        state.average = jax.tree.map(jnp.copy, state.params)
-    return state
+            f"--workdir {workdir}: cannot be written ({error.strerror}); make room, or give rights "
+            "to the folder: the same command then continues from the last checkpoint"
+        ) from error
 
 
 class Fit:
@@ -154,9 +125,7 @@ class Fit:
         self.predictor: Predictor | None = None
         self.validated: dict[str, float] = {}
 
-    def run(
-        self, state: State, data: grain.DatasetIterator, mesh: Mesh, epoch: int
-    ) -> dict[str, float]:
+    def run(self, state: State, data: Iterator[Batch], mesh: Mesh, epoch: int) -> dict[str, float]:
         """Steps until the last; `epoch` is in steps."""
         train_config = self.config.train
         step, place = stepper(self.definition, self.config, mesh)
@@ -174,9 +143,10 @@ class Fit:
                 state, metrics = step(state, place(batch))
                 pending.append(metrics)
                 last = done == train_config.steps
-                validates, stop = done % every == 0 or last, stopped()
+                validates, stop = done % every == 0 or last, stopped(done)
+                saves = bool(train_config.save_every) and done % train_config.save_every == 0
                 # Losses are looked at before anything is saved.
-                if done % train_config.log_every == 0 or validates or stop:
+                if done % train_config.log_every == 0 or validates or saves or stop:
                     bar.set_postfix(logs.training(done, fetch(pending, done), speed))
                     pending = []
                 bar.update()
@@ -184,11 +154,12 @@ class Fit:
                     self.validate(state, done, logs, bar)
                     if train_config.tensorboard:
                         logs.pictures(done, pictures(self.definition, state, batch))
-                    self.checkpoints.save(state, data, self.validated)
+                    self.checkpoints.save(state, self.validated)
                     speed.restart()
-                elif stop:
-                    self.checkpoints.save(state, data, None)
+                elif saves or stop:
+                    self.checkpoints.save(state, None)
                 if stop and not last:
+                    self.checkpoints.wait()
                     raise Interrupted(stop, done)
         return self.validated
 
@@ -199,8 +170,10 @@ class Fit:
             self.predictor = Predictor(self.definition, *weights)
         else:
             self.predictor.load(*weights)
-        answers = self.predictor.over(self.validation, self.config.data.size, VALIDATION_BATCH)
+        mine = self.validation.take(processes.share(len(self.validation)))
+        answers = self.predictor.over(mine, self.config.data.size, VALIDATION_BATCH)
         logits = np.concatenate([answer.logits for answer in answers])
+        logits = processes.gathered(logits, len(self.validation))
         self.validated = summary(logits, self.validation.labels)
         logs.validation(step, self.validated)
         shown = ", ".join(f"{k.replace('_', ' ')} {v:.1%}" for k, v in self.validated.items())
@@ -210,7 +183,14 @@ class Fit:
 def progress(start: int, steps: int) -> tqdm:
     """The progress bar of a run; its rate, and so its ETA, is smoothed over many steps, since
     steps are dispatched in bursts between two looks at the metrics."""
-    return tqdm(total=steps, initial=start, unit="step", smoothing=0.02, dynamic_ncols=True)
+    return tqdm(
+        total=steps,
+        initial=start,
+        unit="step",
+        smoothing=0.02,
+        dynamic_ncols=True,
+        disable=not processes.first(),
+    )
 
 
 def stepper(definition: nnx.GraphDef, config: Config, mesh: Mesh) -> tuple[Callable, Callable]:
@@ -230,11 +210,6 @@ def stepper(definition: nnx.GraphDef, config: Config, mesh: Mesh) -> tuple[Calla
     )
 
 
-def local(x: jax.Array) -> np.ndarray:
-    """A replicated array as this process holds it."""
-    return np.asarray(x.addressable_shards[0].data)
-
-
 def fetch(pending: list[Metrics], step: int) -> dict[str, float]:
     """The last step's metrics on the host, after a look at the losses of all since the last time.
 
@@ -252,23 +227,3 @@ def fetch(pending: list[Metrics], step: int) -> dict[str, float]:
                 "--train.clip in another --workdir"
             )
     return fetched[-1]
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], int]]:
-    """Within it, SIGINT and SIGTERM only leave a note: the function given says which came, or 0.
-
-    A second one of the same kind acts as usual, so that nobody is ever locked in.
-    """
-    came = [0]
-
-    def note(number, _frame):
-        came[0] = number
-        signal.signal(number, before[number])
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: came[0]
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -6,6 +6,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from iamt_jax.config import Config
@@ -55,3 +56,8 @@ def create(config: Config, attributes: int) -> tuple[nnx.GraphDef, State]:
 def parameter_counts(params: Tree) -> dict[str, int]:
     """Number of parameters of each part of the network."""
     return {part: sum(x.size for x in jax.tree.leaves(tree)) for part, tree in params.items()}
+
+
+def local(x: jax.Array) -> np.ndarray:
+    """A replicated array as this process holds it."""
+    return np.asarray(x.addressable_shards[0].data)
