@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,9 +12,11 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from tqdm.auto import tqdm
 
+from iamt_jax.config import OtherData
+from iamt_jax.data.damaged import without_damaged
 from iamt_jax.data.degradation import gaussian_noise, noise_keys
 from iamt_jax.data.pipeline import evaluation_batches
-from iamt_jax.data.source import open_source
+from iamt_jax.data.source import meant, open_source
 from iamt_jax.inference import load
 from iamt_jax.model.network import Network
 from iamt_jax.transformation.denoise import fit_prior
@@ -85,24 +86,23 @@ def calibrate(
 
 
 def calibrate_workdir(
-    workdir: Path, images: int = 5000, root: str | None = None
+    workdir: Path, images: int = 5000, data: OtherData = OtherData()
 ) -> tuple[Path, Transformation]:
     """Calibrates a workdir's best checkpoint on its training images, and writes the result.
 
     Args:
       workdir: what training wrote.
       images: at most this many, from the first.
-      root: another data set to take them from; None is the one trained on.
+      data: another data set to take them from, and how many images may be damaged.
 
     Raises:
       InputError: no run, no data, or the folder cannot be written.
     """
     trained = load(workdir)
-    data = trained.run.config.data
-    if root is not None:
-        data = dataclasses.replace(data, name="celeba", root=root)
-    records = open_source(data).split("train").first(images)
-    batches = evaluation_batches(records, data.size, BATCH)
+    config = meant(trained.run.config.data, data)
+    records = open_source(config).split("train").first(images)
+    records, _ = without_damaged(records, config.size, config.damaged_limit)
+    batches = evaluation_batches(records, config.size, BATCH)
     pictures = np.concatenate([batch.images[batch.real] for batch in batches])
     transformation = calibrate(trained.predictor.network(), pictures, records.names)
     return write_calibration(workdir, transformation, trained.identity), transformation

@@ -16,9 +16,8 @@ from pathlib import Path
 import tyro
 
 from iamt_jax import evaluating, platform
-from iamt_jax.config import PRESETS, Config, Processes, check
+from iamt_jax.config import PRESETS, Config, OtherData, Processes, check
 from iamt_jax.errors import InputError
-from iamt_jax.evaluating import OtherData
 from iamt_jax.flags import absolute, check_range, parse, take_preset
 
 
@@ -98,19 +97,31 @@ def _train(arguments: Sequence[str]) -> int:
     platform.prepare()
 
     from iamt_jax import processes
+    from iamt_jax.data.damaged import without_damaged
     from iamt_jax.data.source import open_source
     from iamt_jax.training.loop import Diverged, train
     from iamt_jax.training.stopping import Interrupted
 
     processes.start(chosen.processes, notices=True)
     dataset = processes.first_then_rest(lambda: open_source(config.data))
-    records, validation = dataset.split(config.data.train_split), dataset.split("validation")
+    (records, left_out), (validation, _) = (
+        processes.together(
+            lambda split=split: without_damaged(
+                dataset.split(split),
+                config.data.size,
+                config.data.damaged_limit,
+                processes.share,
+                processes.gathered,
+            )
+        )
+        for split in (config.data.train_split, "validation")
+    )
     processes.say(
         f"{dataset.root}: {dataset.layout}, {len(records):,} images to train on, "
         f"{len(validation):,} to validate, {len(dataset.attributes)} attributes"
     )
     try:
-        train(config, chosen.workdir, records, validation, chosen.resume.allow)
+        train(config, chosen.workdir, records, validation, chosen.resume.allow, left_out)
     except Interrupted as stop:
         processes.say(f"stopped by {stop} and saved; the same command continues from there")
         return 128 + stop.signal
@@ -129,7 +140,7 @@ def _calibrate(arguments: Sequence[str]) -> int:
     from iamt_jax.calibration import calibrate_workdir
     from iamt_jax.transformation.file import members
 
-    path, transformation = calibrate_workdir(chosen.workdir, chosen.images, chosen.data.root)
+    path, transformation = calibrate_workdir(chosen.workdir, chosen.images, chosen.data)
     print(
         f"calibrated {', '.join(members(transformation))}; wrote {path}\n"
         f"now: python evaluate.py --workdir {chosen.workdir} --auto"

@@ -65,6 +65,9 @@ class DataConfig:
     """Processes that decode ahead; 0 decodes in threads."""
     cache_gib: float = 2.0
     """Decoded training images are kept in memory if all of them fit in this many GiB."""
+    damaged_limit: int = 0
+    """Training and validation images that may be left out because they cannot be decoded; with any
+    other number than 0 all are decoded once at the start, and each one left out is named."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
 
@@ -158,6 +161,16 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
+@dataclass(frozen=True)
+class OtherData:
+    """Where else to look than at the data set trained on."""
+
+    root: str | None = None
+    """Another data set with the same attributes; by default the one trained on."""
+    damaged_limit: int = 0
+    """Images that may be left out because they cannot be decoded; each one is named."""
+
+
 AUTO = "auto"
 """A coordinator that the cluster knows."""
 
@@ -199,6 +212,7 @@ def check(config: Config) -> None:
         ("data.mixup", data.mixup, 0 <= data.mixup < math.inf, "at least 0"),
         ("data.noise-max", data.noise_max, 0 <= data.noise_max < math.inf, "at least 0"),
         ("data.workers", data.workers, data.workers >= 0, "at least 0"),
+        ("data.damaged-limit", data.damaged_limit, data.damaged_limit >= 0, "at least 0"),
         ("data.synthetic.size", synthetic.size, synthetic.size >= 32, "at least 32"),
         ("model.widths", model.widths, min(model.widths, default=0) > 0, "positive numbers"),
         (

@@ -11,16 +11,9 @@ from pathlib import Path
 import tyro
 
 from iamt_jax import platform
+from iamt_jax.config import OtherData, Processes
 from iamt_jax.errors import InputError
 from iamt_jax.flags import check_curve, check_range, parse
-
-
-@dataclass(frozen=True)
-class OtherData:
-    """Where else to evaluate."""
-
-    root: str | None = None
-    """Another data set with the same attributes; by default the one trained on."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +49,7 @@ class EvaluateArguments:
     data: OtherData = OtherData()
     out: Path | None = None
     """Folder for the results; by default WORKDIR/evaluation."""
+    processes: Processes = Processes()
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -68,11 +62,23 @@ def run(arguments: Sequence[str]) -> int:
     _check(chosen)
     platform.prepare()
 
+    from iamt_jax import processes
+
+    processes.start(chosen.processes)
     # Everything is measured before anything is written: a failure leaves old results alone.
     metrics = _measured(chosen)
     plane = _plane(chosen) if chosen.report else None
     explained = _explained(chosen) if chosen.explain or chosen.report else None
 
+    if processes.first():
+        _write(chosen, metrics, plane, explained)
+    return 0
+
+
+def _write(
+    chosen: EvaluateArguments, metrics: dict, plane: dict | None, explained: tuple | None
+) -> None:
+    """Prints the table, writes what was found, and says where."""
     from iamt_jax.report.tables import print_table, write_tables
 
     beside = _published(metrics)
@@ -94,7 +100,6 @@ def run(arguments: Sequence[str]) -> int:
         f"{percent(average['majority_accuracy'])}), average precision "
         f"{percent(average['average_precision'])}; wrote {', '.join(map(str, wrote))}"
     )
-    return 0
 
 
 def _check(chosen: EvaluateArguments) -> None:
@@ -104,7 +109,12 @@ def _check(chosen: EvaluateArguments) -> None:
     check_range("sigma", chosen.sigma, 0, 10)
     check_range("seed", chosen.seed, 0, math.inf)
     check_range("batch-size", chosen.batch_size, 1, math.inf)
+    check_range("data.damaged-limit", chosen.data.damaged_limit, 0, math.inf)
     check_range("bootstrap", chosen.bootstrap, 0, math.inf)
+    if chosen.processes.coordinator is not None and (chosen.explain or chosen.report):
+        raise InputError(
+            "--processes.coordinator: --explain and --report run in one process; leave it out"
+        )
     folders = {_out(chosen): f"--out {_out(chosen)}"}
     if chosen.explain or chosen.report:
         folders[_out(chosen) / "explanation"] = str(_out(chosen) / "explanation")
@@ -131,7 +141,7 @@ def _measured(chosen: EvaluateArguments) -> dict:
         chosen.workdir,
         Setting(chosen.n, chosen.beta, chosen.sigma, chosen.clip_noise, chosen.seed),
         split=chosen.split,
-        root=chosen.data.root,
+        data=chosen.data,
         batch_size=chosen.batch_size,
         bootstrap=chosen.bootstrap,
         automatic=chosen.auto,
@@ -143,9 +153,7 @@ def _explained(chosen: EvaluateArguments) -> tuple[dict, dict]:
     from iamt_jax.evaluation.explained import explain_workdir
     from iamt_jax.evaluation.findings import arrays, findings
 
-    found = explain_workdir(
-        chosen.workdir, split=chosen.split, root=chosen.data.root, seed=chosen.seed
-    )
+    found = explain_workdir(chosen.workdir, split=chosen.split, data=chosen.data, seed=chosen.seed)
     return findings(found), arrays(found)
 
 
@@ -155,7 +163,7 @@ def _plane(chosen: EvaluateArguments) -> dict:
     return plane_workdir(
         chosen.workdir,
         split=chosen.split,
-        root=chosen.data.root,
+        data=chosen.data,
         batch_size=chosen.batch_size,
         clip=chosen.clip_noise,
         seed=chosen.seed,

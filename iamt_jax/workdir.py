@@ -30,6 +30,10 @@ class Run:
     attributes: tuple[str, ...]
     majority: tuple[bool, ...]
     """The commoner class of each attribute in the training split."""
+    images: int = 0
+    """Training images; 0 where an older version did not count them."""
+    left_out: tuple[str, ...] = ()
+    """Training images that were damaged (`data.damaged_limit`)."""
     history: tuple[str, ...] = ()
     """Changes of the config that were allowed on the way, as `train.steps 1000 -> 2000`."""
 
@@ -92,6 +96,8 @@ def read_run(workdir: Path) -> Run:
             _from_json(Config, fields["config"]),
             _names(fields["attributes"]),
             tuple(bool(x) for x in fields["majority"]),
+            int(fields.get("images", 0)),
+            tuple(map(str, fields.get("left_out", ()))),
             tuple(map(str, fields.get("history", ()))),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
@@ -135,6 +141,12 @@ def begin(workdir: Path, run: Run, allow: Sequence[str] = (), write: bool = True
         if before.attributes != run.attributes:
             raise InputError(
                 f"--workdir {workdir}: holds a run with other attributes; name another folder"
+            )
+        if (before.images, before.left_out) != (run.images, run.left_out):
+            raise InputError(
+                f"--workdir {workdir}: holds a run on {before.images:,} training images "
+                f"({len(before.left_out)} left out), found {run.images:,} ({len(run.left_out)} "
+                "left out); restore the data as it was, or name another folder"
             )
         run = dataclasses.replace(run, history=before.history + tuple(changed.values()))
         if run == before:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from iamt_jax.config import DataConfig
+from iamt_jax.config import DataConfig, OtherData
 from iamt_jax.data.celeba import Dataset, download, open_dataset
 from iamt_jax.data.synthetic import ensure_dataset
 from iamt_jax.errors import InputError
@@ -32,3 +32,10 @@ def open_source(config: DataConfig) -> Dataset:
     counts = {"train": s.train, "validation": s.validation, "test": s.test}
     dataset = open_dataset(ensure_dataset(counts, s.seed, s.size))
     return dataclasses.replace(dataset, layout=RENDERED)
+
+
+def meant(trained_on: DataConfig, other: OtherData) -> DataConfig:
+    """The data set that a user means who looks at a run: the one trained on, or another."""
+    if other.root is not None:
+        trained_on = dataclasses.replace(trained_on, name="celeba", root=other.root)
+    return dataclasses.replace(trained_on, damaged_limit=other.damaged_limit)

@@ -15,6 +15,9 @@ import numpy as np
 from iamt_jax.data.records import Images
 from iamt_jax.errors import InputError
 
+MAX_BYTES = 100_000_000
+"""No photograph is larger; a zip member of a few kilobytes can unfold to gigabytes."""
+
 _LOCAL_HEADER = struct.Struct("<26xHH")
 """Of a zip member: the lengths of its name and of its extra field (APPNOTE.TXT, 4.3.7)."""
 
@@ -43,9 +46,15 @@ class FolderImages:
         path = os.path.join(self.folder, self.names[index])
         try:
             with open(path, "rb") as file:
-                return file.read()
+                data = file.read(MAX_BYTES + 1)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); restore it") from error
+        if len(data) > MAX_BYTES:
+            raise InputError(
+                f"{path}: has more than {MAX_BYTES:,} bytes, which no photograph has; restore it "
+                "from the original, or take it off the lists"
+            )
+        return data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +75,9 @@ class ZipImages:
         try:
             data = _read_member(self.path, header, stored)
             if method == zipfile.ZIP_DEFLATED:
-                data = zlib.decompress(data, wbits=-zlib.MAX_WBITS)
+                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, MAX_BYTES + 1)
+            if len(data) > MAX_BYTES:
+                raise ValueError(f"it unfolds to more than {MAX_BYTES:,} bytes")
         except (OSError, ValueError, zlib.error) as error:
             raise self._broken(index, str(error)) from error
         if zlib.crc32(data) != crc:
@@ -142,5 +153,10 @@ def _row(path: Path, info: zipfile.ZipInfo) -> tuple[int, int, int, int]:
         raise InputError(
             f"{path}: {info.filename} is {how}; expected stored or deflated members: "
             "unzip the archive beside itself"
+        )
+    if (largest := max(info.file_size, info.compress_size)) > MAX_BYTES:
+        raise InputError(
+            f"{path}: {info.filename} has {largest:,} bytes, expected at most {MAX_BYTES:,}, more "
+            "than any photograph has: put the original in its place"
         )
     return info.header_offset, info.compress_size, info.CRC, info.compress_type

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from tqdm.auto import tqdm
 
+from iamt_jax.config import OtherData
 from iamt_jax.data.pipeline import evaluation_batches
 from iamt_jax.data.records import Records
 from iamt_jax.evaluation.analysis import Analysis, Spread, analyse, batch_sums
@@ -61,14 +62,14 @@ class Explained(NamedTuple):
 
 
 def explain_workdir(
-    workdir: Path, *, split: str = "test", root: str | None = None, seed: int = 0
+    workdir: Path, *, split: str = "test", data: OtherData = OtherData(), seed: int = 0
 ) -> Explained:
     """Analyses a workdir's best checkpoint on a split, and judges its maps on its first images.
 
     Raises:
       InputError: no run, no data, or other attributes.
     """
-    classifier, dataset, records = opened(workdir, split, root)
+    classifier, dataset, records, _ = opened(workdir, split, data)
     analysis, logits = analyse_split(classifier, records)
     few = records.first(JUDGED)
     return Explained(

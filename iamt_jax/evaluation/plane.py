@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int8
 from tqdm.auto import tqdm
 
+from iamt_jax.config import OtherData
 from iamt_jax.data.degradation import noise_keys
 from iamt_jax.data.pipeline import evaluation_batches
 from iamt_jax.data.records import Records
@@ -61,7 +62,7 @@ def plane_workdir(
     workdir: Path,
     *,
     split: str = "test",
-    root: str | None = None,
+    data: OtherData = OtherData(),
     batch_size: int = 128,
     clip: bool = False,
     seed: int = 0,
@@ -71,7 +72,7 @@ def plane_workdir(
     Raises:
       InputError: no run, no data, other attributes, or another network's calibration.
     """
-    classifier, _, records = opened(workdir, split, root)
+    classifier, _, records, _ = opened(workdir, split, data)
     calibrated = (workdir / FILE).is_file()
     transformation = classifier.transformation if calibrated else None
     return measure(classifier, records, SIGMAS, batch_size, clip, seed, transformation)

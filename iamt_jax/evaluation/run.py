@@ -9,15 +9,18 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from tqdm.auto import tqdm
 
-from iamt_jax.config import Config
+from iamt_jax import processes
+from iamt_jax.config import Config, OtherData
 from iamt_jax.data.celeba import Dataset
+from iamt_jax.data.damaged import without_damaged
 from iamt_jax.data.records import Records
-from iamt_jax.data.source import open_source
+from iamt_jax.data.source import meant, open_source
 from iamt_jax.errors import InputError
 from iamt_jax.evaluation.metrics import as_json, evaluate, majority_class
 from iamt_jax.inference import Classifier, load
@@ -34,7 +37,7 @@ def evaluate_workdir(
     setting: Setting,
     *,
     split: str = "test",
-    root: str | None = None,
+    data: OtherData = OtherData(),
     batch_size: int = 128,
     bootstrap: int = 1000,
     automatic: bool = False,
@@ -45,7 +48,7 @@ def evaluate_workdir(
       workdir: what training wrote.
       setting: n, beta, sigma, clip and the seed of noise and bootstrap.
       split: train, validation, test or train+validation.
-      root: another data set with the same attributes; None is the one trained on.
+      data: another data set with the same attributes, and how many images may be damaged.
       batch_size: changes nothing but the speed.
       bootstrap: resamples of the intervals.
       automatic: by the calibrated transformation, in the place of n and beta.
@@ -56,11 +59,11 @@ def evaluate_workdir(
     Raises:
       InputError: no run, no data, other attributes, or no calibration to be automatic with.
     """
-    trained, dataset, records = opened(workdir, split, root)
+    trained, dataset, records, left_out = opened(workdir, split, data)
     transformation = trained.transformation if automatic else None
     attributes = trained.attributes
     majority, decided = np.array(trained.run.majority), "the run's training split"
-    if root is not None and dataset.partitions.sizes.get("train"):
+    if data.root is not None and dataset.partitions.sizes.get("train"):
         training = select(dataset.split("train"), attributes, dataset.root)
         majority, decided = majority_class(training.labels), f"{dataset.root}, train"
     answer = predict(
@@ -76,6 +79,7 @@ def evaluate_workdir(
         "layout": dataset.layout,
         "split": split,
         "images": len(records),
+        "left_out": list(left_out),
         **setting._asdict(),
         **({"n": None, "beta": None} if automatic else {}),
         "applied": None if transformation is None else applied(transformation, answer.sigma),
@@ -86,19 +90,34 @@ def evaluate_workdir(
     return as_json(metrics, attributes) | {"provenance": provenance}
 
 
-def opened(workdir: Path, split: str, root: str | None) -> tuple[Classifier, Dataset, Records]:
-    """A workdir's best checkpoint, the data set to look at, and a split of it with the network's
-    attributes.
+class Opened(NamedTuple):
+    """What an evaluation looks at, and with what."""
+
+    classifier: Classifier
+    dataset: Dataset
+    records: Records
+    """With the network's attributes, in its order."""
+    left_out: tuple[str, ...]
+    """Names of the damaged images, which `records` lack."""
+
+
+def opened(workdir: Path, split: str, data: OtherData) -> Opened:
+    """A workdir's best checkpoint, the data set to look at, and a split of it.
 
     Raises:
-      InputError: no run, no data, or other attributes.
+      InputError: no run, no data, other attributes, or too many damaged images.
     """
-    trained = load(workdir)
-    data = trained.run.config.data
-    if root is not None:
-        data = dataclasses.replace(data, name="celeba", root=root)
-    dataset = open_source(data)
-    return trained, dataset, select(dataset.split(split), trained.attributes, dataset.root)
+    trained = processes.together(lambda: load(workdir))
+    config = meant(trained.run.config.data, data)
+    dataset = processes.first_then_rest(lambda: open_source(config))
+
+    def readable() -> tuple[Records, tuple[str, ...]]:
+        records = select(dataset.split(split), trained.attributes, dataset.root)
+        return without_damaged(
+            records, config.size, config.damaged_limit, processes.share, processes.gathered
+        )
+
+    return Opened(trained, dataset, *processes.together(readable))
 
 
 def predict(
@@ -109,16 +128,22 @@ def predict(
     setting: Setting,
     transformation: Transformation | None = None,
 ) -> Answer:
-    """What is said of all records, with a progress bar."""
+    """What is said of all records, with a progress bar; each process of the run sees a share."""
+    mine = records.take(processes.share(len(records)))
     answers = []
-    running = predictor.over(records, config.data.size, batch_size, setting, transformation)
-    with tqdm(total=len(records), unit="image", desc="evaluating", dynamic_ncols=True) as bar:
+    running = predictor.over(mine, config.data.size, batch_size, setting, transformation)
+    with tqdm(
+        total=len(mine),
+        unit="image",
+        desc="evaluating",
+        dynamic_ncols=True,
+        disable=not processes.first(),
+    ) as bar:
         for answer in running:
             answers.append(answer)
             bar.update(len(answer.logits))
-    return Answer(
-        *(np.concatenate(parts) for parts in zip(*answers, strict=True) if parts[0] is not None)
-    )
+    parts = [np.concatenate(parts) for parts in zip(*answers, strict=True) if parts[0] is not None]
+    return Answer(*processes.gathered(parts, len(records)))
 
 
 def applied(transformation: Transformation, sigma: np.ndarray) -> dict:

@@ -43,6 +43,7 @@ def train(
     records: Records,
     validation: Records,
     allow: Sequence[str] = (),
+    left_out: Sequence[str] = (),
 ) -> dict[str, float]:
     """Trains a network, or continues the run that the workdir holds.
 
@@ -52,6 +53,7 @@ def train(
       records: the training split.
       validation: images that decide which checkpoint is best.
       allow: fields of the config that may differ from those of the run that is continued.
+      left_out: names of damaged training images, which `records` lack.
 
     Returns:
       The last validation's metrics.
@@ -62,7 +64,8 @@ def train(
       Interrupted: Ctrl-C or SIGTERM; the state is saved, the same call continues.
       Diverged: a loss was not finite.
     """
-    run = Run(config, records.attributes, tuple(majority_class(records.labels).tolist()))
+    majority = tuple(majority_class(records.labels).tolist())
+    run = Run(config, records.attributes, majority, len(records), tuple(left_out))
 
     def check() -> Weights | None:
         check_fit(config, records, validation)
@@ -146,9 +149,11 @@ class Fit:
                 validates, stop = done % every == 0 or last, stopped(done)
                 saves = bool(train_config.save_every) and done % train_config.save_every == 0
                 # Losses are looked at before anything is saved.
-                if done % train_config.log_every == 0 or validates or saves or stop:
-                    bar.set_postfix(logs.training(done, fetch(pending, done), speed))
-                    pending = []
+                logs_now = done % train_config.log_every == 0 or validates
+                if logs_now or saves or stop:
+                    latest, pending = fetch(pending, done), []
+                if logs_now:
+                    bar.set_postfix(logs.training(done, latest, speed))
                 bar.update()
                 if validates:
                     self.validate(state, done, logs, bar)
