@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import sys
 from pathlib import Path
@@ -21,6 +22,8 @@ jax 0.10.2 deadlocks."""
 
 def prepare() -> None:
     """Sets flags; call it before anything touches JAX's devices."""
+    # Orbax logs a failed write with a traceback from every thread, and raises it: we tell it once.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(sys.argv[:1])  # Grain's worker processes ask for parsed flags.
     given = os.environ.get("XLA_FLAGS", "")

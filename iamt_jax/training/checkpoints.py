@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -265,5 +267,8 @@ def _abstract(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
 
 
 def _first_words(error: BaseException) -> str:
-    """What an error says, without TensorStore's specifications."""
+    """What an error says, without TensorStore's specifications; of a disk, only what ails it."""
+    ailments = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
+    if ailment := next((x for x in ailments if x in str(error)), None):
+        return ailment
     return " ".join(str(error).split("[tensorstore_spec")[0].split())[:200] or type(error).__name__

@@ -1,0 +1,248 @@
+"""Checkpoints: absent, damaged, of another network; an older one is used where there is one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from corpus import QUICKLY, Case, Place, trained
+from corpus.workdirs import SAME, damaged, edited
+from iamt_jax import cli
+
+FOLDER = "checkpoints"
+OLD, NEW = "2", "4"
+"""Steps of the finished run's two checkpoints."""
+
+INDEX = "state/manifest.ocdbt"
+"""A file of a checkpoint whose name is always the same."""
+
+
+def without(name: str) -> Callable[[Path], object]:
+    """A part of the workdir is gone."""
+    return lambda workdir: shutil.rmtree(workdir / name)
+
+
+def a_file_for(name: str) -> Callable[[Path], object]:
+    """A file in the place of a folder."""
+
+    def damage(workdir: Path) -> None:
+        shutil.rmtree(workdir / name)
+        (workdir / name).write_text("mine")
+
+    return damage
+
+
+def emptied(workdir: Path) -> None:
+    """No checkpoint in the folder of checkpoints."""
+    without(FOLDER)(workdir)
+    (workdir / FOLDER).mkdir()
+
+
+def cut(*steps: str) -> Callable[[Path], None]:
+    """Weights as an interrupted copy leaves them."""
+
+    def damage(workdir: Path) -> None:
+        for step in steps:
+            path = workdir / FOLDER / step / INDEX
+            path.write_bytes(path.read_bytes()[:50])
+
+    return damage
+
+
+def one_bit(step: str) -> Callable[[Path], None]:
+    """Weights with a wrong bit."""
+
+    def damage(workdir: Path) -> None:
+        path = workdir / FOLDER / step / INDEX
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+
+    return damage
+
+
+def unsealed(workdir: Path) -> None:
+    """Two checkpoints that another version wrote, or a run that was killed."""
+    for step in (OLD, NEW):
+        (workdir / FOLDER / step / "seal.json").unlink()
+
+
+def empty_step(workdir: Path) -> None:
+    """A folder that only has a checkpoint's name, beside one that is whole."""
+    without(f"{FOLDER}/{OLD}")(workdir)
+    (workdir / FOLDER / "9").mkdir()
+
+
+def own_text(workdir: Path) -> None:
+    """Whatever else lies there does no harm."""
+    (workdir / FOLDER / "notes.txt").write_text("mine")
+    (workdir / FOLDER / "0x4").mkdir()
+
+
+def edited_seal(workdir: Path) -> None:
+    """A seal that somebody improved."""
+    path = workdir / FOLDER / OLD / "seal.json"
+    path.write_text(path.read_text().replace('"accuracy": 0', '"accuracy": 1'))
+
+
+def other_network(run: dict) -> None:
+    """The fields of a wider one."""
+    run["config"]["model"]["widths"] = [8, 16, 32]
+
+
+def checkpoint(name: str, damage: Callable[[Path], object], line: str) -> Case:
+    """Met by an evaluation, which has no other to use."""
+    return Case(f"checkpoint: {name}", damaged(damage, *QUICKLY), cli.evaluate, line)
+
+
+def passed_over(name: str, damage: Callable[[Path], object], *warnings: str) -> Case:
+    """Met by an evaluation, which uses another."""
+    command = damaged(damage, *QUICKLY)
+    return Case(f"checkpoint: {name}", command, cli.evaluate, "", 0, warnings)
+
+
+def put_aside(name: str, damage: Callable[[Path], object], *warnings: str) -> Case:
+    """Met by a training that has nothing left to do."""
+    return Case(f"continuing: {name}", damaged(damage, *SAME), cli.train, "", 0, warnings)
+
+
+def started(name: str, other: str, line: str, *flags: object) -> Case:
+    """Weights to start from that cannot be had."""
+    arguments = ("--preset", "debug", "--train.init-from", other, *flags)
+    return Case(f"init from: {name}", trained(*arguments), cli.train, line)
+
+
+def from_nothing(place: Place) -> Sequence[object]:
+    """Weights to start from in a workdir that has none."""
+    other = place.root / "other"
+    other.mkdir()
+    shutil.copy(place.finished / "run.json", other)
+    return "--preset", "debug", "--workdir", "{workdir}", "--train.init-from", "{root}/other"
+
+
+CASES = (
+    checkpoint(
+        "none",
+        without(FOLDER),
+        "{workdir}/checkpoints: no checkpoint found; train first, with python train.py "
+        "--workdir {workdir}",
+    ),
+    checkpoint(
+        "an empty folder",
+        emptied,
+        "{workdir}/checkpoints: no checkpoint found; train first, with python train.py "
+        "--workdir {workdir}",
+    ),
+    checkpoint(
+        "a file for the folder",
+        a_file_for(FOLDER),
+        "{workdir}/checkpoints: no checkpoint found; train first, with python train.py "
+        "--workdir {workdir}",
+    ),
+    checkpoint(
+        "another network's",
+        edited(other_network),
+        "{workdir}/checkpoints/4: holds another network, and no other checkpoint can be read "
+        "as the network that run.json describes; restore the matching files, or train again in "
+        "another folder",
+    ),
+    checkpoint(
+        "all cut short",
+        cut(OLD, NEW),
+        "{workdir}/checkpoints/4: state/manifest.ocdbt in it is not what was saved, and no "
+        "other checkpoint can be read as the network that run.json describes; restore the "
+        "matching files, or train again in another folder",
+    ),
+    checkpoint(
+        "all without their seal",
+        unsealed,
+        "{workdir}/checkpoints/4: is no finished checkpoint, and no other checkpoint can be "
+        "read as the network that run.json describes; restore the matching files, or train "
+        "again in another folder",
+    ),
+    passed_over(
+        "the older cut short",
+        cut(OLD),
+        "{workdir}/checkpoints/2: state/manifest.ocdbt in it is not what was saved; step 4 is used",
+    ),
+    passed_over(
+        "the newer cut short",
+        cut(NEW),
+        "{workdir}/checkpoints/4: state/manifest.ocdbt in it is not what was saved; step 2 is used",
+    ),
+    passed_over(
+        "one bit wrong",
+        one_bit(NEW),
+        "{workdir}/checkpoints/4: state/manifest.ocdbt in it is not what was saved; step 2 is used",
+    ),
+    passed_over(
+        "no state",
+        without(f"{FOLDER}/{NEW}/state"),
+        "{workdir}/checkpoints/4: lacks state/_METADATA; step 2 is used",
+    ),
+    passed_over(
+        "a file for the state",
+        a_file_for(f"{FOLDER}/{NEW}/state"),
+        "{workdir}/checkpoints/4: cannot be read (Not a directory); step 2 is used",
+    ),
+    passed_over(
+        "another seal",
+        edited_seal,
+        "{workdir}/checkpoints/2: its seal.json is not what was written; step 4 is used",
+    ),
+    passed_over(
+        "an empty one",
+        empty_step,
+        "{workdir}/checkpoints/9: is no finished checkpoint; step 4 is used",
+    ),
+    passed_over("other files beside it", own_text),
+    Case(
+        "continuing: all cut short",
+        damaged(cut(OLD, NEW), *SAME),
+        cli.train,
+        "{workdir}/checkpoints/4: state/manifest.ocdbt in it is not what was saved, and no "
+        "other checkpoint can be read as the network that run.json describes; restore the "
+        "matching files, or train again in another folder",
+    ),
+    put_aside(
+        "the older cut short",
+        cut(OLD),
+        "{workdir}/checkpoints/2: state/manifest.ocdbt in it is not what was saved; put aside "
+        "as {workdir}/damaged/2",
+    ),
+    put_aside(
+        "an empty one",
+        empty_step,
+        "{workdir}/checkpoints/9: is no finished checkpoint; put aside as {workdir}/damaged/9",
+    ),
+    started(
+        "nowhere",
+        "{root}/other",
+        "--train.init-from {root}/other: holds no run.json; train first, with python train.py "
+        "--workdir {root}/other",
+    ),
+    started(
+        "a file",
+        "{finished}/run.json",
+        "--train.init-from {finished}/run.json: holds no run.json; train first, with python "
+        "train.py --workdir {finished}/run.json",
+    ),
+    started(
+        "another network",
+        "{finished}",
+        "--train.init-from {finished}: holds a network of another shape; train with its model "
+        "settings and as many attributes",
+        "--model.widths",
+        16,
+        16,
+        16,
+    ),
+    Case(
+        "init from: no checkpoint",
+        from_nothing,
+        cli.train,
+        "{root}/other/checkpoints: no checkpoint found; train first, with python train.py "
+        "--train.init-from {root}/other",
+    ),
+)

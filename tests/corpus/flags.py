@@ -1,0 +1,184 @@
+"""Flags, presets and commands: what is wrong before any file is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from corpus import Case, Place, evaluated, plain, trained
+from iamt_jax import cli
+
+
+def alone(*arguments: object) -> Callable[[Place], Sequence[object]]:
+    """One of several processes, which is refused before it looks for the others."""
+    return trained("--preset", "debug", *arguments)
+
+
+CASES = (
+    Case(
+        "train: unknown flag",
+        trained("--train.stps", 3),
+        cli.train,
+        "--train.stps: no such flag; did you mean --train.steps? (python train.py --help lists "
+        "all)",
+    ),
+    Case(
+        "train: a flag like no other",
+        trained("--colour-scheme", "dark"),
+        cli.train,
+        "--colour-scheme: no such flag; no flag is like it (python train.py --help lists all)",
+    ),
+    Case(
+        "train: a word too many",
+        trained("celeba"),
+        cli.train,
+        "celeba: belongs to no flag; a switch takes no value (--flag or --no-flag) (python "
+        "train.py --help lists all)",
+    ),
+    Case(
+        "train: a flag without a value",
+        trained("--train.steps"),
+        cli.train,
+        "Missing value for argument '--train.steps'. Expected 1 values (python train.py --help "
+        "lists all)",
+    ),
+    Case(
+        "train: not a number",
+        trained("--train.steps", "many"),
+        cli.train,
+        "Error parsing --train.steps: invalid literal for int() with base 10: 'many' (python "
+        "train.py --help lists all)",
+    ),
+    Case(
+        "train: not a whole number",
+        trained("--train.steps", "1e3"),
+        cli.train,
+        "Error parsing --train.steps: invalid literal for int() with base 10: '1e3' (python "
+        "train.py --help lists all)",
+    ),
+    Case(
+        "train: not a choice",
+        trained("--model.norm", "layer"),
+        cli.train,
+        "invalid choice 'layer' for argument '--model.norm'. Expected one of ('batch', "
+        "'group') (python train.py --help lists all)",
+    ),
+    Case(
+        "train: a value for a switch",
+        trained("--data.flip", "yes"),
+        cli.train,
+        "yes: belongs to no flag; a switch takes no value (--flag or --no-flag) (python "
+        "train.py --help lists all)",
+    ),
+    Case(
+        "train: unknown preset",
+        trained("--preset", "smal"),
+        cli.train,
+        "--preset: expected one of faces, small, celeba, debug, found 'smal'; did you mean small?",
+    ),
+    Case(
+        "train: a preset like no other",
+        trained("--preset", "x"),
+        cli.train,
+        "--preset: expected one of faces, small, celeba, debug, found 'x'; choose one of them",
+    ),
+    Case(
+        "train: preset without a name",
+        trained("--preset"),
+        cli.train,
+        "--preset: has no value; give one after it",
+    ),
+    Case(
+        "train: no workdir",
+        plain("--preset", "debug"),
+        cli.train,
+        "missing --workdir (python train.py --help lists all)",
+    ),
+    Case(
+        "train: processes without a coordinator",
+        trained("--processes.count", 2),
+        cli.train,
+        "--processes.coordinator: missing beside --processes.count and --processes.index; give "
+        "HOST:PORT of process 0, or leave all three out",
+    ),
+    Case(
+        "train: a coordinator without a port",
+        alone("--processes.coordinator", "here"),
+        cli.train,
+        "--processes.coordinator here: expected HOST:PORT of process 0, such as 10.0.0.1:1234, "
+        "or auto",
+    ),
+    Case(
+        "train: a coordinator without a count",
+        alone("--processes.coordinator", "here:1"),
+        cli.train,
+        "--processes.count None: expected the number of processes, at least 1",
+    ),
+    Case(
+        "train: a process beyond the count",
+        alone("--processes.coordinator", "here:1", "--processes.count", 2, "--processes.index", 2),
+        cli.train,
+        "--processes.index 2: expected this process's number, from 0 to 1",
+    ),
+    Case(
+        "evaluate: unknown flag",
+        evaluated("--btea", 1),
+        cli.evaluate,
+        "--btea: no such flag; did you mean --beta? (python evaluate.py --help lists all)",
+    ),
+    Case(
+        "evaluate: not a number",
+        evaluated("--n", "four"),
+        cli.evaluate,
+        "Error parsing --n: could not convert string to float: 'four' (python evaluate.py "
+        "--help lists all)",
+    ),
+    Case(
+        "evaluate: no workdir",
+        plain(),
+        cli.evaluate,
+        "missing --workdir (python evaluate.py --help lists all)",
+    ),
+    Case(
+        "evaluate: auto and n",
+        evaluated("--auto", "--n", 4),
+        cli.evaluate,
+        "--auto: excludes --n and --beta; leave it or them out",
+    ),
+    Case(
+        "evaluate: auto and beta",
+        evaluated("--auto", "--beta", 0.5),
+        cli.evaluate,
+        "--auto: excludes --n and --beta; leave it or them out",
+    ),
+    Case(
+        "calibrate: no workdir",
+        plain(),
+        cli.calibrate,
+        "missing --workdir (python -m iamt_jax calibrate --help lists all)",
+    ),
+    Case(
+        "calibrate: unknown flag",
+        trained("--image", 300),
+        cli.calibrate,
+        "--image: no such flag; did you mean --images? (python -m iamt_jax calibrate --help "
+        "lists all)",
+    ),
+    Case(
+        "main: unknown command",
+        plain("calibrat"),
+        cli.main,
+        "calibrat: no such command; did you mean calibrate?",
+    ),
+    Case(
+        "main: a command like no other",
+        plain("fly"),
+        cli.main,
+        "fly: no such command; expected one of train, evaluate, calibrate",
+    ),
+    Case(
+        "main: a flag for a command",
+        plain("--workdir", "W"),
+        cli.main,
+        "--workdir: no such command; expected one of train, evaluate, calibrate",
+    ),
+)

@@ -1,0 +1,174 @@
+"""Folders: taken by a file, absent, or without what was expected in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from corpus import Case, Place, evaluated, trained
+from iamt_jax import cli
+
+
+def a_file_for_a_workdir(place: Place) -> Sequence[object]:
+    """The workdir's name is taken."""
+    place.workdir.write_text("mine")
+    return "--preset", "debug", "--workdir", "{workdir}"
+
+
+def below_a_file(place: Place) -> Sequence[object]:
+    """A folder that nobody can make, not even root."""
+    place.workdir.write_text("mine")
+    return "--preset", "debug", "--workdir", "{workdir}/below"
+
+
+def evaluated_file(place: Place) -> Sequence[object]:
+    """A file in place of what training wrote."""
+    place.workdir.write_text("mine")
+    return "--workdir", "{workdir}"
+
+
+def out_is_a_file(place: Place) -> Sequence[object]:
+    """A file in place of the results' folder."""
+    (place.root / "E").write_text("mine")
+    return "--workdir", "{finished}", "--out", "{root}/E"
+
+
+def out_below_a_file(place: Place) -> Sequence[object]:
+    """Results in a folder that nobody can make."""
+    (place.root / "F").write_text("mine")
+    return *evaluated()(place), "--out", "{root}/F/E"
+
+
+def page_is_a_file(place: Place) -> Sequence[object]:
+    """A file in place of the report's folder."""
+    (place.root / "E").mkdir()
+    (place.root / "E/report").write_text("mine")
+    return *evaluated()(place), "--report"
+
+
+def data_is_a_file(place: Place) -> Sequence[object]:
+    """The archive in place of the folder that it lies in."""
+    (place.root / "celeba.zip").write_bytes(b"PK")
+    return trained("--data.root", "{root}/celeba.zip")(place)
+
+
+def prepared(file: str) -> Callable[[Place], Sequence[object]]:
+    """A folder of tensorflow-datasets that holds `file` for data."""
+
+    def prepare(place: Place) -> Sequence[object]:
+        folder = place.root / "celeb_a/2.1.0"
+        folder.mkdir(parents=True)
+        (folder / "dataset_info.json").write_text("{}")
+        (folder / file).write_bytes(b"")
+        return trained("--data.root", "{root}")(place)
+
+    return prepare
+
+
+CASES = (
+    Case(
+        "train: data is a file",
+        data_is_a_file,
+        cli.train,
+        "{root}/celeba.zip: is not a folder; expected a folder with CelebA: give another root",
+    ),
+    Case(
+        "train: TFRecord",
+        prepared("celeb_a-train.tfrecord-00000-of-00001"),
+        cli.train,
+        "{root}/celeb_a/2.1.0: is in TFRecord format, expected array_record: convert it in "
+        "place with `pip install tensorflow apache-beam mlcroissant && tfds convert_format "
+        "--dataset_version_dir={root}/celeb_a/2.1.0 --out_file_format=array_record`",
+    ),
+    Case(
+        "train: no records",
+        prepared("features.json"),
+        cli.train,
+        "{root}/celeb_a/2.1.0: holds no *.array_record* file; expected celeb_a prepared by "
+        "tensorflow-datasets with file_format='array_record': prepare it again",
+    ),
+    Case(
+        "train: workdir is a file",
+        a_file_for_a_workdir,
+        cli.train,
+        "--workdir {workdir}: cannot be written (File exists); name a folder of yours",
+    ),
+    Case(
+        "train: workdir below a file",
+        below_a_file,
+        cli.train,
+        "--workdir {workdir}/below: cannot be written (Not a directory); name a folder of yours",
+    ),
+    Case(
+        "train: photographs without a folder",
+        trained("--preset", "small"),
+        cli.train,
+        "--data.root: missing; give the folder of a data set in CelebA's layout, or "
+        "--data.name celeb_a to download CelebA, or --preset faces for synthetic faces",
+    ),
+    Case(
+        "train: absent data",
+        trained("--data.root", "{root}/absent"),
+        cli.train,
+        "{root}/absent: does not exist; expected a folder with CelebA: give another root",
+    ),
+    Case(
+        "train: a folder without data",
+        trained("--data.root", "{root}"),
+        cli.train,
+        "{root}: holds no data that we know; looked, there and in a folder called CelebA, for "
+        "Anno/list_attr_celeba.txt, list_attr_celeba.txt, list_attr_celeba.csv and for "
+        "tensorflow-datasets' dataset_info.json: give the folder that holds one of these",
+    ),
+    Case(
+        "evaluate: workdir is a file",
+        evaluated_file,
+        cli.evaluate,
+        "--workdir {workdir}: holds no run.json; train first, with python train.py --workdir "
+        "{workdir}",
+    ),
+    Case(
+        "evaluate: before training",
+        trained(),
+        cli.evaluate,
+        "--workdir {workdir}: holds no run.json; train first, with python train.py --workdir "
+        "{workdir}",
+    ),
+    Case(
+        "evaluate: absent data",
+        evaluated("--data.root", "{root}/absent"),
+        cli.evaluate,
+        "{root}/absent: does not exist; expected a folder with CelebA: give another root",
+    ),
+    Case(
+        "evaluate: out is a file",
+        out_is_a_file,
+        cli.evaluate,
+        "--out {root}/E: is a file; name a folder",
+    ),
+    Case(
+        "evaluate: out below a file",
+        out_below_a_file,
+        cli.evaluate,
+        "--out {root}/F/E: cannot be written (Not a directory); name a folder of yours",
+    ),
+    Case(
+        "evaluate: the report's folder is a file",
+        page_is_a_file,
+        cli.evaluate,
+        "{root}/E/report: is a file; name a folder",
+    ),
+    Case(
+        "calibrate: before training",
+        trained(),
+        cli.calibrate,
+        "--workdir {workdir}: holds no run.json; train first, with python train.py --workdir "
+        "{workdir}",
+    ),
+    Case(
+        "calibrate: workdir is a file",
+        evaluated_file,
+        cli.calibrate,
+        "--workdir {workdir}: holds no run.json; train first, with python train.py --workdir "
+        "{workdir}",
+    ),
+)

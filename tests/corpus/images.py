@@ -1,0 +1,211 @@
+"""Image files that cannot be decoded, and odd ones that can."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import layouts
+import numpy as np
+from PIL import Image
+
+from corpus import Case, Place
+from corpus.writing import QUOTA_PAGE, blank_png, debug, encoded, measured, picture, write_faces
+from iamt_jax import cli
+
+JPEG = encoded(picture(), "JPEG")
+PNG = encoded(picture())
+
+
+def refused(name: str, data: bytes, line: str) -> Case:
+    """Evaluation on a whole image and a bad one."""
+
+    def write(root: Path) -> None:
+        write_faces(root, {"1.jpg": JPEG, "2.jpg": data})
+
+    return Case(f"image: {name}", measured(write), cli.evaluate, line)
+
+
+def two_bad(root: Path) -> None:
+    """One image that is whole, and two that are not."""
+    write_faces(root, {"1.jpg": JPEG, "2.jpg": b"", "3.jpg": QUOTA_PAGE.encode()})
+
+
+def met_in_training(place: Place) -> Sequence[object]:
+    """One of the photographs to train on; threads decode them while it trains."""
+    root = layouts.write_official(place.root / "celeba", zipped=False)
+    (root / "Img/img_align_celeba/000002.jpg").write_bytes(JPEG[: len(JPEG) // 2])
+    return *debug("{root}/celeba"), "--train.batch-size", 8
+
+
+def animation() -> bytes:
+    """Two frames."""
+    return encoded(picture("P"), "GIF", save_all=True, append_images=[Image.new("P", (40, 48))])
+
+
+def turned() -> bytes:
+    """A photograph that says which side is up."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(picture(), "JPEG", exif=exif)
+
+
+def sixteen_bits() -> Image.Image:
+    """Grey, 0 to 65535."""
+    return Image.fromarray(np.arange(40 * 48, dtype=np.uint16).reshape(48, 40) * 30)
+
+
+def floating() -> bytes:
+    """Numbers of unknown range."""
+    return encoded(Image.fromarray(np.zeros((48, 40), np.float32)), "TIFF")
+
+
+def odd_images() -> dict[str, bytes]:
+    """What cameras, scanners and editors write; none of it is a fault."""
+    keyed = picture("P")
+    return {
+        "cmyk.jpg": encoded(picture("CMYK"), "JPEG"),
+        "grey.jpg": encoded(picture("L"), "JPEG"),
+        "progressive.jpg": encoded(picture(), "JPEG", progressive=True),
+        "turned.jpg": turned(),
+        "trailing.jpg": JPEG + b"\0" * 100,
+        "two.jpg": encoded(picture(), "MPO", save_all=True, append_images=[picture()]),
+        "alpha.png": encoded(picture("RGBA")),
+        "palette.png": encoded(picture("P")),
+        "keyed.png": encoded(keyed, transparency=bytes(range(256))),
+        "bits.png": encoded(picture("1")),
+        "sixteen.png": encoded(sixteen_bits()),
+        "one.png": encoded(picture(size=(1, 1))),
+        "line.png": encoded(picture(size=(1, 500))),
+        "wrong_suffix.jpg": PNG,
+        "moving.gif": animation(),
+        "photo.webp": encoded(picture(), "WEBP"),
+        "scan.tif": encoded(picture("CMYK"), "TIFF"),
+        "old.bmp": encoded(picture(), "BMP"),
+    }
+
+
+CASES = (
+    refused(
+        "empty",
+        b"",
+        "2.jpg: cannot be decoded as an image (its 0 bytes are none of JPEG, PNG, WEBP, BMP, "
+        "TIFF, GIF): restore it from the original, or take it off the lists",
+    ),
+    refused(
+        "truncated",
+        JPEG[: len(JPEG) // 2],
+        "2.jpg: cannot be decoded as an image (image file is truncated (130 bytes not "
+        "processed)): restore it from the original, or take it off the lists",
+    ),
+    refused(
+        "only a header",
+        JPEG[:60],
+        "2.jpg: cannot be decoded as an image (Truncated File Read): restore it from the "
+        "original, or take it off the lists",
+    ),
+    refused(
+        "truncated PNG",
+        PNG[: len(PNG) // 2],
+        "2.jpg: cannot be decoded as an image (image file is truncated): restore it from the "
+        "original, or take it off the lists",
+    ),
+    refused(
+        "a bit that fell over",
+        PNG[:1000] + bytes([PNG[1000] ^ 1]) + PNG[1001:],
+        "2.jpg: cannot be decoded as an image (broken data stream when reading image file): "
+        "restore it from the original, or take it off the lists",
+    ),
+    refused(
+        "text",
+        b"what I meant to photograph\n",
+        "2.jpg: cannot be decoded as an image (its 27 bytes are none of JPEG, PNG, WEBP, BMP, "
+        "TIFF, GIF): restore it from the original, or take it off the lists",
+    ),
+    refused(
+        "a web page",
+        QUOTA_PAGE.encode(),
+        "2.jpg: cannot be decoded as an image (its 85 bytes are none of JPEG, PNG, WEBP, BMP, "
+        "TIFF, GIF): restore it from the original, or take it off the lists",
+    ),
+    refused(
+        "PostScript",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        "2.jpg: cannot be decoded as an image (its 47 bytes are none of JPEG, PNG, WEBP, BMP, "
+        "TIFF, GIF): restore it from the original, or take it off the lists",
+    ),
+    refused(
+        "SVG",
+        b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
+        "2.jpg: cannot be decoded as an image (its 62 bytes are none of JPEG, PNG, WEBP, BMP, "
+        "TIFF, GIF): restore it from the original, or take it off the lists",
+    ),
+    refused(
+        "HEIC",
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100),
+        "2.jpg: cannot be decoded as an image (its 124 bytes are none of JPEG, PNG, WEBP, BMP, "
+        "TIFF, GIF): restore it from the original, or take it off the lists",
+    ),
+    refused(
+        "floating-point numbers",
+        floating(),
+        "2.jpg: cannot be decoded as an image (its pixels are floating-point numbers of "
+        "unknown range): restore it from the original, or take it off the lists",
+    ),
+    refused(
+        "a decompression bomb",
+        blank_png(20_000, 20_000),
+        "2.jpg: cannot be decoded as an image (Image size (400000000 pixels) exceeds limit of "
+        "178956970 pixels, could be decompression bomb DOS attack.): restore it from the "
+        "original, or take it off the lists",
+    ),
+    refused(
+        "more pixels than any camera",
+        blank_png(8_000, 8_000),
+        "2.jpg: cannot be decoded as an image (it has 64,000,000 pixels, more than "
+        "50,000,000): restore it from the original, or take it off the lists",
+    ),
+    Case(
+        "image: one left out",
+        measured(two_bad, "--data.damaged-limit", 2),
+        cli.evaluate,
+        "",
+        0,
+        (
+            "2.jpg: cannot be decoded as an image (its 0 bytes are none of JPEG, PNG, WEBP, BMP, "
+            "TIFF, GIF): restore it from the original, or take it off the lists",
+            "3.jpg: cannot be decoded as an image (its 85 bytes are none of JPEG, PNG, WEBP, BMP, "
+            "TIFF, GIF): restore it from the original, or take it off the lists",
+            "left out 2 damaged of 3 images",
+        ),
+    ),
+    Case(
+        "image: more than may be left out",
+        measured(two_bad, "--data.damaged-limit", 1),
+        cli.evaluate,
+        "--data.damaged-limit 1: 2 of 3 images cannot be decoded, first 2.jpg; restore them, "
+        "take them off the lists, or raise the limit",
+        2,
+        (
+            "2.jpg: cannot be decoded as an image (its 0 bytes are none of JPEG, PNG, WEBP, BMP, "
+            "TIFF, GIF): restore it from the original, or take it off the lists",
+            "3.jpg: cannot be decoded as an image (its 85 bytes are none of JPEG, PNG, WEBP, BMP, "
+            "TIFF, GIF): restore it from the original, or take it off the lists",
+        ),
+    ),
+    Case(
+        "image: truncated, in training",
+        met_in_training,
+        cli.train,
+        "000002.jpg: cannot be decoded as an image (image file is truncated (130 bytes not "
+        "processed)): restore it from the original, or take it off the lists",
+        begins=True,
+    ),
+    Case(
+        "images that are odd, and none a fault",
+        measured(lambda root: write_faces(root, odd_images())),
+        cli.evaluate,
+        "",
+        0,
+    ),
+)

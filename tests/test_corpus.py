@@ -1,0 +1,83 @@
+"""Every fault of the corpus ends a command with its status, its one line, and nothing written."""
+
+import hashlib
+import re
+import warnings
+
+import pytest
+from corpus import (
+    Place,
+    archives,
+    checkpoints,
+    flags,
+    folders,
+    images,
+    lists,
+    numbers,
+    partitions,
+    workdirs,
+)
+
+from iamt_jax import cli
+
+PARTS = (flags, numbers, folders, lists, partitions, images, archives, workdirs, checkpoints)
+CASES = [case for part in PARTS for case in part.CASES]
+BAR = re.compile(r"[^\r\n]*\d+/\d+ \[[^]\r\n]*\]")
+"""A drawing of a progress bar, but not what follows it on its line."""
+
+MINE = {cli.train: "/case/W/", cli.evaluate: "/case/E/"}
+"""Where a command writes that succeeds, or comes half the way."""
+
+SILENT = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+"""Warnings that Python shows to nobody who has not asked."""
+
+
+def tree(folder):
+    """Path -> digest of everything below the folder; None for folders."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.is_file()
+        else None
+        for path in folder.rglob("*")
+    }
+
+
+def said(text):
+    """The lines of standard error without the progress bars' drawings."""
+    return [line for line in BAR.sub("", text).splitlines() if line.strip()]
+
+
+@pytest.fixture
+def place(tmp_path, finished, monkeypatch):
+    # Two folders deep: a name that leads out of the case's folder stays in the test's.
+    root = tmp_path / "outer" / "case"
+    root.mkdir(parents=True)
+    monkeypatch.chdir(root)
+    return Place(root, root / "W", finished)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_command_answers_with_one_line(case, place, tmp_path, capfd):
+    arguments = [place.filled(str(x)) for x in case.prepare(place)]
+    before, run = tree(tmp_path), tree(place.finished)
+    capfd.readouterr()
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        status = case.command(arguments)
+    after = tree(tmp_path)
+    lines = said(capfd.readouterr().err)
+    assert lines == [place.filled(line) for line in case.lines]
+    assert status == case.status
+    assert not [w for w in shown if not issubclass(w.category, SILENT)]
+    assert tree(place.finished) == run
+    if case.status == 0 or case.begins:
+        mine = MINE[case.command]
+        before, after = (
+            {k: v for k, v in x.items() if mine not in f"{k}/"} for x in (before, after)
+        )
+    assert after == before
+
+
+def test_the_corpus_is_large_and_its_names_are_unique():
+    assert len(CASES) >= 75
+    assert len({case.name for case in CASES}) == len(CASES)
