@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from tqdm.auto import tqdm
 
-from iamt_jax.config import OtherData
+from iamt_jax.config import FEWEST_IMAGES, OtherData
 from iamt_jax.data.damaged import without_damaged
 from iamt_jax.data.degradation import gaussian_noise, noise_keys
 from iamt_jax.data.pipeline import evaluation_batches
 from iamt_jax.data.source import meant, open_source
+from iamt_jax.errors import InputError
 from iamt_jax.inference import load
 from iamt_jax.model.network import Network
 from iamt_jax.transformation.denoise import fit_prior
@@ -102,6 +103,11 @@ def calibrate_workdir(
     config = meant(trained.run.config.data, data)
     records = open_source(config).split("train").first(images)
     records, _ = without_damaged(records, config.size, config.damaged_limit)
+    if len(records) < FEWEST_IMAGES:
+        raise InputError(
+            f"{config.root}: has {len(records)} training images, expected at least "
+            f"{FEWEST_IMAGES} to calibrate on: give --data.root with more"
+        )
     batches = evaluation_batches(records, config.size, BATCH)
     pictures = np.concatenate([batch.images[batch.real] for batch in batches])
     transformation = calibrate(trained.predictor.network(), pictures, records.names)

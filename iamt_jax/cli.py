@@ -16,7 +16,8 @@ from pathlib import Path
 import tyro
 
 from iamt_jax import evaluating, platform
-from iamt_jax.config import PRESETS, Config, OtherData, Processes, check
+from iamt_jax.checks import check
+from iamt_jax.config import FEWEST_IMAGES, PRESETS, Config, OtherData, Processes
 from iamt_jax.errors import InputError
 from iamt_jax.flags import absolute, check_range, parse, take_preset
 
@@ -50,7 +51,7 @@ class CalibrateArguments:
     workdir: Path = tyro.MISSING
     """Folder that training wrote."""
     images: int = 5000
-    """Training images to learn from, at most."""
+    """Training images to learn from, at most; 64 are the fewest, thousands are better."""
     data: OtherData = OtherData()
 
 
@@ -73,9 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m iamt_jax COMMAND`: returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     name, rest = arguments[:1], arguments[1:]
-    if not name or name[0] in ("-h", "--help"):
+    if name and name[0] in ("-h", "--help"):
         print(f"usage: python -m iamt_jax {{{','.join(COMMANDS)}}} ...; --help after one for more")
-        return 0 if name else 2
+        return 0
+    if not name:
+        print(f"error: no command; give one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
     if name[0] not in COMMANDS:
         near = difflib.get_close_matches(name[0], COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}"
@@ -134,7 +138,7 @@ def _train(arguments: Sequence[str]) -> int:
 
 def _calibrate(arguments: Sequence[str]) -> int:
     chosen = parse(CalibrateArguments, arguments, "-m iamt_jax calibrate")
-    check_range("images", chosen.images, 256, math.inf)
+    check_range("images", chosen.images, FEWEST_IMAGES, math.inf)
     platform.prepare()
 
     from iamt_jax.calibration import calibrate_workdir
@@ -165,6 +169,10 @@ def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
         return command(arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except OSError as error:
+        place = error.filename or "a file"
+        print(f"error: {place}: cannot be used ({error.strerror}); name another", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("stopped; what was saved before stays", file=sys.stderr)

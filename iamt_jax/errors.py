@@ -1,10 +1,19 @@
 """The one error that users see: a single clear line, exit status 2, no traceback."""
 
+LONGEST = 600
+"""Characters of a message; what is cut goes out of its middle."""
+
 
 class InputError(Exception):
     """Bad input from outside: a flag, a file, a field.
 
     The message is one line that names the file, field or flag, what was found, what was
     expected, and what to do. `iamt_jax.cli` prints it and exits with status 2; nothing else
-    may catch it.
+    may catch it. Whatever a file held that stands in it is made printable, and cut if long.
     """
+
+    def __init__(self, message: str):
+        shown = "".join(x if x.isprintable() else ascii(x)[1:-1] for x in message)
+        if len(shown) > LONGEST:
+            shown = f"{shown[: LONGEST * 2 // 3]} ... {shown[-LONGEST // 3 :]}"
+        super().__init__(shown)

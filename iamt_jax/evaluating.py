@@ -11,7 +11,7 @@ from pathlib import Path
 import tyro
 
 from iamt_jax import platform
-from iamt_jax.config import OtherData, Processes
+from iamt_jax.config import LARGEST_SEED, OtherData, Processes
 from iamt_jax.errors import InputError
 from iamt_jax.flags import check_curve, check_range, parse
 
@@ -107,7 +107,7 @@ def _check(chosen: EvaluateArguments) -> None:
     if chosen.auto and (chosen.n, chosen.beta) != (1, 0):
         raise InputError("--auto: excludes --n and --beta; leave it or them out")
     check_range("sigma", chosen.sigma, 0, 10)
-    check_range("seed", chosen.seed, 0, math.inf)
+    check_range("seed", chosen.seed, 0, LARGEST_SEED)
     check_range("batch-size", chosen.batch_size, 1, math.inf)
     check_range("data.damaged-limit", chosen.data.damaged_limit, 0, math.inf)
     check_range("bootstrap", chosen.bootstrap, 0, math.inf)

@@ -7,14 +7,23 @@ import dataclasses
 import difflib
 import io
 import math
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import tyro
 
-from iamt_jax.config import PRESETS, Config
+from iamt_jax.config import LARGEST_N, PRESETS, Config
 from iamt_jax.errors import InputError
+
+_BETTER = (
+    (r"Error parsing (\S+): invalid literal .*: ('.*')", r"\1: found \2, expected a whole number"),
+    (r"Error parsing (\S+): could not convert .*: ('.*')", r"\1: found \2, expected a number"),
+    (r"Missing value for argument '(\S+)'\. .*", r"\1: has no value; give one after it"),
+)
+"""What tyro says of a value -> what we say."""
 
 Arguments = TypeVar("Arguments")
 
@@ -73,15 +82,35 @@ def parse(
     Raises:
       InputError: an unknown flag (the line names the nearest), or a value that does not fit.
     """
+    _refuse_odd(arguments, program)
     if {"-h", "--help"} & set(arguments):
         return tyro.cli(kind, args=list(arguments), prog=program, default=default)
     # An encoding, or tyro draws its boxes in ASCII.
-    errors = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    errors = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", write_through=True)
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(errors):
             return tyro.cli(kind, args=list(arguments), prog=program, default=default)
     except SystemExit:
         raise InputError(one_line(errors.buffer.getvalue().decode(), program)) from None
+
+
+def _refuse_odd(arguments: Sequence[str], program: str) -> None:
+    """What tyro would take, and nobody can mean."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if argument.startswith("--tyro-"):
+            raise InputError(f"{argument}: no such flag (python {program} --help lists all)")
+        if not argument:
+            raise InputError(
+                f"{before}: its value is empty; give one"
+                if before.startswith("--")
+                else "'': an empty argument, which belongs to no flag; leave it out"
+            )
+        if address := re.search(r"^(--\S+=)?([a-z0-9]+://.*)", argument):
+            flag = (address[1] or before).rstrip("=").strip() or "argument"
+            raise InputError(
+                f"{flag} {address[2]}: is an address, expected a folder; mount the bucket and name "
+                "the folder where it then lies (docs/reliability.md says what it keeps)"
+            )
 
 
 def one_line(box: str, program: str) -> str:
@@ -95,9 +124,11 @@ def one_line(box: str, program: str) -> str:
         hint = f"did you mean {near[0].split()[0]}?" if near else "no flag is like it"
         problem = f"{flag}: no such flag; {hint}"
         if not flag.startswith("-"):
-            problem = f"{flag}: belongs to no flag; a switch takes no value (--flag or --no-flag)"
+            problem = f"{flag!r}: belongs to no flag; a switch takes no value (--flag or --no-flag)"
     elif problem.startswith("Missing from"):
         problem = "missing " + " ".join(w for w in problem.split() if w.startswith("--"))
+    for told, better in _BETTER:
+        problem = re.sub(told, better, problem)
     return f"{problem.rstrip('.')} (python {program} --help lists all)"
 
 
@@ -105,7 +136,7 @@ def absolute(config: Config) -> Config:
     """The config with whole paths: it is read again from other folders."""
 
     def whole(path: str | None) -> str | None:
-        return None if path is None else str(Path(path).expanduser().resolve())
+        return None if path is None else str(Path(os.path.expanduser(path)).resolve())
 
     return dataclasses.replace(
         config,
@@ -117,11 +148,11 @@ def absolute(config: Config) -> Config:
 def check_range(flag: str, value: float, low: float, high: float) -> None:
     """Refuses a number outside [low, high], infinity, or NaN."""
     if not (low <= value <= high and math.isfinite(value)):
-        expected = f"at least {low}" if math.isinf(high) else f"from {low} to {high}"
+        expected = f"at least {low}" if math.isinf(high) else f"from {low} to {high:.10g}"
         raise InputError(f"--{flag} {value}: must be a number {expected}")
 
 
 def check_curve(n: float, beta: float) -> None:
     """Refuses a tone curve that Eq. 7 and 8 do not define."""
-    check_range("n", n, 0, math.inf)
+    check_range("n", n, 0, LARGEST_N)
     check_range("beta", beta, 0, 1)

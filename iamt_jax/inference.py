@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from iamt_jax.config import LARGEST_N
 from iamt_jax.data.image import Picture, square
 from iamt_jax.errors import InputError
 from iamt_jax.explanation.explain import Explanation, explain
@@ -97,7 +98,7 @@ class Classifier:
         """
         pictures, single = fit(images, self.run.config.data.size)
         shape = len(pictures), len(self.attributes), self.run.config.model.widths[-1]
-        n, beta = curve("n", n, np.inf, shape), curve("beta", beta, 1, shape)
+        n, beta = curve("n", n, LARGEST_N, shape), curve("beta", beta, 1, shape)
         if auto and not (np.all(n == 1) and np.all(beta == 0)):
             raise InputError("auto: it chooses the curves itself; give n and beta, or auto")
 
@@ -143,7 +144,7 @@ class Classifier:
         if not (isinstance(top, int) and 1 <= top <= channels):
             raise InputError(f"top: found {top}, expected a whole number, 1 to {channels}")
         chosen = self._chosen(attributes)
-        numbers = curve("n", n, np.inf, ()), curve("beta", beta, 1, ())
+        numbers = curve("n", n, LARGEST_N, ()), curve("beta", beta, 1, ())
         fitted = fit(images, self.run.config.data.size)
         return self._batched(lambda some, _: self._explainer(top)(some, chosen, *numbers), *fitted)
 
@@ -201,8 +202,7 @@ def curve(name: str, value: Curve, largest: float, shape: tuple[int, ...]) -> np
     except (TypeError, ValueError):
         raise InputError(f"{name}: found {value!r}, expected numbers") from None
     if not ((numbers >= 0) & (numbers <= largest) & np.isfinite(numbers)).all():
-        bounds = "at least 0" if largest == np.inf else f"from 0 to {largest:g}"
-        raise InputError(f"{name}: found {value!r}, expected finite numbers {bounds}")
+        raise InputError(f"{name}: found {value!r}, expected numbers from 0 to {largest:g}")
     try:
         np.broadcast_to(numbers, shape)
     except ValueError:

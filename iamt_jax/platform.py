@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib.metadata
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from absl import flags
@@ -22,6 +25,8 @@ jax 0.10.2 deadlocks."""
 
 def prepare() -> None:
     """Sets flags; call it before anything touches JAX's devices."""
+    # Pillow warns of what `decode` refuses or mends, without naming the image.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     # Orbax logs a failed write with a traceback from every thread, and raises it: we tell it once.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     if not flags.FLAGS.is_parsed():
@@ -31,6 +36,16 @@ def prepare() -> None:
         os.environ.setdefault("NPROC", str(THREADS))
     if _knows_ynn() and not _has_avx512() and "ynn_fusion_type" not in given:
         os.environ["XLA_FLAGS"] = f"{given} {YNN_FLAG}".strip()
+
+
+def give_back() -> None:
+    """Returns memory that was freed to the system, where malloc is glibc's.
+
+    Compiling frees some 250 MB that would stay resident, and fragments: a run of 10,000 steps grew
+    by 2.2 MB per 1,000 steps without it (docs/reliability.md).
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _knows_ynn() -> bool:

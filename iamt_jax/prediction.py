@@ -183,7 +183,7 @@ class Predictor:
         One batch is always computing while the last one is fetched. The batch size changes
         nothing but the speed. With a transformation, n and beta are not looked at.
         """
-        batch_size = -(-batch_size // self.devices) * self.devices
+        batch_size = -(-min(batch_size, len(records)) // self.devices) * self.devices
         if transformation is not None:
             transformation = jax.device_put(transformation, self._whole)
         waiting = None

@@ -65,11 +65,17 @@ def _check(chosen: Processes) -> None:
             f"--processes.coordinator {chosen.coordinator}: expected HOST:PORT of process 0, such "
             f"as 10.0.0.1:1234, or {AUTO}"
         )
-    if chosen.count is None or chosen.count < 1:
+    for name, value in (("count", chosen.count), ("index", chosen.index)):
+        if value is None:
+            raise InputError(
+                f"--processes.{name}: missing beside --processes.coordinator; give all three, or "
+                f"--processes.coordinator {AUTO}"
+            )
+    if chosen.count < 1:
         raise InputError(
             f"--processes.count {chosen.count}: expected the number of processes, at least 1"
         )
-    if chosen.index is None or not 0 <= chosen.index < chosen.count:
+    if not 0 <= chosen.index < chosen.count:
         raise InputError(
             f"--processes.index {chosen.index}: expected this process's number, from 0 to "
             f"{chosen.count - 1}"

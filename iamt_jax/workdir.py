@@ -13,6 +13,7 @@ from typing import Any
 
 import filelock
 
+from iamt_jax.checks import check
 from iamt_jax.config import Config
 from iamt_jax.errors import InputError
 from iamt_jax.files import replace_text
@@ -85,6 +86,8 @@ def read_run(workdir: Path) -> Run:
       InputError: there is none, or it is not one of ours.
     """
     path = workdir / RUN
+    if workdir.is_file():
+        raise InputError(f"--workdir {workdir}: is a file; name the folder that training wrote")
     if not path.is_file():
         raise InputError(
             f"--workdir {workdir}: holds no {RUN}; train first, "
@@ -92,10 +95,12 @@ def read_run(workdir: Path) -> Run:
         )
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(fields, dict):
+            raise TypeError(f"it holds {type(fields).__name__}, expected an object")
         run = Run(
             _from_json(Config, fields["config"]),
             _names(fields["attributes"]),
-            tuple(bool(x) for x in fields["majority"]),
+            _booleans(fields["majority"]),
             int(fields.get("images", 0)),
             tuple(map(str, fields.get("left_out", ()))),
             tuple(map(str, fields.get("history", ()))),
@@ -106,6 +111,10 @@ def read_run(workdir: Path) -> Run:
             f"{path}: not a run of this version ({type(error).__name__}: {reason}); "
             "restore the file, or train again in another folder"
         ) from None
+    try:
+        check(run.config)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; restore the file, or train again") from None
     if len(run.majority) != len(run.attributes):
         raise InputError(
             f"{path}: has {len(run.attributes)} attributes, but {len(run.majority)} majority "
@@ -129,7 +138,9 @@ def begin(workdir: Path, run: Run, allow: Sequence[str] = (), write: bool = True
       InputError: it holds a run with other attributes, or with other settings than allowed.
     """
     allowed = _fields(allow)
-    if (workdir / RUN).exists() and any((workdir / "checkpoints").glob("[0-9]*")):
+    if (checkpoints := workdir / "checkpoints").exists() and not checkpoints.is_dir():
+        raise InputError(f"{checkpoints}: is a file, expected a folder; move it away")
+    if (workdir / RUN).exists() and any(checkpoints.glob("[0-9]*")):
         before = read_run(workdir)
         changed = differences(before.config, run.config)
         if refused := [text for name, text in changed.items() if name not in allowed]:
@@ -142,7 +153,8 @@ def begin(workdir: Path, run: Run, allow: Sequence[str] = (), write: bool = True
             raise InputError(
                 f"--workdir {workdir}: holds a run with other attributes; name another folder"
             )
-        if (before.images, before.left_out) != (run.images, run.left_out):
+        # Older runs did not count them.
+        if before.images and (before.images, before.left_out) != (run.images, run.left_out):
             raise InputError(
                 f"--workdir {workdir}: holds a run on {before.images:,} training images "
                 f"({len(before.left_out)} left out), found {run.images:,} ({len(run.left_out)} "
@@ -199,13 +211,15 @@ def _from_json(kind: type, fields: dict[str, Any]) -> Any:
         default = field.default_factory() if callable(field.default_factory) else field.default
         if dataclasses.is_dataclass(default):
             value = _from_json(type(default), value)
-        elif default is not None and not _alike(value, default):
+        elif not _alike(value, default):
             raise TypeError(f"{name} is {value!r}, expected something like {default!r}")
         values[name] = tuple(value) if isinstance(value, list) else value
     return kind(**values)
 
 
 def _alike(value: Any, default: Any) -> bool:
+    if default is None:
+        return value is None or isinstance(value, str)
     if isinstance(default, tuple):
         return isinstance(value, list) and all(_alike(x, default[0]) for x in value)
     if isinstance(default, float):
@@ -216,6 +230,14 @@ def _alike(value: Any, default: Any) -> bool:
 def _names(values: Any) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(x, str) for x in values):
         raise TypeError("attributes are not a list of names")
+    if len(set(values)) < len(values):
+        raise TypeError("attributes has a name twice")
+    return tuple(values)
+
+
+def _booleans(values: Any) -> tuple[bool, ...]:
+    if not isinstance(values, list) or not all(isinstance(x, bool) for x in values):
+        raise TypeError("majority is not a list of true and false")
     return tuple(values)
 
 

@@ -82,7 +82,7 @@ def open_dataset(root: str | os.PathLike[str]) -> Dataset:
     Raises:
       InputError: no layout is recognised, or its lists and images are not whole.
     """
-    root = Path(root).expanduser()
+    root = Path(os.path.expanduser(root))
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "does not exist"
         raise InputError(f"{root}: {found}; expected a folder with CelebA: give another root")
@@ -110,7 +110,7 @@ def download(name: str = NAME, data_dir: str | os.PathLike[str] | None = None) -
     if name != NAME:
         raise InputError(f"--data.name {name}: unknown, expected {NAME}; or give --data.root")
     default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    data_dir = Path(data_dir or default).expanduser()
+    data_dir = Path(os.path.expanduser(data_dir or default))
     dataset = _open(data_dir) if data_dir.is_dir() else None
     if dataset is None:
         prepare(data_dir)

@@ -50,7 +50,7 @@ def without_damaged(
 
     def fails(row: int) -> str:
         try:
-            decode(records.read(row), size, records.names[row])
+            decode(records.read(row), size, records.images.place(row))
         except InputError as error:
             return str(error)
         return ""

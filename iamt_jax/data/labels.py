@@ -59,6 +59,8 @@ def read_labels(path: Path) -> Labels:
                 f"{path}: line {line} has {len(row)} columns, expected {width} (the image's name "
                 f"and {width - 1} labels): correct the line or download the file again"
             )
+        if not row[0]:
+            raise InputError(f"{path}: line {line} names no image: correct the line")
         names.append(row[0])
         try:
             cells.extend([_CODES[cell] for cell in row[1:]])
@@ -109,18 +111,21 @@ def _rows(path: Path) -> Iterator[Row]:
             else:
                 lines = (line.split() for line in file)
             for number, row in enumerate(lines, 1):
+                if any("\n" in cell or "\r" in cell for cell in row):
+                    raise csv.Error(f"line {number} ends within quotes")
                 if row:
                     yield number, row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"{path}: cannot be read as text ({error}): download the file again"
+            f"{path}: cannot be read as UTF-8 text ({reason}): save it so, or download it again"
         ) from error
 
 
 def _announced(path: Path, rows: Iterator[Row]) -> int:
     """Returns the number of images, which is all that line 1 of the .txt holds."""
     _, row = next(rows, (1, []))
-    if len(row) != 1 or not row[0].isdecimal():
+    if len(row) != 1 or not re.fullmatch(r"[0-9]{1,12}", row[0]):
         raise InputError(
             f"{path}: line 1 is {_excerpt(' '.join(row))}, expected the number of images alone, "
             "then a line of attribute names: download the file again"
@@ -134,6 +139,8 @@ def _header(path: Path, rows: Iterator[Row]) -> tuple[str, ...]:
     odd = [cell for cell in (row[:1] + named) if _NOT_A_NAME.fullmatch(cell)]
     if odd or not named:
         found = f"{odd[0]!r} in line {line}" if odd else "none"
+        if len(row) == 1 and ";" in row[0]:
+            found = f"semicolons between the cells of line {line}, where commas are expected"
         raise InputError(
             f"{path}: the header with the attributes' names is missing, found {found}, expected "
             "names such as 5_o_Clock_Shadow: put the header back or download the file again"

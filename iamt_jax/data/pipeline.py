@@ -59,7 +59,7 @@ class Decoded:
         """The image, decoded, cropped and resized."""
         if self._pictures is not None and self._known[index]:
             return self._pictures[index]
-        image = decode(self.records.read(index), self.size, self.records.names[index])
+        image = decode(self.records.read(index), self.size, self.records.images.place(index))
         if self._pictures is not None:
             self._pictures[index] = image
             self._known[index] = True

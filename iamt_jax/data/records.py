@@ -31,6 +31,9 @@ class Images(Protocol):
     def read(self, index: int) -> bytes:
         """Returns image `index` as it was stored; raises `InputError` if it cannot be read."""
 
+    def place(self, index: int) -> str:
+        """Where image `index` lies, for people."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Records:
@@ -78,6 +81,10 @@ class Selected:
         """See `Images`."""
         return self.images.read(self.rows[index])
 
+    def place(self, index: int) -> str:
+        """See `Images`."""
+        return self.images.place(self.rows[index])
+
 
 @dataclasses.dataclass(frozen=True)
 class Joined:
@@ -86,9 +93,19 @@ class Joined:
     parts: tuple[Records, ...]
 
     def read(self, index: int) -> bytes:
+        """See `Images`."""
+        part, index = self._part(index)
+        return part.read(index)
+
+    def place(self, index: int) -> str:
+        """See `Images`."""
+        part, index = self._part(index)
+        return part.images.place(index)
+
+    def _part(self, index: int) -> tuple[Records, int]:
         for part in self.parts:
             if index < len(part):
-                return part.read(index)
+                return part, index
             index -= len(part)
         raise IndexError(index)
 

@@ -21,7 +21,9 @@ MAX_BYTES = 100_000_000
 _LOCAL_HEADER = struct.Struct("<26xHH")
 """Of a zip member: the lengths of its name and of its extra field (APPNOTE.TXT, 4.3.7)."""
 
-_MEMBER = np.dtype([("header", "i8"), ("stored", "i8"), ("crc", "u4"), ("method", "u2")])
+_MEMBER = np.dtype(
+    [("header", "i8"), ("stored", "i8"), ("size", "i8"), ("crc", "u4"), ("method", "u2")]
+)
 
 
 def refuse_web_page(path: Path, expected: str) -> None:
@@ -42,8 +44,13 @@ class FolderImages:
     folder: str
     names: tuple[str, ...]
 
+    def place(self, index: int) -> str:
+        """See `Images`."""
+        return os.path.join(self.folder, self.names[index])
+
     def read(self, index: int) -> bytes:
-        path = os.path.join(self.folder, self.names[index])
+        """See `Images`."""
+        path = self.place(index)
         try:
             with open(path, "rb") as file:
                 data = file.read(MAX_BYTES + 1)
@@ -68,10 +75,15 @@ class ZipImages:
     path: str
     names: tuple[str, ...]
     members: np.ndarray
-    """One `_MEMBER` a name: where its header lies, its stored bytes, checksum and method."""
+    """One `_MEMBER` a name: where its header lies, bytes stored and unfolded, checksum, method."""
+
+    def place(self, index: int) -> str:
+        """See `Images`."""
+        return f"{self.path}: {self.names[index]}"
 
     def read(self, index: int) -> bytes:
-        header, stored, crc, method = self.members[index].tolist()
+        """See `Images`."""
+        header, stored, size, crc, method = self.members[index].tolist()
         try:
             data = _read_member(self.path, header, stored)
             if method == zipfile.ZIP_DEFLATED:
@@ -80,7 +92,7 @@ class ZipImages:
                 raise ValueError(f"it unfolds to more than {MAX_BYTES:,} bytes")
         except (OSError, ValueError, zlib.error) as error:
             raise self._broken(index, str(error)) from error
-        if zlib.crc32(data) != crc:
+        if len(data) != size or zlib.crc32(data) != crc:
             raise self._broken(index, "its checksum is wrong")
         return data
 
@@ -122,7 +134,7 @@ def open_zip(path: Path, names: Sequence[str]) -> tuple[Images, list[str]]:
     members: dict[str, zipfile.ZipInfo] = {}
     for info in _directory(path):
         name = info.filename.rpartition("/")[2]
-        if info.is_dir() or info.filename.startswith("__MACOSX/"):
+        if not name or info.filename.startswith("__MACOSX/"):  # a folder, or a Mac's notes
             continue
         if name in members:
             raise InputError(
@@ -139,14 +151,14 @@ def _directory(path: Path) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
         raise InputError(
             f"{path}: is not a readable zip archive ({error}; it has {path.stat().st_size:,} "
             "bytes, CelebA's has 1,443,490,838): download it again"
         ) from error
 
 
-def _row(path: Path, info: zipfile.ZipInfo) -> tuple[int, int, int, int]:
+def _row(path: Path, info: zipfile.ZipInfo) -> tuple[int, int, int, int, int]:
     encrypted = info.flag_bits & 1
     if encrypted or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         how = "encrypted" if encrypted else f"compressed by method {info.compress_type}"
@@ -159,4 +171,9 @@ def _row(path: Path, info: zipfile.ZipInfo) -> tuple[int, int, int, int]:
             f"{path}: {info.filename} has {largest:,} bytes, expected at most {MAX_BYTES:,}, more "
             "than any photograph has: put the original in its place"
         )
-    return info.header_offset, info.compress_size, info.CRC, info.compress_type
+    if info.header_offset >= path.stat().st_size:
+        raise InputError(
+            f"{path}: {info.filename} would lie beyond its end; the archive is damaged: download "
+            "it again"
+        )
+    return info.header_offset, info.compress_size, info.file_size, info.CRC, info.compress_type

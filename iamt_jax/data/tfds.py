@@ -30,7 +30,12 @@ class PreparedImages:
     directory: str
     partition: str
 
+    def place(self, index: int) -> str:
+        """See `Images`."""
+        return f"{self.directory}: {self.partition} example {index}"
+
     def read(self, index: int) -> bytes:
+        """See `Images`."""
         try:
             record = _examples(self.directory, self.partition)[index]
             return _features(record)["image"].bytes_list.value[0]

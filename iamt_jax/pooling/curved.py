@@ -49,7 +49,8 @@ def masks(z: Float[Array, "..."]) -> Masks:
     return Masks(
         positive=z >= 0,
         high=1 / (1 + small),
-        log2=1 - cut * LOG2E - jnp.log2(1 + small),
+        # Rounding may leave it above 0, which a large power would make large.
+        log2=jnp.minimum(1 - cut * LOG2E - jnp.log2(1 + small), 0),
         inside=size < SATURATED,
     )
 

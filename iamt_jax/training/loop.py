@@ -13,7 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm.auto import tqdm
 
-from iamt_jax import processes
+from iamt_jax import platform, processes
 from iamt_jax.config import Config
 from iamt_jax.data.celeba import Records
 from iamt_jax.data.pipeline import Batch, training_batches
@@ -163,6 +163,8 @@ class Fit:
                     speed.restart()
                 elif saves or stop:
                     self.checkpoints.save(state, None)
+                if validates or saves:
+                    platform.give_back()
                 if stop and not last:
                     self.checkpoints.wait()
                     raise Interrupted(stop, done)

@@ -19,12 +19,13 @@ def check_fit(config: Config, records: Records, validation: Records) -> None:
     devices, batch = jax.device_count(), config.train.batch_size
     if batch % devices:
         raise InputError(
-            f"--train.batch-size {batch}: must divide by the {devices} devices; "
+            f"--train.batch-size {batch}: must be divisible by the {devices} devices; "
             f"try {batch // devices * devices or devices}"
         )
     if len(records) < batch:
         raise InputError(
-            f"--train.batch-size {batch}: more than the {len(records)} training images; lower it"
+            f"--train.batch-size {batch}: more than the {len(records)} training images; try "
+            f"{len(records) // devices * devices}"
         )
     if records.attributes != validation.attributes:
         raise InputError("training and validation splits have different attributes")
@@ -42,7 +43,8 @@ def initial_weights(config: Config, attributes: int) -> Weights | None:
     try:
         _, best = best_weights(other)
     except InputError as error:
-        raise InputError(str(error).replace("--workdir", "--train.init-from", 1)) from None
+        words = str(error).removeprefix("--workdir ")
+        raise InputError(f"--train.init-from {words}") from None
     _, like = jax.eval_shape(lambda: create(config, attributes))
     theirs, ours = (best.params, best.statistics), (like.params, like.statistics)
     if jax.tree.map(jnp.shape, ours) != jax.tree.map(jnp.shape, theirs):

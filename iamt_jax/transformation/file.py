@@ -76,21 +76,37 @@ def read_calibration(workdir: Path, identity: str) -> Transformation:
     if not path.is_file():
         raise InputError(f"{path}: does not exist, and --auto needs it; {again}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-        if arrays["version"] != VERSION:
-            raise ValueError(f"version {arrays['version']}, expected {VERSION}")
-        levels = Levels(*(arrays[f"levels/{name}"] for name in Levels._fields))
+        arrays = _arrays(path)
+        levels = Levels(*(_numbers(arrays[f"levels/{name}"]) for name in Levels._fields))
         prior = None
         if "prior/mean" in arrays:
-            prior = PatchPrior(
-                *(arrays[f"prior/{name}"].astype(np.float32) for name in PatchPrior._fields)
-            )
+            prior = PatchPrior(*(_numbers(arrays[f"prior/{name}"]) for name in PatchPrior._fields))
         layers = [name.removeprefix("factor/") for name in arrays if name.startswith("factor/")]
-        correction = {x: (arrays[f"factor/{x}"], arrays[f"summand/{x}"]) for x in layers}
+        correction = {
+            x: (_numbers(arrays[f"factor/{x}"]), _numbers(arrays[f"summand/{x}"])) for x in layers
+        }
+        beta = _numbers(arrays["beta"]) if "beta" in arrays else None
         made = str(arrays["identity"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy, zipfile, zlib and tokenize raise a dozen types.
         raise InputError(f"{path}: not a calibration of this version ({error}); {again}") from None
     if made != identity:
         raise InputError(f"{path}: made for another network than the best checkpoint; {again}")
-    return Transformation(levels, prior, correction, arrays.get("beta"))
+    return Transformation(levels, prior, correction, beta)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no npz file")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    version = arrays["version"]
+    if version.shape or version != VERSION:
+        raise ValueError(f"version {version}, expected {VERSION}")
+    return arrays
+
+
+def _numbers(array: np.ndarray) -> np.ndarray:
+    """As float32; the file may hold fewer bits."""
+    if array.dtype.kind != "f" or not np.isfinite(array).all():
+        raise ValueError("an array of it is no finite numbers")
+    return array.astype(np.float32)

@@ -1,0 +1,146 @@
+"""Weak scaling on virtual devices, and an estimate for many chips.
+
+    python benchmarks/scaling.py [--preset small] [--images 16] [--json PATH]
+
+Virtual devices share the processor's cores, so n of them with n times the images take n times as
+long at best: the ratio to that is what the parallel form costs. The estimate takes a chip's speed
+from the flags, counts the step's operations and the bytes of gradients, and assumes that nothing
+overlaps.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+DEVICES = (1, 2, 4, 8)
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(max(DEVICES)))
+os.environ.setdefault("NPROC", "32")  # See iamt_jax.platform.THREADS.
+
+import jax  # noqa: E402
+import measure  # noqa: E402
+import numpy as np  # noqa: E402
+import tyro  # noqa: E402
+from flop import products  # noqa: E402
+from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
+
+from iamt_jax.config import PRESETS  # noqa: E402
+from iamt_jax.model.extractor import DATA_AXIS  # noqa: E402
+from iamt_jax.platform import prepare  # noqa: E402
+from iamt_jax.training.loop import stepper  # noqa: E402
+from iamt_jax.training.state import State, create  # noqa: E402
+from iamt_jax.training.step import sharded, train_step  # noqa: E402
+
+CHIPS = (8, 16, 64, 256, 1024)
+
+HOP = 1e-6
+"""Seconds from one chip to the next."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What is timed, and which chip is assumed."""
+
+    preset: Literal[tuple(PRESETS)] = "small"
+    """Whose step is timed; the estimate is of `celeba`."""
+    images: int = 16
+    """Images a virtual device."""
+    repeats: int = 5
+    """Rounds."""
+    images_a_chip: int = 32
+    """Images a chip, in the estimate."""
+    peak: float = 197e12
+    """Operations a second of a chip, bfloat16: a TPU v5e's."""
+    share: float = 0.3
+    """Of that peak, what the step reaches: a guess until it is measured."""
+    link: float = 100e9
+    """Bytes a second that a chip sends and receives: half of a v5e's 1,600 Gbit/s, each way."""
+    json: Path | None = None
+    """Where the figures are written."""
+
+
+def training(arguments: Arguments, devices: int) -> Callable[[], jax.Array]:
+    """A call takes one step on that many devices, and waits for it: jax 0.10.2 deadlocks on
+    virtual devices that nobody waits for."""
+    config = measure.configured(arguments.preset, arguments.images * devices, None)
+    mesh = Mesh(np.array(jax.devices()[:devices]), (DATA_AXIS,))
+    batch = measure.random_batch(config)
+    definition, state = create(config, batch.labels.shape[1])
+    state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+    step, place = stepper(definition, config, mesh)
+    way = measure.steps(step, state, place(batch))
+    return lambda: jax.block_until_ready(way()["total"])
+
+
+def measured(arguments: Arguments) -> list[dict]:
+    """Times on 1 to 8 virtual devices, interleaved."""
+    ways = {str(n): training(arguments, n) for n in DEVICES}
+    seconds = measure.take_turns(ways, arguments.repeats)
+    return [
+        {
+            "devices": n,
+            "seconds": seconds[str(n)],
+            "of linear": seconds[str(n)] / (n * seconds["1"]),
+        }
+        for n in DEVICES
+    ]
+
+
+def estimated(arguments: Arguments) -> list[dict]:
+    """Step times on many chips, by arithmetic."""
+    config = measure.configured("celeba", arguments.images_a_chip, None)
+    batch = measure.random_batch(config)
+    definition, state = create(config, batch.labels.shape[1])
+    mesh = Mesh(np.array(jax.devices()[:1]), (DATA_AXIS,))
+    operations = products(sharded(train_step(definition, config), mesh), state, batch)
+    computing = operations / (arguments.peak * arguments.share)
+    gradients = reduced_bytes(state)
+    rows = []
+    for chips in CHIPS:
+        # A ring sends each byte twice, but for its own part; a square torus is two rings long.
+        sending = 2 * gradients * (chips - 1) / chips / arguments.link
+        waiting = 4 * (math.sqrt(chips) - 1) * HOP
+        step = computing + sending + waiting
+        rows.append(
+            {
+                "chips": chips,
+                "batch": chips * arguments.images_a_chip,
+                "megabytes": gradients / 1e6,
+                "computing ms": 1e3 * computing,
+                "reducing ms": 1e3 * (sending + waiting),
+                "efficiency": computing / step,
+                "images a second": chips * arguments.images_a_chip / step,
+            }
+        )
+    return rows
+
+
+def reduced_bytes(state: State) -> int:
+    """What a step averages over the devices: gradients and running statistics, float32."""
+    return 4 * sum(x.size for x in jax.tree.leaves((state.params, state.statistics)))
+
+
+def table(rows: list[dict]) -> str:
+    """Rows as a Markdown table."""
+    lines = [list(rows[0]), ["---"] * len(rows[0])]
+    lines += [
+        [f"{x:,.3g}" if isinstance(x, float) else f"{x:,}" for x in row.values()] for row in rows
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(arguments: Arguments) -> None:
+    """Prints both tables, and writes them."""
+    prepare()
+    figures = {"measured": measured(arguments), "estimated": estimated(arguments)}
+    for name, rows in figures.items():
+        print(f"{name}:\n\n{table(rows)}\n")
+    measure.report(arguments, figures, arguments.json)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
