@@ -48,7 +48,8 @@ def start(chosen: Processes, notices: bool = False) -> None:
         }
     if "heartbeat_timeout_seconds" in inspect.signature(jax.distributed.initialize).parameters:
         details["heartbeat_timeout_seconds"] = HEARTBEAT
-    jax.config.update("jax_enable_preemption_service", notices)
+    if hasattr(jax.config, "jax_enable_preemption_service"):  # jax 0.7.2 always has it
+        jax.config.update("jax_enable_preemption_service", notices)
     try:
         jax.distributed.initialize(**details)
     except (RuntimeError, ValueError) as error:
