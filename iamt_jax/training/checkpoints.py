@@ -157,7 +157,7 @@ def recover(workdir: Path, like: State) -> tuple[State | None, dict[int, float]]
       InputError: there are checkpoints, and none can be read.
     """
     state, scores, refused = None, {}, []
-    for path in reversed(_steps(workdir)):
+    for path in reversed(step_folders(workdir)):
         found, reason = None, Damaged("cannot be read by another process of this run")
         try:
             metrics = check_seal(path, like)
@@ -197,7 +197,7 @@ def best_weights(workdir: Path) -> tuple[Run, Weights]:
     run = read_run(workdir)
     like = jax.eval_shape(lambda: create(run.config, len(run.attributes))[1])
     ranked, refused = [], []
-    for path in _steps(workdir):
+    for path in step_folders(workdir):
         try:
             metrics = check_seal(path, like)
         except Damaged as reason:
@@ -234,7 +234,7 @@ def read(path: Path, like: State) -> State:
         raise Damaged(f"cannot be read ({_first_words(error)})") from error
 
 
-def _steps(workdir: Path) -> list[Path]:
+def step_folders(workdir: Path) -> list[Path]:
     """Folders that call themselves checkpoints, by step."""
     folder = workdir / FOLDER
     found = folder.iterdir() if folder.is_dir() else ()

@@ -21,7 +21,7 @@ from iamt_jax.errors import InputError
 from iamt_jax.evaluation.metrics import majority_class, summary
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.prediction import Predictor
-from iamt_jax.training.checkpoints import Checkpoints, Weights, recover
+from iamt_jax.training.checkpoints import Checkpoints, Weights, recover, step_folders
 from iamt_jax.training.logs import Logs, Throughput, pictures
 from iamt_jax.training.start import check_fit, initial_weights, start_from
 from iamt_jax.training.state import State, create, local
@@ -70,7 +70,8 @@ def train(
     def check() -> Weights | None:
         check_fit(config, records, validation)
         begin(workdir, run, allow, write=False)
-        return initial_weights(config, len(records.attributes))
+        # A run that is continued no longer needs what it began from.
+        return None if step_folders(workdir) else initial_weights(config, len(records.attributes))
 
     initial = processes.together(check)  # Nothing is touched by a run that is refused.
     with contextlib.ExitStack() as stack, told_of_storage(workdir):
@@ -85,7 +86,7 @@ def train(
         if saved is not None:
             state = saved
             processes.say(f"continuing {workdir} at step {int(state.step)} of {config.train.steps}")
-        elif initial is not None:
+        elif initial := initial or initial_weights(config, len(records.attributes)):
             state = start_from(state, initial)
         data = training_batches(
             records,
