@@ -101,11 +101,12 @@ def calibrate_workdir(
     """
     trained = load(workdir)
     config = meant(trained.run.config.data, data)
-    records = open_source(config).split("train").first(images)
+    dataset = open_source(config)
+    records = dataset.split("train").first(images)
     records, _ = without_damaged(records, config.size, config.damaged_limit)
     if len(records) < FEWEST_IMAGES:
         raise InputError(
-            f"{config.root}: has {len(records)} training images, expected at least "
+            f"{dataset.root}: has {len(records)} training images, expected at least "
             f"{FEWEST_IMAGES} to calibrate on: give --data.root with more"
         )
     batches = evaluation_batches(records, config.size, BATCH)

@@ -5,10 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from itertools import chain
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from iamt_jax.config import GROUPS, LARGEST_SEED, Config
+from iamt_jax.config import (
+    GROUPS,
+    LARGEST_SEED,
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    TrainConfig,
+)
 from iamt_jax.errors import InputError
+
+Rule = tuple[str, object, bool, str]
+"""A flag, its value, whether it fits, and what it must be."""
 
 
 def check(config: Config) -> None:
@@ -17,82 +29,19 @@ def check(config: Config) -> None:
     Raises:
       InputError: names the flag, its value and what it may be.
     """
-    data, model, train = config.data, config.model, config.train
-    stride = 2 ** len(model.widths)
-    synthetic = data.synthetic
-    rules = [
-        (
-            "data.size",
-            data.size,
-            data.size > 0 and data.size % stride == 0,
-            f"a positive multiple of {stride}",
-        ),
-        ("data.shift", data.shift, 0 <= data.shift <= 0.25, "from 0 to 0.25"),
-        ("data.zoom", data.zoom, 0 <= data.zoom <= 0.5, "from 0 to 0.5"),
-        ("data.rotate", data.rotate, 0 <= data.rotate <= 180, "from 0 to 180"),
-        ("data.colour", data.colour, 0 <= data.colour <= 1, "from 0 to 1"),
-        ("data.erase", data.erase, 0 <= data.erase <= 1, "from 0 to 1"),
-        ("data.mixup", data.mixup, 0 <= data.mixup < math.inf, "at least 0"),
-        ("data.noise-max", data.noise_max, 0 <= data.noise_max < math.inf, "at least 0"),
-        ("data.workers", data.workers, data.workers >= 0, "at least 0"),
-        ("data.damaged-limit", data.damaged_limit, data.damaged_limit >= 0, "at least 0"),
-        ("data.synthetic.size", synthetic.size, synthetic.size >= 32, "at least 32"),
-        ("model.widths", model.widths, min(model.widths, default=0) > 0, "positive numbers"),
-        (
-            "model.blocks",
-            model.blocks,
-            len(model.blocks) == len(model.widths),
-            "one number a width",
-        ),
-        ("model.blocks", model.blocks, all(b >= 0 for b in model.blocks), "numbers from 0 on"),
-        (
-            "model.dilations",
-            model.dilations,
-            all(d > 0 for d in model.dilations),
-            "positive numbers",
-        ),
-        ("model.dropout", model.dropout, 0 <= model.dropout < 1, "from 0 to below 1"),
-        ("data.synthetic.train", synthetic.train, synthetic.train > 0, "at least 1"),
-        ("data.synthetic.validation", synthetic.validation, synthetic.validation > 0, "at least 1"),
-        ("data.synthetic.test", synthetic.test, synthetic.test > 0, "at least 1"),
-        ("data.synthetic.seed", synthetic.seed, synthetic.seed >= 0, "at least 0"),
-        ("data.cache-gib", data.cache_gib, data.cache_gib >= 0, "at least 0"),
-        (
-            "train.seed",
-            train.seed,
-            0 <= train.seed <= LARGEST_SEED,
-            f"from 0 to {LARGEST_SEED}",
-        ),
-        ("train.weight-decay", train.weight_decay, train.weight_decay >= 0, "at least 0"),
-        ("train.steps", train.steps, train.steps > 0, "at least 1"),
-        ("train.batch-size", train.batch_size, train.batch_size > 0, "at least 1"),
-        ("train.learning-rate", train.learning_rate, 0 < train.learning_rate < math.inf, "above 0"),
-        ("train.warmup", train.warmup, train.warmup >= 0, "at least 0"),
-        ("train.clip", train.clip, train.clip > 0, "above 0"),
-        ("train.ema", train.ema, 0 <= train.ema < 1, "from 0 to below 1"),
-        (
-            "train.label-smoothing",
-            train.label_smoothing,
-            0 <= train.label_smoothing < 1,
-            "from 0 to below 1",
-        ),
-        ("train.log-every", train.log_every, train.log_every > 0, "at least 1"),
-        ("train.validate-every", train.validate_every, train.validate_every >= 0, "at least 0"),
-        ("train.save-every", train.save_every, train.save_every >= 0, "at least 0"),
-    ]
-    if model.norm == "group":
-        divides = all(width % GROUPS == 0 for width in model.widths)
-        rules.append(("model.widths", model.widths, divides, f"multiples of {GROUPS} with groups"))
-    loss = config.loss
-    for name in ("binary", "multilabel", "reconstruction", "mask_l1"):
-        weight = getattr(loss, name)
-        rules.append((f"loss.{name.replace('_', '-')}", weight, weight >= 0, "at least 0"))
-    for flag, value, fits, expected in [*_kinds(config), *rules]:
+    rules = chain(
+        _kinds(config),
+        _data(config.data, 2 ** len(config.model.widths)),
+        _model(config.model),
+        _loss(config.loss),
+        _train(config.train),
+    )
+    for flag, value, fits, expected in rules:
         if not fits:
             raise InputError(f"--{flag} {value}: must be {expected}")
 
 
-def _kinds(part: object, prefix: str = "") -> Iterator[tuple[str, object, bool, str]]:
+def _kinds(part: object, prefix: str = "") -> Iterator[Rule]:
     """What every field must be, whatever it means: one of its choices, or a finite number."""
     hints = get_type_hints(type(part))
     for one in fields(part):
@@ -104,3 +53,53 @@ def _kinds(part: object, prefix: str = "") -> Iterator[tuple[str, object, bool, 
             yield flag, value, value in choices, f"one of {', '.join(map(str, choices))}"
         elif isinstance(value, float):
             yield flag, value, math.isfinite(value), "a finite number"
+
+
+def _within(part: str, config: object, bounds: dict[str, tuple[float, float]]) -> Iterator[Rule]:
+    """Bounds of fields, both included."""
+    for name, (low, high) in bounds.items():
+        value = getattr(config, name)
+        expected = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+        yield f"{part}.{name.replace('_', '-')}", value, low <= value <= high, expected
+
+
+def _data(data: DataConfig, stride: int) -> Iterator[Rule]:
+    fits = data.size > 0 and data.size % stride == 0
+    yield "data.size", data.size, fits, f"a positive multiple of {stride}"
+    bounds = {"shift": (0, 0.25), "zoom": (0, 0.5), "rotate": (0, 180), "colour": (0, 1)}
+    bounds |= {"erase": (0, 1)}
+    free = ("mixup", "noise_max", "workers", "cache_gib", "damaged_limit")
+    yield from _within("data", data, bounds | dict.fromkeys(free, (0, math.inf)))
+    lowest = {"size": 32, "train": 1, "validation": 1, "test": 1, "seed": 0}
+    bounds = {name: (low, math.inf) for name, low in lowest.items()}
+    yield from _within("data.synthetic", data.synthetic, bounds)
+
+
+def _model(model: ModelConfig) -> Iterator[Rule]:
+    widths, blocks, dilations = model.widths, model.blocks, model.dilations
+    yield "model.widths", widths, min(widths, default=0) > 0, "positive numbers"
+    yield "model.blocks", blocks, len(blocks) == len(widths), "one number a width"
+    yield "model.blocks", blocks, min(blocks, default=0) >= 0, "numbers from 0 on"
+    yield "model.dilations", dilations, min(dilations, default=1) > 0, "positive numbers"
+    yield "model.dropout", model.dropout, 0 <= model.dropout < 1, "from 0 to below 1"
+    if model.norm == "group":
+        fits = all(width % GROUPS == 0 for width in widths)
+        yield "model.widths", widths, fits, f"multiples of {GROUPS} with groups"
+
+
+def _loss(loss: LossConfig) -> Iterator[Rule]:
+    weights = ("binary", "multilabel", "reconstruction", "mask_l1")
+    yield from _within("loss", loss, dict.fromkeys(weights, (0, math.inf)))
+
+
+def _train(train: TrainConfig) -> Iterator[Rule]:
+    yield "train.steps", train.steps, 0 < train.steps <= 10**9, "from 1 to 10^9"
+    lowest = {"batch_size": 1, "log_every": 1, "warmup": 0, "validate_every": 0, "save_every": 0}
+    lowest |= {"weight_decay": 0}
+    bounds = {name: (low, math.inf) for name, low in lowest.items()}
+    yield from _within("train", train, bounds | {"seed": (0, LARGEST_SEED)})
+    yield "train.learning-rate", train.learning_rate, train.learning_rate > 0, "above 0"
+    yield "train.clip", train.clip, train.clip > 0, "above 0"
+    for name in ("ema", "label_smoothing"):
+        value = getattr(train, name)
+        yield f"train.{name.replace('_', '-')}", value, 0 <= value < 1, "from 0 to below 1"

@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name[0] not in COMMANDS:
         near = difflib.get_close_matches(name[0], COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}"
-        print(f"error: {name[0]}: no such command; {hint}", file=sys.stderr)
+        print(f"error: {name[0] or repr('')}: no such command; {hint}", file=sys.stderr)
         return 2
     return COMMANDS[name[0]](rest)
 
@@ -171,7 +171,9 @@ def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
         print(f"error: {error}", file=sys.stderr)
         status = 2
     except OSError as error:
-        place = error.filename or "a file"
+        if error.filename is None:  # No file of the user's: a fault of ours.
+            raise
+        place = error.filename
         print(f"error: {place}: cannot be used ({error.strerror}); name another", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:

@@ -110,7 +110,7 @@ def _check(chosen: EvaluateArguments) -> None:
     check_range("seed", chosen.seed, 0, LARGEST_SEED)
     check_range("batch-size", chosen.batch_size, 1, math.inf)
     check_range("data.damaged-limit", chosen.data.damaged_limit, 0, math.inf)
-    check_range("bootstrap", chosen.bootstrap, 0, math.inf)
+    check_range("bootstrap", chosen.bootstrap, 0, 1_000_000)
     if chosen.processes.coordinator is not None and (chosen.explain or chosen.report):
         raise InputError(
             "--processes.coordinator: --explain and --report run in one process; leave it out"

@@ -21,6 +21,10 @@ from iamt_jax.errors import InputError
 _BETTER = (
     (r"Error parsing (\S+): invalid literal .*: ('.*')", r"\1: found \2, expected a whole number"),
     (r"Error parsing (\S+): could not convert .*: ('.*')", r"\1: found \2, expected a number"),
+    (
+        r"Error parsing (\S+): no type matching \S+INT could be .*: '(.*?)'.*",
+        r"\1: found '\2', expected a whole number",
+    ),
     (r"Missing value for argument '(\S+)'\. .*", r"\1: has no value; give one after it"),
 )
 """What tyro says of a value -> what we say."""
@@ -99,6 +103,8 @@ def _refuse_odd(arguments: Sequence[str], program: str) -> None:
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if argument.startswith("--tyro-"):
             raise InputError(f"{argument}: no such flag (python {program} --help lists all)")
+        if argument.startswith("--") and argument.endswith("="):
+            raise InputError(f"{argument}: its value is empty; give one")
         if not argument:
             raise InputError(
                 f"{before}: its value is empty; give one"

@@ -105,7 +105,15 @@ def read_run(workdir: Path) -> Run:
             tuple(map(str, fields.get("left_out", ()))),
             tuple(map(str, fields.get("history", ()))),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+        OSError,
+    ) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{path}: not a run of this version ({type(error).__name__}: {reason}); "

@@ -1,4 +1,5 @@
-"""Calibration as a user runs it: a file beside the checkpoint, and evaluate.py --auto."""
+"""Calibration as a user runs it: a file beside the checkpoint, and evaluate.py --auto. What users
+get wrong is in the corpus."""
 
 import json
 import shutil
@@ -6,16 +7,13 @@ import shutil
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from faults import refused
 from flax import nnx
 
 from iamt_jax.calibration import SIGMAS, calibrate
 from iamt_jax.cli import evaluate, main
-from iamt_jax.errors import InputError
 from iamt_jax.inference import load
 from iamt_jax.prediction import Setting
 from iamt_jax.transformation.file import (
-    FILE,
     MEMBERS,
     members,
     read_calibration,
@@ -143,45 +141,3 @@ def test_a_network_with_groups_is_calibrated_too(pictures, tiny):
     config = dataclasses.replace(tiny.model, norm="group", widths=(16, 16, 32))
     network = Network(config, 40, rngs=nnx.Rngs(0))
     assert members(calibrate(network, *pictures, MEMBERS, sample=16)) == list(MEMBERS)
-
-
-# What users get wrong.
-
-
-def test_auto_before_calibration(finished, tmp_path, capsys):
-    arguments = ["--workdir", finished, "--auto", "--out", tmp_path / "E"]
-    refused(capsys, evaluate, arguments, "--auto", FILE, "python -m iamt_jax calibrate --workdir")
-
-
-@pytest.mark.parametrize("flag, value", [("--n", 2), ("--beta", 0.5)])
-def test_auto_excludes_the_plain_curve(finished, capsys, flag, value):
-    refused(capsys, evaluate, ["--workdir", finished, "--auto", flag, value], "--auto", "excludes")
-
-
-def test_a_calibration_of_another_checkpoint(calibrated, tmp_path):
-    shutil.copy(calibrated / FILE, tmp_path / FILE)
-    with pytest.raises(InputError, match="another network than the best checkpoint; run python -m"):
-        read_calibration(tmp_path, "another")
-
-
-@pytest.mark.parametrize("damage", ["empty", "truncated", "text"])
-def test_a_damaged_calibration(calibrated, tmp_path, damage):
-    content = (calibrated / FILE).read_bytes()
-    damaged = {"empty": b"", "truncated": content[: len(content) // 2], "text": b"<html>"}[damage]
-    (tmp_path / FILE).write_bytes(damaged)
-    with pytest.raises(InputError, match="not a calibration of this version"):
-        read_calibration(tmp_path, "this")
-
-
-@pytest.mark.parametrize(
-    "arguments, parts",
-    [
-        (["calibrate"], ["missing", "--workdir"]),
-        (["calibrate", "--workdir", "/absent/W"], ["run.json"]),
-        (["calibrate", "--workdir", "W", "--images", 3], ["--images 3", "at least 256"]),
-        (["calibrat"], ["calibrat", "did you mean calibrate?"]),
-        (["fly"], ["fly", "expected one of train, evaluate, calibrate"]),
-    ],
-)
-def test_calibration_refuses(arguments, parts, capsys):
-    refused(capsys, main, arguments, *parts)

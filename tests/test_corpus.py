@@ -15,15 +15,27 @@ from corpus import (
     lists,
     numbers,
     partitions,
+    resuming,
     workdirs,
 )
 
 from iamt_jax import cli
 
-PARTS = (flags, numbers, folders, lists, partitions, images, archives, workdirs, checkpoints)
+PARTS = (
+    flags,
+    numbers,
+    folders,
+    lists,
+    partitions,
+    images,
+    archives,
+    workdirs,
+    checkpoints,
+    resuming,
+)
 CASES = [case for part in PARTS for case in part.CASES]
-BAR = re.compile(r"[^\r\n]*\d+/\d+ \[[^]\r\n]*\]")
-"""A drawing of a progress bar, but not what follows it on its line."""
+BAR = re.compile(r"[^\r\n]*\d+/\d+ \[[^]\r\n]*\]|step \d+: validation accuracy [^\r\n]*")
+"""A drawing of a progress bar, but not what follows it on its line; or a validation's result."""
 
 MINE = {cli.train: "/case/W/", cli.evaluate: "/case/E/"}
 """Where a command writes that succeeds, or comes half the way."""
@@ -43,7 +55,7 @@ def tree(folder):
 
 
 def said(text):
-    """The lines of standard error without the progress bars' drawings."""
+    """The lines of standard error without what tells of progress."""
     return [line for line in BAR.sub("", text).splitlines() if line.strip()]
 
 
@@ -53,7 +65,9 @@ def place(tmp_path, finished, monkeypatch):
     root = tmp_path / "outer" / "case"
     root.mkdir(parents=True)
     monkeypatch.chdir(root)
-    return Place(root, root / "W", finished)
+    place = Place(root, root / "W", finished)
+    with place.held:
+        yield place
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -117,8 +117,11 @@ def _rows(path: Path) -> Iterator[Row]:
                     yield number, row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = " ".join(str(error).split())
+        what, cure = "", "correct it"
+        if isinstance(error, UnicodeDecodeError):
+            what, cure = "as UTF-8 text ", "save it so"
         raise InputError(
-            f"{path}: cannot be read as UTF-8 text ({reason}): save it so, or download it again"
+            f"{path}: cannot be read {what}({reason}): {cure}, or download it again"
         ) from error
 
 

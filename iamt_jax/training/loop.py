@@ -78,9 +78,7 @@ def train(
         processes.by_first(lambda: stack.enter_context(owned(workdir)))
         processes.by_first(lambda: begin(workdir, run, allow))
         definition, state = create(config, len(records.attributes))
-        # By process, so that a process's block of the batch lies on its own devices.
-        devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-        mesh = Mesh(np.array(devices), (DATA_AXIS,))
+        mesh = everything()
         state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
         saved, scores = recover(workdir, state)
         if saved is not None:
@@ -99,6 +97,13 @@ def train(
         checkpoints = stack.enter_context(Checkpoints(workdir, scores))
         fit = Fit(config, workdir, definition, checkpoints, validation)
         return fit.run(state, data, mesh, epoch=len(records) // config.train.batch_size)
+
+
+def everything() -> Mesh:
+    """All devices of the run, by process, so that a process's block of the batch lies on its
+    own."""
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(devices), (DATA_AXIS,))
 
 
 @contextlib.contextmanager

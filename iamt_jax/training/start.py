@@ -23,9 +23,10 @@ def check_fit(config: Config, records: Records, validation: Records) -> None:
             f"try {batch // devices * devices or devices}"
         )
     if len(records) < batch:
+        fits = len(records) // devices * devices
+        smaller = f"try {fits}" if fits else f"give at least {devices}, one a device"
         raise InputError(
-            f"--train.batch-size {batch}: more than the {len(records)} training images; try "
-            f"{len(records) // devices * devices}"
+            f"--train.batch-size {batch}: more than the {len(records)} training images; {smaller}"
         )
     if records.attributes != validation.attributes:
         raise InputError("training and validation splits have different attributes")

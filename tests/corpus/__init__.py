@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -17,6 +18,8 @@ class Place:
     """A folder in it that is not there yet."""
     finished: Path
     """The workdir of a whole run; a case that damages one copies it first."""
+    held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    """What is released when the case is over."""
 
     def filled(self, text: str) -> str:
         """The text with real paths for {root}, {workdir} and {finished}."""

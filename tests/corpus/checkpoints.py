@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from corpus import QUICKLY, Case, Place, trained
-from corpus.workdirs import SAME, damaged, edited
+from corpus.workdirs import damaged, edited
 from iamt_jax import cli
 
 FOLDER = "checkpoints"
@@ -102,11 +102,6 @@ def passed_over(name: str, damage: Callable[[Path], object], *warnings: str) -> 
     return Case(f"checkpoint: {name}", command, cli.evaluate, "", 0, warnings)
 
 
-def put_aside(name: str, damage: Callable[[Path], object], *warnings: str) -> Case:
-    """Met by a training that has nothing left to do."""
-    return Case(f"continuing: {name}", damaged(damage, *SAME), cli.train, "", 0, warnings)
-
-
 def started(name: str, other: str, line: str, *flags: object) -> Case:
     """Weights to start from that cannot be had."""
     arguments = ("--preset", "debug", "--train.init-from", other, *flags)
@@ -197,25 +192,6 @@ CASES = (
         "{workdir}/checkpoints/9: is no finished checkpoint; step 4 is used",
     ),
     passed_over("other files beside it", own_text),
-    Case(
-        "continuing: all cut short",
-        damaged(cut(OLD, NEW), *SAME),
-        cli.train,
-        "{workdir}/checkpoints/4: state/manifest.ocdbt in it is not what was saved, and no "
-        "other checkpoint can be read as the network that run.json describes; restore the "
-        "matching files, or train again in another folder",
-    ),
-    put_aside(
-        "the older cut short",
-        cut(OLD),
-        "{workdir}/checkpoints/2: state/manifest.ocdbt in it is not what was saved; put aside "
-        "as {workdir}/damaged/2",
-    ),
-    put_aside(
-        "an empty one",
-        empty_step,
-        "{workdir}/checkpoints/9: is no finished checkpoint; put aside as {workdir}/damaged/9",
-    ),
     started(
         "nowhere",
         "{root}/other",
@@ -225,8 +201,7 @@ CASES = (
     started(
         "a file",
         "{finished}/run.json",
-        "--train.init-from {finished}/run.json: holds no run.json; train first, with python "
-        "train.py --workdir {finished}/run.json",
+        "--train.init-from {finished}/run.json: is a file; name the folder that training wrote",
     ),
     started(
         "another network",
@@ -242,7 +217,7 @@ CASES = (
         "init from: no checkpoint",
         from_nothing,
         cli.train,
-        "{root}/other/checkpoints: no checkpoint found; train first, with python train.py "
-        "--train.init-from {root}/other",
+        "--train.init-from {root}/other/checkpoints: no checkpoint found; train first, with "
+        "python train.py --workdir {root}/other",
     ),
 )

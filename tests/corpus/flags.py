@@ -31,29 +31,32 @@ CASES = (
         "train: a word too many",
         trained("celeba"),
         cli.train,
-        "celeba: belongs to no flag; a switch takes no value (--flag or --no-flag) (python "
+        "'celeba': belongs to no flag; a switch takes no value (--flag or --no-flag) (python "
         "train.py --help lists all)",
     ),
     Case(
         "train: a flag without a value",
         trained("--train.steps"),
         cli.train,
-        "Missing value for argument '--train.steps'. Expected 1 values (python train.py --help "
-        "lists all)",
+        "--train.steps: has no value; give one after it (python train.py --help lists all)",
+    ),
+    Case(
+        "train: an empty workdir",
+        plain("--workdir", ""),
+        cli.train,
+        "--workdir: its value is empty; give one",
     ),
     Case(
         "train: not a number",
         trained("--train.steps", "many"),
         cli.train,
-        "Error parsing --train.steps: invalid literal for int() with base 10: 'many' (python "
-        "train.py --help lists all)",
+        "--train.steps: found 'many', expected a whole number (python train.py --help lists all)",
     ),
     Case(
         "train: not a whole number",
         trained("--train.steps", "1e3"),
         cli.train,
-        "Error parsing --train.steps: invalid literal for int() with base 10: '1e3' (python "
-        "train.py --help lists all)",
+        "--train.steps: found '1e3', expected a whole number (python train.py --help lists all)",
     ),
     Case(
         "train: not a choice",
@@ -66,7 +69,7 @@ CASES = (
         "train: a value for a switch",
         trained("--data.flip", "yes"),
         cli.train,
-        "yes: belongs to no flag; a switch takes no value (--flag or --no-flag) (python "
+        "'yes': belongs to no flag; a switch takes no value (--flag or --no-flag) (python "
         "train.py --help lists all)",
     ),
     Case(
@@ -111,7 +114,8 @@ CASES = (
         "train: a coordinator without a count",
         alone("--processes.coordinator", "here:1"),
         cli.train,
-        "--processes.count None: expected the number of processes, at least 1",
+        "--processes.count: missing beside --processes.coordinator; give all three, or "
+        "--processes.coordinator auto",
     ),
     Case(
         "train: a process beyond the count",
@@ -129,14 +133,38 @@ CASES = (
         "evaluate: not a number",
         evaluated("--n", "four"),
         cli.evaluate,
-        "Error parsing --n: could not convert string to float: 'four' (python evaluate.py "
-        "--help lists all)",
+        "--n: found 'four', expected a number (python evaluate.py --help lists all)",
     ),
     Case(
         "evaluate: no workdir",
         plain(),
         cli.evaluate,
         "missing --workdir (python evaluate.py --help lists all)",
+    ),
+    Case(
+        "evaluate: an empty workdir",
+        plain("--workdir", ""),
+        cli.evaluate,
+        "--workdir: its value is empty; give one",
+    ),
+    Case(
+        "evaluate: an empty out",
+        evaluated("--out", ""),
+        cli.evaluate,
+        "--out: its value is empty; give one",
+    ),
+    Case(
+        "evaluate: explain in many processes",
+        evaluated("--explain", "--processes.coordinator", "here:1"),
+        cli.evaluate,
+        "--processes.coordinator: --explain and --report run in one process; leave it out",
+    ),
+    Case(
+        "evaluate: a batch larger than any memory",
+        evaluated("--batch-size", 10**9),
+        cli.evaluate,
+        "",
+        0,
     ),
     Case(
         "evaluate: auto and n",
@@ -157,11 +185,23 @@ CASES = (
         "missing --workdir (python -m iamt_jax calibrate --help lists all)",
     ),
     Case(
+        "calibrate: an empty workdir",
+        plain("--workdir", ""),
+        cli.calibrate,
+        "--workdir: its value is empty; give one",
+    ),
+    Case(
         "calibrate: unknown flag",
         trained("--image", 300),
         cli.calibrate,
         "--image: no such flag; did you mean --images? (python -m iamt_jax calibrate --help "
         "lists all)",
+    ),
+    Case(
+        "main: no command",
+        plain(),
+        cli.main,
+        "no command; give one of train, evaluate, calibrate",
     ),
     Case(
         "main: unknown command",

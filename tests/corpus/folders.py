@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from corpus import Case, Place, evaluated, trained
+from corpus import Case, Place, evaluated, plain, trained
 from iamt_jax import cli
+
+LONG = "x" * 300
+"""A name that no file system takes."""
 
 
 def a_file_for_a_workdir(place: Place) -> Sequence[object]:
@@ -66,6 +69,36 @@ def prepared(file: str) -> Callable[[Place], Sequence[object]]:
 
 CASES = (
     Case(
+        "train: a home of nobody",
+        trained("--data.root", "~nosuchuser/x"),
+        cli.train,
+        "{root}/~nosuchuser/x: does not exist; expected a folder with CelebA: give another root",
+    ),
+    Case(
+        "train: a workdir of a long name",
+        plain("--preset", "debug", "--workdir", f"{{root}}/{LONG}"),
+        cli.train,
+        f"{{root}}/{LONG}/checkpoints: cannot be used (File name too long); name another",
+    ),
+    Case(
+        "evaluate: a workdir of a long name",
+        plain("--workdir", f"{{root}}/{LONG}"),
+        cli.evaluate,
+        f"{{root}}/{LONG}/evaluation: cannot be used (File name too long); name another",
+    ),
+    Case(
+        "evaluate: out of a long name",
+        evaluated("--out", f"{{root}}/{LONG}"),
+        cli.evaluate,
+        f"{{root}}/{LONG}: cannot be used (File name too long); name another",
+    ),
+    Case(
+        "calibrate: a workdir of a long name",
+        plain("--workdir", f"{{root}}/{LONG}"),
+        cli.calibrate,
+        f"{{root}}/{LONG}: cannot be used (File name too long); name another",
+    ),
+    Case(
         "train: data is a file",
         data_is_a_file,
         cli.train,
@@ -123,8 +156,7 @@ CASES = (
         "evaluate: workdir is a file",
         evaluated_file,
         cli.evaluate,
-        "--workdir {workdir}: holds no run.json; train first, with python train.py --workdir "
-        "{workdir}",
+        "--workdir {workdir}: is a file; name the folder that training wrote",
     ),
     Case(
         "evaluate: before training",
@@ -168,7 +200,6 @@ CASES = (
         "calibrate: workdir is a file",
         evaluated_file,
         cli.calibrate,
-        "--workdir {workdir}: holds no run.json; train first, with python train.py --workdir "
-        "{workdir}",
+        "--workdir {workdir}: is a file; name the folder that training wrote",
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,25 +11,49 @@ import numpy as np
 from PIL import Image
 
 from corpus import Case, Place
-from corpus.writing import QUOTA_PAGE, blank_png, debug, encoded, measured, picture, write_faces
+from corpus.writing import (
+    QUOTA_PAGE,
+    blank_png,
+    debug,
+    encoded,
+    measured,
+    picture,
+    write_faces,
+    write_zip,
+)
 from iamt_jax import cli
 
 JPEG = encoded(picture(), "JPEG")
 PNG = encoded(picture())
+NO_IMAGE = "its {} bytes are none of JPEG, PNG, WEBP, BMP, TIFF, GIF"
 
 
-def refused(name: str, data: bytes, line: str) -> Case:
+def undecodable(name: str, reason: str, place: str = "/") -> str:
+    """What is said of an image in the folder, or in its archive."""
+    return (
+        f"{{root}}/celeba/Img/img_align_celeba{place}{name}: cannot be decoded as an image "
+        f"({reason}): restore it from the original, or take it off the lists"
+    )
+
+
+def refused(name: str, data: bytes, reason: str) -> Case:
     """Evaluation on a whole image and a bad one."""
 
     def write(root: Path) -> None:
         write_faces(root, {"1.jpg": JPEG, "2.jpg": data})
 
-    return Case(f"image: {name}", measured(write), cli.evaluate, line)
+    return Case(f"image: {name}", measured(write), cli.evaluate, undecodable("2.jpg", reason))
 
 
 def two_bad(root: Path) -> None:
     """One image that is whole, and two that are not."""
     write_faces(root, {"1.jpg": JPEG, "2.jpg": b"", "3.jpg": QUOTA_PAGE.encode()})
+
+
+def zipped(root: Path) -> None:
+    """A whole image and a bad one in an archive."""
+    members = {"img_align_celeba/1.jpg": JPEG, "img_align_celeba/2.jpg": b""}
+    write_zip(root, members, ("1.jpg", "2.jpg"), zipfile.ZIP_STORED)
 
 
 def met_in_training(place: Place) -> Sequence[object]:
@@ -48,6 +73,11 @@ def turned() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
     return encoded(picture(), "JPEG", exif=exif)
+
+
+def damaged_exif() -> bytes:
+    """A whole photograph; what it says of itself announces nine fields, and ends before them."""
+    return encoded(picture(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x12")
 
 
 def sixteen_bits() -> Image.Image:
@@ -89,81 +119,79 @@ CASES = (
     refused(
         "empty",
         b"",
-        "2.jpg: cannot be decoded as an image (its 0 bytes are none of JPEG, PNG, WEBP, BMP, "
-        "TIFF, GIF): restore it from the original, or take it off the lists",
+        NO_IMAGE.format(0),
     ),
     refused(
         "truncated",
         JPEG[: len(JPEG) // 2],
-        "2.jpg: cannot be decoded as an image (image file is truncated (130 bytes not "
-        "processed)): restore it from the original, or take it off the lists",
+        "image file is truncated (130 bytes not processed)",
     ),
     refused(
         "only a header",
         JPEG[:60],
-        "2.jpg: cannot be decoded as an image (Truncated File Read): restore it from the "
-        "original, or take it off the lists",
+        "Truncated File Read",
     ),
     refused(
         "truncated PNG",
         PNG[: len(PNG) // 2],
-        "2.jpg: cannot be decoded as an image (image file is truncated): restore it from the "
-        "original, or take it off the lists",
+        "image file is truncated",
     ),
     refused(
         "a bit that fell over",
         PNG[:1000] + bytes([PNG[1000] ^ 1]) + PNG[1001:],
-        "2.jpg: cannot be decoded as an image (broken data stream when reading image file): "
-        "restore it from the original, or take it off the lists",
+        "broken data stream when reading image file",
     ),
     refused(
         "text",
         b"what I meant to photograph\n",
-        "2.jpg: cannot be decoded as an image (its 27 bytes are none of JPEG, PNG, WEBP, BMP, "
-        "TIFF, GIF): restore it from the original, or take it off the lists",
+        NO_IMAGE.format(27),
     ),
     refused(
         "a web page",
         QUOTA_PAGE.encode(),
-        "2.jpg: cannot be decoded as an image (its 85 bytes are none of JPEG, PNG, WEBP, BMP, "
-        "TIFF, GIF): restore it from the original, or take it off the lists",
+        NO_IMAGE.format(85),
     ),
     refused(
         "PostScript",
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-        "2.jpg: cannot be decoded as an image (its 47 bytes are none of JPEG, PNG, WEBP, BMP, "
-        "TIFF, GIF): restore it from the original, or take it off the lists",
+        NO_IMAGE.format(47),
     ),
     refused(
         "SVG",
         b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
-        "2.jpg: cannot be decoded as an image (its 62 bytes are none of JPEG, PNG, WEBP, BMP, "
-        "TIFF, GIF): restore it from the original, or take it off the lists",
+        NO_IMAGE.format(62),
     ),
     refused(
         "HEIC",
         b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100),
-        "2.jpg: cannot be decoded as an image (its 124 bytes are none of JPEG, PNG, WEBP, BMP, "
-        "TIFF, GIF): restore it from the original, or take it off the lists",
+        NO_IMAGE.format(124),
     ),
     refused(
         "floating-point numbers",
         floating(),
-        "2.jpg: cannot be decoded as an image (its pixels are floating-point numbers of "
-        "unknown range): restore it from the original, or take it off the lists",
+        "its pixels are floating-point numbers of unknown range",
     ),
     refused(
         "a decompression bomb",
         blank_png(20_000, 20_000),
-        "2.jpg: cannot be decoded as an image (Image size (400000000 pixels) exceeds limit of "
-        "178956970 pixels, could be decompression bomb DOS attack.): restore it from the "
-        "original, or take it off the lists",
+        "Image size (400000000 pixels) exceeds limit of 178956970 pixels, could be decompression "
+        "bomb DOS attack.",
     ),
     refused(
         "more pixels than any camera",
         blank_png(8_000, 8_000),
-        "2.jpg: cannot be decoded as an image (it has 64,000,000 pixels, more than "
-        "50,000,000): restore it from the original, or take it off the lists",
+        "it has 64,000,000 pixels, more than 50,000,000",
+    ),
+    refused(
+        "more pixels than Pillow warns of",
+        blank_png(10_000, 10_000),
+        "it has 100,000,000 pixels, more than 50,000,000",
+    ),
+    Case(
+        "image: empty, in an archive",
+        measured(zipped),
+        cli.evaluate,
+        undecodable("2.jpg", NO_IMAGE.format(0), ".zip: "),
     ),
     Case(
         "image: one left out",
@@ -172,10 +200,8 @@ CASES = (
         "",
         0,
         (
-            "2.jpg: cannot be decoded as an image (its 0 bytes are none of JPEG, PNG, WEBP, BMP, "
-            "TIFF, GIF): restore it from the original, or take it off the lists",
-            "3.jpg: cannot be decoded as an image (its 85 bytes are none of JPEG, PNG, WEBP, BMP, "
-            "TIFF, GIF): restore it from the original, or take it off the lists",
+            undecodable("2.jpg", NO_IMAGE.format(0)),
+            undecodable("3.jpg", NO_IMAGE.format(85)),
             "left out 2 damaged of 3 images",
         ),
     ),
@@ -187,23 +213,27 @@ CASES = (
         "take them off the lists, or raise the limit",
         2,
         (
-            "2.jpg: cannot be decoded as an image (its 0 bytes are none of JPEG, PNG, WEBP, BMP, "
-            "TIFF, GIF): restore it from the original, or take it off the lists",
-            "3.jpg: cannot be decoded as an image (its 85 bytes are none of JPEG, PNG, WEBP, BMP, "
-            "TIFF, GIF): restore it from the original, or take it off the lists",
+            undecodable("2.jpg", NO_IMAGE.format(0)),
+            undecodable("3.jpg", NO_IMAGE.format(85)),
         ),
     ),
     Case(
         "image: truncated, in training",
         met_in_training,
         cli.train,
-        "000002.jpg: cannot be decoded as an image (image file is truncated (130 bytes not "
-        "processed)): restore it from the original, or take it off the lists",
+        undecodable("000002.jpg", "image file is truncated (130 bytes not processed)"),
         begins=True,
     ),
     Case(
         "images that are odd, and none a fault",
         measured(lambda root: write_faces(root, odd_images())),
+        cli.evaluate,
+        "",
+        0,
+    ),
+    Case(
+        "image: damaged EXIF",
+        measured(lambda root: write_faces(root, {"1.jpg": JPEG, "2.jpg": damaged_exif()})),
         cli.evaluate,
         "",
         0,

@@ -51,14 +51,16 @@ CASES = (
     label(
         "binary",
         lambda root: (root / LIST).write_bytes(b"\x89\xff\xfe\x00" * 50),
-        "{root}/celeba/Anno/list_attr_celeba.txt: cannot be read as text ('utf-8' codec can't "
-        "decode byte 0x89 in position 0: invalid start byte): download the file again",
+        "{root}/celeba/Anno/list_attr_celeba.txt: cannot be read as UTF-8 text ('utf-8' codec "
+        "can't decode byte 0x89 in position 0: invalid start byte): save it so, or download it "
+        "again",
     ),
     label(
         "saved as UTF-16",
         lambda root: (root / LIST).write_bytes(layouts.label_text().encode("utf-16")),
-        "{root}/celeba/Anno/list_attr_celeba.txt: cannot be read as text ('utf-8' codec can't "
-        "decode byte 0xff in position 0: invalid start byte): download the file again",
+        "{root}/celeba/Anno/list_attr_celeba.txt: cannot be read as UTF-8 text ('utf-8' codec "
+        "can't decode byte 0xff in position 0: invalid start byte): save it so, or download it "
+        "again",
     ),
     label(
         "too few rows",
@@ -72,6 +74,13 @@ CASES = (
         "{root}/celeba/Anno/list_attr_celeba.txt: line 1 is 'Bald Eyeglasses Male Smiling "
         "Young', expected the number of images alone, then a line of attribute names: download "
         "the file again",
+    ),
+    label(
+        "a count of 5000 digits",
+        lambda root: edit(root / LIST, "16", "1" * 5000),
+        "{root}/celeba/Anno/list_attr_celeba.txt: line 1 is "
+        "'1111111111111111111111111111111111111111...', expected the number of images alone, "
+        "then a line of attribute names: download the file again",
     ),
     label(
         "no header",

@@ -162,8 +162,15 @@ CASES = (
         kaggle(",", ";"),
         cli.train,
         "{root}/celeba/list_attr_celeba.csv: the header with the attributes' names is missing, "
-        "found none, expected names such as 5_o_Clock_Shadow: put the header back or download "
-        "the file again",
+        "found semicolons between the cells of line 1, where commas are expected, expected "
+        "names such as 5_o_Clock_Shadow: put the header back or download the file again",
+    ),
+    Case(
+        "csv: a line break in a name",
+        kaggle("000002.jpg,", '"000002.jpg\n",'),
+        cli.train,
+        "{root}/celeba/list_attr_celeba.csv: cannot be read (line 3 ends within quotes): correct "
+        "it, or download it again",
     ),
     Case("a byte order mark", reads(lambda text: "\ufeff" + text), cli.evaluate, "", 0),
     Case("CRLF", reads(lambda text: text.replace("\n", "\r\n")), cli.evaluate, "", 0),

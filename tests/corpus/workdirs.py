@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import layouts
 import numpy as np
 from conftest import TINY
 
@@ -58,11 +59,6 @@ def record(name: str, damage: Callable[[Path], object], line: str) -> Case:
     return Case(f"run.json: {name}", damaged(damage, *QUICKLY), cli.evaluate, line)
 
 
-def again(name: str, damage: Callable[[Path], object], line: str, *flags: object) -> Case:
-    """A fault that `train.py` meets where it should continue."""
-    return Case(f"train again: {name}", damaged(damage, *SAME, *flags), cli.train, line)
-
-
 def calibrated(
     content: bytes | None = None, own: bool = False, **others: object
 ) -> Callable[[Path], None]:
@@ -77,6 +73,19 @@ def calibrated(
         (workdir / FILE).write_bytes(file.getvalue() if content is None else content)
 
     return damage
+
+
+def halved(workdir: Path) -> None:
+    """A calibration as an interrupted copy leaves it."""
+    calibrated()(workdir)
+    data = (workdir / FILE).read_bytes()
+    (workdir / FILE).write_bytes(data[: len(data) // 2])
+
+
+def eight_images(place: Place) -> Sequence[object]:
+    """Fewer to learn from than noise can be learnt from."""
+    layouts.write_official(place.root / "celeba")
+    return "--workdir", "{finished}", "--data.root", "{root}/celeba"
 
 
 def calibration(name: str, damage: Callable[[Path], object], line: str) -> Case:
@@ -108,14 +117,14 @@ CASES = (
     record(
         "a list",
         rewritten("[]"),
-        "{workdir}/run.json: not a run of this version (TypeError: list indices must be "
-        "integers or slices, not str); restore the file, or train again in another folder",
+        "{workdir}/run.json: not a run of this version (TypeError: it holds list, expected an "
+        "object); restore the file, or train again in another folder",
     ),
     record(
         "null",
         rewritten("null"),
-        "{workdir}/run.json: not a run of this version (TypeError: 'NoneType' object is not "
-        "subscriptable); restore the file, or train again in another folder",
+        "{workdir}/run.json: not a run of this version (TypeError: it holds NoneType, expected "
+        "an object); restore the file, or train again in another folder",
     ),
     record(
         "no config",
@@ -169,6 +178,18 @@ CASES = (
         "something like 64); restore the file, or train again in another folder",
     ),
     record(
+        "a norm that there is not",
+        edited(lambda run: run["config"]["model"].update(norm="layer")),
+        "{workdir}/run.json: --model.norm layer: must be one of batch, group; restore the file, "
+        "or train again",
+    ),
+    record(
+        "groups that do not divide",
+        edited(lambda run: run["config"]["model"].update(norm="group")),
+        "{workdir}/run.json: --model.widths (8, 16, 16): must be multiples of 16 with groups; "
+        "restore the file, or train again",
+    ),
+    record(
         "absent",
         lambda w: (w / RUN).unlink(),
         "--workdir {workdir}: holds no run.json; train first, with python train.py --workdir "
@@ -180,43 +201,6 @@ CASES = (
         "--workdir {workdir}: holds no run.json; train first, with python train.py --workdir "
         "{workdir}",
     ),
-    again(
-        "other settings",
-        lambda workdir: None,
-        "--workdir {workdir}: holds a run with other settings (train.seed 0 -> 3); give the "
-        "same flags to continue it, name the fields after --resume.allow, or give another "
-        "folder",
-        "--train.seed",
-        3,
-    ),
-    again(
-        "may not change",
-        lambda workdir: None,
-        "--resume.allow train.stps: is no field of the config; did you mean train.steps?",
-        "--resume.allow",
-        "train.stps",
-    ),
-    again(
-        "may change the network",
-        lambda workdir: None,
-        "--resume.allow model.widths: a run keeps its network; start another with "
-        "--train.init-from, or with fresh weights",
-        "--resume.allow",
-        "model.widths",
-    ),
-    again(
-        "other attributes",
-        edited(lambda run: run["attributes"].pop()),
-        "{workdir}/run.json: has 39 attributes, but 40 majority classes; restore the file, or "
-        "train again in another folder",
-    ),
-    again(
-        "run.json cut short",
-        rewritten(CUT),
-        "{workdir}/run.json: not a run of this version (JSONDecodeError: Unterminated string "
-        "starting at: line 4 column 15 (char 44)); restore the file, or train again in another "
-        "folder",
-    ),
     calibration(
         "absent",
         lambda workdir: None,
@@ -226,14 +210,33 @@ CASES = (
     calibration(
         "empty",
         calibrated(b""),
-        "{workdir}/calibration.npz: not a calibration of this version (No data left in file); "
+        "{workdir}/calibration.npz: not a calibration of this version (it is no npz file); "
         "run python -m iamt_jax calibrate --workdir {workdir}",
     ),
     calibration(
         "a damaged archive",
         calibrated(b"PK\3\4" + bytes(50)),
-        "{workdir}/calibration.npz: not a calibration of this version (File is not a zip "
-        "file); run python -m iamt_jax calibrate --workdir {workdir}",
+        "{workdir}/calibration.npz: not a calibration of this version (it is no npz file); "
+        "run python -m iamt_jax calibrate --workdir {workdir}",
+    ),
+    calibration(
+        "a web page",
+        calibrated(QUOTA_PAGE.encode()),
+        "{workdir}/calibration.npz: not a calibration of this version (it is no npz file); "
+        "run python -m iamt_jax calibrate --workdir {workdir}",
+    ),
+    calibration(
+        "cut short",
+        halved,
+        "{workdir}/calibration.npz: not a calibration of this version (it is no npz file); "
+        "run python -m iamt_jax calibrate --workdir {workdir}",
+    ),
+    Case(
+        "calibrate: eight images",
+        eight_images,
+        cli.calibrate,
+        "{root}/celeba: has 8 training images, expected at least 64 to calibrate on: give "
+        "--data.root with more",
     ),
     calibration(
         "another version",
