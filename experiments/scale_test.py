@@ -1,10 +1,10 @@
 """Whether devices and processes change a run: python experiments/scale_test.py [--out FILE].
 
 Trains the debug preset for 20 steps on 1, 2 and 8 devices of one process, and in 2 and 4 processes
-on this machine, evaluates each, and holds losses and printed numbers against those of one device.
-Then kills, stops or preempts one of two processes, and looks how soon the other ends, with what
-message, and whether the run resumes. Exit status 1 where something differs or takes more than two
-minutes.
+on this machine, evaluates each, and holds losses and printed numbers against those of one device; a
+run that began in 2 processes goes on on 8 devices. Then kills, stops or preempts one of two
+processes, and looks how soon the other ends, with what message, and whether the run resumes. Exit
+status 1 where something differs or takes more than two minutes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ SHAPES = {"1 device": (1, 1), "2 devices": (1, 2), "8 devices": (1, 8)} | {
     "4 processes": (4, 2),
 }
 """Name -> processes, devices of each."""
+
+MOVED = ("2 processes", "8 devices")
+"""Where a run begins, and where it goes on."""
 
 STEPS = 20
 
@@ -136,6 +139,25 @@ def compare(names: list[str], place: Path) -> list[dict]:
     return rows
 
 
+def move(origin: str, target: str, place: Path) -> dict:
+    """Continues a run at its middle with another number of devices and processes; its losses must
+    be those of the shape it began in."""
+    flags = [*TRAIN, "--train.save-every", str(STEPS // 2)]
+    workdir = place / "moved"
+    for name in (origin, target):
+        processes, devices = SHAPES[name]
+        env = environment(devices, place / "compiled")
+        run("train.py", [*flags, "--workdir", str(workdir)], processes, env)
+        if name == origin:
+            before = losses(workdir)
+            shutil.rmtree(workdir / "checkpoints" / str(STEPS))
+    found = losses(workdir)
+    differ = float(np.abs(found / before - 1).max())
+    fits = len(found) == STEPS and differ <= LATER
+    print(f"begun on {origin}, continued on {target}: losses differ by {differ:.1e}", flush=True)
+    return {"moved": f"{origin} to {target}", "all": differ, "fits": bool(fits)}
+
+
 ENDINGS = {
     "kill-1": (1, signal.SIGKILL),
     "kill-0": (0, signal.SIGKILL),
@@ -198,6 +220,8 @@ def main() -> int:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="iamt-scale-") as place:
         rows = compare(chosen.shapes, Path(place))
+        if set(MOVED) <= set(chosen.shapes):
+            rows.append(move(*MOVED, Path(place)))
         rows += [end_one(name, Path(place)) for name in chosen.endings]
     if chosen.out:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)
