@@ -202,7 +202,7 @@ def curve(name: str, value: Curve, largest: float, shape: tuple[int, ...]) -> np
     except (TypeError, ValueError):
         raise InputError(f"{name}: found {value!r}, expected numbers") from None
     if not ((numbers >= 0) & (numbers <= largest) & np.isfinite(numbers)).all():
-        raise InputError(f"{name}: found {value!r}, expected numbers from 0 to {largest:g}")
+        raise InputError(f"{name}: found {value!r}, expected numbers from 0 to {largest:,.10g}")
     try:
         np.broadcast_to(numbers, shape)
     except ValueError:

@@ -201,7 +201,7 @@ def test_sampled_curves_hold_the_identity():
 
 
 def test_the_plane_agrees_with_an_evaluation(finished):
-    classifier, _, records = opened(finished, "test", None)
+    classifier, _, records, _ = opened(finished, "test")
     found = measure(classifier, records, (0.0, 0.2), 8, clip=True, seed=3)
     for s, sigma in enumerate((0.0, 0.2)):
         one = evaluate_workdir(finished, Setting(4, 0.5, sigma, True, 3), bootstrap=0)["average"]

@@ -101,7 +101,7 @@ class Opened(NamedTuple):
     """Names of the damaged images, which `records` lack."""
 
 
-def opened(workdir: Path, split: str, data: OtherData) -> Opened:
+def opened(workdir: Path, split: str, data: OtherData = OtherData()) -> Opened:
     """A workdir's best checkpoint, the data set to look at, and a split of it.
 
     Raises:
