@@ -172,10 +172,11 @@ def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
         status = 2
     except OSError as error:
         if error.filename is None:  # No file of the user's: a fault of ours.
-            raise
-        place = error.filename
-        print(f"error: {place}: cannot be used ({error.strerror}); name another", file=sys.stderr)
-        status = 2
+            status = _of_several(error)
+        else:
+            words = f"{error.filename}: cannot be used ({error.strerror}); name another"
+            print(f"error: {words}", file=sys.stderr)
+            status = 2
     except KeyboardInterrupt:
         print("stopped; what was saved before stays", file=sys.stderr)
         status = 130

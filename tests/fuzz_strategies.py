@@ -22,7 +22,7 @@ from iamt_jax.errors import InputError
 COUNT = os.environ.get("IAMT_FUZZ")  # Examples a property; without it the same few every time.
 
 fuzz = settings(
-    max_examples=int(COUNT or 60),
+    max_examples=int(COUNT or 25),
     derandomize=not COUNT,
     database=None,
     deadline=None,

@@ -92,13 +92,6 @@ CASES = (
         "for it, or name another folder",
     ),
     Case(
-        "continuing: for longer, as was allowed",
-        damaged(lambda workdir: None, *SAME, "--train.steps=5", "--resume.allow", "train.steps"),
-        cli.train,
-        "",
-        0,
-    ),
-    Case(
         "continuing: an older run, which did not count its images",
         damaged(edited(lambda run: run.pop("images")), *SAME),
         cli.train,
