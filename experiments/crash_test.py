@@ -15,6 +15,7 @@ import collections
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,12 +87,13 @@ def same(found: tuple, expected: tuple) -> bool:
     return all(x.tobytes() == y.tobytes() for x, y in arrays) and found[1] == expected[1]
 
 
-def trial(workdir: Path, instant: float, number: int, environment: dict) -> str:
-    """Kills one run after `instant` seconds and lets it continue; says where it was killed."""
+def trial(workdir: Path, instant: float, number: int, environment: dict) -> str | None:
+    """Kills one run after `instant` seconds and lets it continue; says where it was killed, None
+    if it had ended by then: nothing was killed, and nothing is shown by it."""
     running = start(workdir, environment)
     try:
         running.wait(timeout=instant)
-        where = "after its end"
+        return None
     except subprocess.TimeoutExpired:
         running.send_signal(number)
         running.wait(timeout=120)
@@ -130,7 +132,9 @@ def main() -> int:
             instant = seconds * (draw.random() if i % 5 == 0 else draw.uniform(0.3, 1))
             number = draw.choice(SIGNALS)
             workdir = place / f"killed-{i}"
-            where = trial(workdir, instant, number, environment)
+            while (where := trial(workdir, instant, number, environment)) is None:
+                shutil.rmtree(workdir)
+                instant *= draw.uniform(0.5, 1)
             fine = same(outcome(workdir), expected)
             equal += fine
             places[where] += 1
