@@ -154,7 +154,7 @@ class Block(nn.Module):
 
 
 class Peer(nn.Module):
-    """The whole network, in training mode as `Network.__call__`, and its loss (Eq. 6)."""
+    """The whole network, in training mode as `IAMT.__call__`, and its loss (Eq. 6)."""
 
     def __init__(self, config: Config, params: Tree, statistics: Tree):
         super().__init__()

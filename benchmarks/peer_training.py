@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from iamt_jax.config import Config, TrainConfig
 from iamt_jax.data.pipeline import Batch
 from iamt_jax.losses import losses
-from iamt_jax.model.network import Network, Tree
+from iamt_jax.model.network import IAMT, Tree
 from iamt_jax.training.optimiser import MUON_MOMENTUM, MUON_RMS
 
 NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
@@ -165,7 +165,7 @@ def check(config: Config, params: Tree, statistics: Tree, batch: Batch) -> float
 
 def ours_says(config: Config, params: Tree, statistics: Tree, batch: Batch) -> dict[str, Any]:
     """What the network says of a batch."""
-    make = lambda: Network(config.model, batch.labels.shape[1], rngs=nnx.Rngs(0))  # noqa: E731
+    make = lambda: IAMT(config.model, batch.labels.shape[1], rngs=nnx.Rngs(0))  # noqa: E731
     definition = nnx.graphdef(nnx.eval_shape(make))
     images = batch.images.astype(np.float32) / 255
 

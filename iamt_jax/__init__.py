@@ -1,18 +1,52 @@
 """Intentional attention mask transformation (Kimura & Tanaka, arXiv 1905.02719) in JAX."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from iamt_jax.config import ModelConfig
+    from iamt_jax.errors import InputError
+    from iamt_jax.explanation.explain import Explanation, explain
     from iamt_jax.inference import Classifier, load
+    from iamt_jax.model.attentive import sweep
+    from iamt_jax.model.heads import AttributeHeads
+    from iamt_jax.model.network import IAMT
+    from iamt_jax.transformation.curve import tone_curve
 
-__all__ = ["Classifier", "load"]
+__all__ = [
+    "IAMT",
+    "AttributeHeads",
+    "Classifier",
+    "Explanation",
+    "InputError",
+    "ModelConfig",
+    "explain",
+    "load",
+    "sweep",
+    "tone_curve",
+]
+
+_HOMES = {
+    "IAMT": "model.network",
+    "AttributeHeads": "model.heads",
+    "Classifier": "inference",
+    "Explanation": "explanation.explain",
+    "InputError": "errors",
+    "ModelConfig": "config",
+    "explain": "explanation.explain",
+    "load": "inference",
+    "sweep": "model.attentive",
+    "tone_curve": "transformation.curve",
+}
 
 
 def __getattr__(name: str) -> Any:
     """What users call, imported when it is asked for: JAX must not start before the command line
     has set it up, and spawned decoding workers do without it."""
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from iamt_jax import inference
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
-    return getattr(inference, name)
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -19,7 +19,7 @@ from iamt_jax.data.pipeline import evaluation_batches
 from iamt_jax.data.source import meant, open_source
 from iamt_jax.errors import InputError
 from iamt_jax.inference import load
-from iamt_jax.model.network import Network
+from iamt_jax.model.network import IAMT
 from iamt_jax.transformation.denoise import fit_prior
 from iamt_jax.transformation.emphasis import fit_beta
 from iamt_jax.transformation.file import write_calibration
@@ -50,7 +50,7 @@ Pictures = UInt8[np.ndarray, "image height width 3"]
 
 
 def calibrate(
-    network: Network,
+    network: IAMT,
     pictures: Pictures,
     names: Sequence[str],
     members: Sequence[str] = DEFAULT,

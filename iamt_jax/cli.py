@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tyro
 
-from iamt_jax import evaluating, platform
+from iamt_jax import evaluating, exploring, exporting, platform, predicting
 from iamt_jax.checks import check
 from iamt_jax.config import FEWEST_IMAGES, PRESETS, Config, OtherData, Processes
 from iamt_jax.errors import InputError
@@ -70,6 +70,21 @@ def calibrate(arguments: Sequence[str] | None = None) -> int:
     return _guarded(_calibrate, sys.argv[1:] if arguments is None else arguments)
 
 
+def export(arguments: Sequence[str] | None = None) -> int:
+    """`python -m iamt_jax export`: returns the exit status."""
+    return _guarded(exporting.run, sys.argv[1:] if arguments is None else arguments)
+
+
+def predict(arguments: Sequence[str] | None = None) -> int:
+    """`python -m iamt_jax predict`: returns the exit status."""
+    return _guarded(predicting.run, sys.argv[1:] if arguments is None else arguments)
+
+
+def explore(arguments: Sequence[str] | None = None) -> int:
+    """`python -m iamt_jax explore`: returns the exit status."""
+    return _guarded(exploring.run, sys.argv[1:] if arguments is None else arguments)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m iamt_jax COMMAND`: returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -88,7 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return COMMANDS[name[0]](rest)
 
 
-COMMANDS = {"train": train, "evaluate": evaluate, "calibrate": calibrate}
+COMMANDS = {
+    "train": train,
+    "evaluate": evaluate,
+    "calibrate": calibrate,
+    "predict": predict,
+    "explore": explore,
+    "export": export,
+}
 """What `python -m iamt_jax` runs."""
 
 

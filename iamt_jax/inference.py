@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
@@ -19,6 +20,7 @@ from iamt_jax.config import LARGEST_N
 from iamt_jax.data.image import Picture, square
 from iamt_jax.errors import InputError
 from iamt_jax.explanation.explain import Explanation, explain
+from iamt_jax.model.network import IAMT
 from iamt_jax.prediction import Predictor, Setting, as_float
 from iamt_jax.training.checkpoints import best_weights
 from iamt_jax.training.state import build
@@ -66,6 +68,12 @@ class Classifier:
         text = json.dumps([asdict(self.run), self.step], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def network(self) -> IAMT:
+        """The network itself, an NNX module with these weights, for `iamt_jax.explain` and your own
+        functions."""
+        return self.predictor.network()
+
     @functools.cached_property
     def transformation(self) -> Transformation:
         """What `python -m iamt_jax calibrate` found for this network.
@@ -108,6 +116,29 @@ class Classifier:
             return self.predictor.logits(some, Setting(_of(n, rows), _of(beta, rows)))
 
         return self._batched(answer, pictures, single)
+
+    def sweep(
+        self,
+        images: Pictures,
+        n_values: Sequence[float],
+        beta_values: Sequence[float],
+    ) -> Float[np.ndarray, "n beta image attribute"]:
+        """Probabilities under every tone curve of a grid; features and masks are computed once.
+
+        A single image has no image axis.
+
+        Raises:
+          InputError: an image of another kind, or a value out of range.
+        """
+        n, beta = np.atleast_1d(n_values), np.atleast_1d(beta_values)
+        n, beta = curve("n_values", n, LARGEST_N, n.shape), curve("beta_values", beta, 1, beta.shape)
+
+        def answer(some, _):
+            return jnp.moveaxis(self.predictor.sweep(some, n, beta), 2, 0)
+
+        logits = self._batched(answer, *fit(images, self.run.config.data.size))
+        logits = np.moveaxis(logits, 0, 2) if logits.ndim == 4 else logits
+        return 1 / (1 + np.exp(-logits))
 
     def masks(
         self, images: Pictures, attributes: Sequence[str]

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 
 from iamt_jax.data.degradation import gaussian_noise, noise_keys
 from iamt_jax.data.pipeline import Records, evaluation_batches
+from iamt_jax.model.attentive import sweep
 from iamt_jax.model.extractor import DATA_AXIS
-from iamt_jax.model.network import Network, Tree
+from iamt_jax.model.network import IAMT, Tree
 from iamt_jax.transformation.statistics import corrected
 from iamt_jax.transformation.whole import Transformation, transform
 
@@ -74,7 +75,7 @@ class Predictor:
             return network.predict(done.images, None, done.beta, after_norm), done.sigma
 
         def grid(network, images, n_values, beta_values):
-            return network.heads.sweep(network.extractor(as_float(images)), n_values, beta_values)
+            return sweep(network, as_float(images), n_values, beta_values)
 
         def masks(network, images, chosen):
             features = network.extractor(as_float(images))
@@ -92,7 +93,7 @@ class Predictor:
         """Parameters and statistics, on the devices."""
         return self._weights
 
-    def network(self) -> Network:
+    def network(self) -> IAMT:
         """The network itself, for looking inside; call it outside of hot paths."""
         return nnx.merge(self._definition, *self._weights)
 

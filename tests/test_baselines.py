@@ -17,7 +17,7 @@ from iamt_jax.evaluation.baselines import refit, tent
 from iamt_jax.evaluation.baselines.denoise import denoise
 from iamt_jax.evaluation.baselines.reestimate import reestimated_logits, with_batch_statistics
 from iamt_jax.model.extractor import DATA_AXIS
-from iamt_jax.model.network import Network
+from iamt_jax.model.network import IAMT
 
 SMALL = ModelConfig(
     widths=(16, 16), blocks=(0, 1), dilations=(2,), multilabel=False, reconstructor=False
@@ -28,7 +28,7 @@ IMAGES = jnp.asarray(np.random.default_rng(7).normal(0.4, 0.5, (4, 16, 16, 3)), 
 
 def split(norm):
     """A tiny network whose normalisation layers have learnt something."""
-    network = Network(dataclasses.replace(SMALL, norm=norm), 3, rngs=nnx.Rngs(0))
+    network = IAMT(dataclasses.replace(SMALL, norm=norm), 3, rngs=nnx.Rngs(0))
     definition, params, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
     rng = np.random.default_rng(1)
 

@@ -136,8 +136,8 @@ def test_a_sweep_is_every_pair_of_its_grid(finished):
 def test_a_network_with_groups_is_calibrated_too(pictures, tiny):
     import dataclasses
 
-    from iamt_jax.model.network import Network
+    from iamt_jax.model.network import IAMT
 
     config = dataclasses.replace(tiny.model, norm="group", widths=(16, 16, 32))
-    network = Network(config, 40, rngs=nnx.Rngs(0))
+    network = IAMT(config, 40, rngs=nnx.Rngs(0))
     assert members(calibrate(network, *pictures, MEMBERS, sample=16)) == list(MEMBERS)

@@ -171,7 +171,7 @@ def test_eq2_eq4_cross_entropy_equals_its_twin(smoothing):
 def test_eq3_eq4_multilabel_loss_equals_its_twin():
     features, _ = scene((3, 2, 5, 4, 1))
     layer = nnx.Linear(4, 7, rngs=nnx.Rngs(0))
-    logits = layer(jnp.mean(features, axis=(1, 2)))  # as Network.__call__ does
+    logits = layer(jnp.mean(features, axis=(1, 2)))  # as IAMT.__call__ does
     twin = reference.multilabel_logits(features, *map(np.asarray, (layer.kernel, layer.bias)))
     labels = labels_for(twin)
     close(cross_entropy(logits, labels), reference.cross_entropy(twin, labels))

@@ -11,7 +11,7 @@ from flax import nnx
 
 from iamt_jax.config import PRESETS, ModelConfig
 from iamt_jax.model.extractor import DATA_AXIS
-from iamt_jax.model.network import Network
+from iamt_jax.model.network import IAMT
 from iamt_jax.training.state import parameter_counts
 
 COUNTS = {
@@ -101,7 +101,7 @@ def test_switches_remove_their_parts(multilabel, reconstructor):
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_an_image_does_not_see_its_batch_mates(norm):
     config = dataclasses.replace(SMALL, norm=norm)
-    network = Network(config, 5, rngs=nnx.Rngs(0))
+    network = IAMT(config, 5, rngs=nnx.Rngs(0))
     definition, params, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
     assert bool(jax.tree.leaves(statistics)) == (norm == "batch")
     predict = jax.jit(lambda images: nnx.merge(definition, params, statistics).predict(images))
@@ -114,7 +114,7 @@ def test_an_image_does_not_see_its_batch_mates(norm):
 
 def test_eq9_prediction_is_the_plain_heads_on_the_extractors_features():
     """With n and beta so different that they cannot have changed places."""
-    network = Network(SMALL, 3, rngs=nnx.Rngs(0))
+    network = IAMT(SMALL, 3, rngs=nnx.Rngs(0))
     images = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
     n, beta = jnp.float32(3), jnp.float32(0.25)
     plain = network.heads.reference(network.extractor(images), n, beta)
@@ -123,7 +123,7 @@ def test_eq9_prediction_is_the_plain_heads_on_the_extractors_features():
 
 
 def test_eq3_the_multilabel_classifier_reads_the_pooled_plain_features():
-    network = Network(SMALL, 3, rngs=nnx.Rngs(0))
+    network = IAMT(SMALL, 3, rngs=nnx.Rngs(0))
     images = jax.random.uniform(jax.random.key(1), (1, 2, 16, 16, 3))
     keys = jax.random.split(jax.random.key(0), 2)
     definition, params, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)

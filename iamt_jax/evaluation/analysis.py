@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from iamt_jax.model.network import Network
+from iamt_jax.model.network import IAMT
 
 Matrix = Float[np.ndarray, "variable variable"]
 
@@ -63,7 +63,7 @@ class Sums(NamedTuple):
 
 
 def batch_sums(
-    network: Network, images: Float[Array, "batch y x 3"], real: Bool[Array, " batch"]
+    network: IAMT, images: Float[Array, "batch y x 3"], real: Bool[Array, " batch"]
 ) -> Sums:
     """The sums of one batch; filled-up images do not count. All its masks are held at once."""
     features = network.extractor(images)

@@ -19,7 +19,7 @@ from iamt_jax.evaluation.judging import Judged, judge, regions_of
 from iamt_jax.evaluation.run import environment, opened
 from iamt_jax.explanation.explain import explain
 from iamt_jax.inference import Classifier
-from iamt_jax.model.network import Network
+from iamt_jax.model.network import IAMT
 from iamt_jax.prediction import as_float
 
 BATCH = 16
@@ -98,7 +98,7 @@ def analyse_split(
 ) -> tuple[Analysis, Float[np.ndarray, "image attribute"]]:
     """The paper's analyses, and the logits, of a split; one pass, with a progress bar."""
 
-    def batch(network: Network, images: Array, real: Array):
+    def batch(network: IAMT, images: Array, real: Array):
         images = as_float(images)
         return batch_sums(network, images, real), network.predict(images)
 
@@ -132,7 +132,7 @@ def atlas(
     channels = np.argsort(-importance, axis=1, kind="stable")[:, :TOP]
     every = np.arange(len(classifier.attributes))
 
-    def look(network: Network, images: Array, channels: Array):
+    def look(network: IAMT, images: Array, channels: Array):
         images = as_float(images)
         found = explain(network, images, every, jnp.ones(()), jnp.zeros(()), 1)
         masks = network.heads.masks(network.extractor(images), every)

@@ -23,7 +23,7 @@ from iamt_jax.explanation import rivals
 from iamt_jax.explanation.blur import coarse
 from iamt_jax.explanation.explain import explain
 from iamt_jax.inference import Classifier
-from iamt_jax.model.network import Network
+from iamt_jax.model.network import IAMT
 from iamt_jax.prediction import Predictor
 from iamt_jax.training.state import build
 
@@ -90,7 +90,7 @@ def drawn(predictor: Predictor, images: np.ndarray, chosen: np.ndarray, seed: in
     being more evidence for what the network says."""
     ours = functools.partial(explain, top=1)
 
-    def summary(network: Network, images: Array, chosen: Array) -> Array:
+    def summary(network: IAMT, images: Array, chosen: Array) -> Array:
         found = ours(network, images, chosen, jnp.ones(()), jnp.zeros(()))
         return found.summary * jnp.sign(found.logits)[..., None, None]
 
@@ -120,7 +120,7 @@ def hiding(
     rows = np.repeat(np.arange(len(images)), few)
     columns = columns.reshape(-1)
 
-    def judged(network: Network, images: Array, maps: Array, attribute: Array):
+    def judged(network: IAMT, images: Array, maps: Array, attribute: Array):
         weights, bias = network.heads.classifiers(attribute)
         kernel, offset = network.heads.mask_parameters(attribute)
 
@@ -161,7 +161,7 @@ def randomised(
     trained, trained_statistics = classifier.predictor.weights
     heads = trained | {"heads": params["heads"]}
 
-    def summary(network: Network, images: Array, chosen: Array) -> Array:
+    def summary(network: IAMT, images: Array, chosen: Array) -> Array:
         return explain(network, images, chosen, jnp.ones(()), jnp.zeros(()), 1).summary
 
     def maps(predictor: Predictor) -> np.ndarray:

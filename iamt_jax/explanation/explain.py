@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from iamt_jax.explanation.blur import blurred, coarse
-from iamt_jax.model.network import Network
+from iamt_jax.model.attentive import Attentive
 from iamt_jax.transformation.curve import tone_curve
 
 SPREAD = 1 / 32
@@ -38,23 +38,30 @@ class Explanation(NamedTuple):
 
 
 def explain(
-    network: Network,
+    network: Attentive,
     images: Float[Array, "batch y x 3"],
     chosen: Int[Array, " some"],
-    n: Float[Array, ""],
-    beta: Float[Array, ""],
-    top: int,
+    n: Float[Array, ""] | float = 1.0,
+    beta: Float[Array, ""] | float = 0.0,
+    top: int = 5,
 ) -> Explanation:
     """Explains the logits of the chosen attributes under the tone curve (n, beta).
 
+    Masks of the chosen attributes are held at once.
+
     Args:
-      network: the network; masks of the chosen attributes are held at once.
-      images: float in [0, 1] units, at the network's size.
+      network: `IAMT`, or any module with `extractor` and `heads`.
+      images: float32, what its extractor takes; for `IAMT` in [0, 1] units, at any size that its
+        strides divide.
       chosen: indices of attributes.
-      n: tone curve's power.
-      beta: tone curve's offset.
-      top: how many channels' masks to give.
+      n: tone curve's power, n >= 0.
+      beta: tone curve's offset, 0 <= beta <= 1.
+      top: how many channels' masks to give; a static number, at most the channels there are.
+
+    Returns:
+      An `Explanation`; its arrays start with the image, then the attribute.
     """
+    chosen = jnp.asarray(chosen)
     features, pull = jax.vjp(network.extractor, images)
     positions = features.shape[1] * features.shape[2]
     weights, bias = network.heads.classifiers(chosen)

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from iamt_jax.model.network import Network
+from iamt_jax.model.network import IAMT
 
 Maps = Float[Array, "batch some y x"]
 
 
 def grad_cam(
-    network: Network, images: Float[Array, "batch y x 3"], chosen: Int[Array, " some"]
+    network: IAMT, images: Float[Array, "batch y x 3"], chosen: Int[Array, " some"]
 ) -> Maps:
     """Grad-CAM (Selvaraju et al. 2017) at the extractor's last layer, for what is said (yes or
     no): the positive part of the features, weighted by the mean derivative of their channel."""
@@ -31,7 +31,7 @@ def grad_cam(
 
 
 def gradient_times_input(
-    network: Network, images: Float[Array, "batch y x 3"], chosen: Int[Array, " some"]
+    network: IAMT, images: Float[Array, "batch y x 3"], chosen: Int[Array, " some"]
 ) -> Maps:
     """Derivative of what is said in the pixels, times the pixels' distance from mid-grey."""
 
@@ -43,7 +43,7 @@ def gradient_times_input(
 
 
 def mean_mask(
-    network: Network, images: Float[Array, "batch y x 3"], chosen: Int[Array, " some"]
+    network: IAMT, images: Float[Array, "batch y x 3"], chosen: Int[Array, " some"]
 ) -> Maps:
     """One map an attribute, as Attention Branch Networks have it (Fukui et al. 2019): the mean of
     the mask over its channels."""
@@ -62,7 +62,7 @@ def random_map(key: Key[Array, ""], batch: int, some: int, side: int) -> Maps:
     return jax.random.uniform(key, (batch, some, side, side))
 
 
-def _said(network: Network, features: Array, k: Array) -> Array:
+def _said(network: IAMT, features: Array, k: Array) -> Array:
     """Logit k, turned to be positive where it answers no; summed over the batch."""
     weights, bias = network.heads.classifiers(k[None])
     masked = (1 + network.heads.masks(features, k[None])[0]) * features

@@ -32,7 +32,7 @@ class Outputs(NamedTuple):
     reconstruction: Float[Array, "batch height width 3"] | None
 
 
-class Network(nnx.Module):
+class IAMT(nnx.Module):
     """Extractor, K heads, multi-label classifier and reconstructor (Fig. 2 of the paper)."""
 
     def __init__(self, config: ModelConfig, attributes: int, *, rngs: nnx.Rngs):

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from iamt_jax.config import Config
-from iamt_jax.model.network import Network, Tree
+from iamt_jax.model.network import IAMT, Tree
 from iamt_jax.training.optimiser import optimiser
 
 
@@ -36,7 +36,7 @@ class State:
 
 def build(config: Config, attributes: int) -> tuple[nnx.GraphDef, Tree, Tree]:
     """Initialises the network from `train.seed`: its definition, parameters and statistics."""
-    network = Network(config.model, attributes, rngs=nnx.Rngs(config.train.seed))
+    network = IAMT(config.model, attributes, rngs=nnx.Rngs(config.train.seed))
     definition, params, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
     return definition, nnx.to_pure_dict(params), nnx.to_pure_dict(statistics)
 

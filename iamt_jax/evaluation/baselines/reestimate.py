@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from iamt_jax.model.extractor import ConvNorm
-from iamt_jax.model.network import Network, Tree
+from iamt_jax.model.network import IAMT, Tree
 
 
 def reestimated_logits(
@@ -34,7 +34,7 @@ def reestimated_logits(
     fill no batch up with copies.
 
     Args:
-      definition: of a `Network`, from `nnx.split(network, nnx.Param, nnx.BatchStat)`.
+      definition: of a `IAMT`, from `nnx.split(network, nnx.Param, nnx.BatchStat)`.
       params: its parameters.
       statistics: its running statistics.
       images: in [0, 1], float32; noise may leave it.
@@ -61,7 +61,7 @@ def _logits(definition, params, statistics, images, prior):
     return with_batch_statistics(nnx.merge(definition, params, statistics), prior).predict(images)
 
 
-def with_batch_statistics(network: Network, prior: Float[Array, ""] | float = 0.0) -> Network:
+def with_batch_statistics(network: IAMT, prior: Float[Array, ""] | float = 0.0) -> IAMT:
     """Changes a network so that `predict` normalises by its batch, as `reestimated_logits` does.
 
     Needs no mapped axis: over images sharded under one jit, the batch is all of them. Gradients

@@ -52,7 +52,7 @@ def adapt(
     Wang et al., Tent: Fully Test-Time Adaptation by Entropy Minimization, ICLR 2021.
 
     Args:
-      definition: of a `Network`, from `nnx.split(network, nnx.Param, nnx.BatchStat)`.
+      definition: of a `IAMT`, from `nnx.split(network, nnx.Param, nnx.BatchStat)`.
       statistics: its running statistics; only their shapes count.
       state: `begin(params)` for the first batch of a condition, then the last batch's.
       images: in [0, 1], float32; noise may leave it. Every image counts: no copies.
