@@ -7,19 +7,19 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Float, Int
 
 from iamt_jax.config import LARGEST_N
-from iamt_jax.data.image import Picture, square
 from iamt_jax.errors import InputError
 from iamt_jax.explanation.explain import Explanation, explain
+from iamt_jax.inputs import Curve, Fitted, Pictures, batched, curve, fit, of_rows
 from iamt_jax.model.network import IAMT
 from iamt_jax.prediction import Predictor, Setting, as_float
 from iamt_jax.training.checkpoints import best_weights
@@ -28,33 +28,41 @@ from iamt_jax.transformation.file import read_calibration
 from iamt_jax.transformation.whole import Transformation
 from iamt_jax.workdir import Run
 
-SHAPES = (1, 8, 32, 128)
-"""Batches that programs are compiled for: smaller ones are filled up, larger ones cut."""
-
-Curve = Float[Array, "..."] | float
-"""n or beta: a number, or an array that broadcasts to (image, attribute, channel)."""
-
-Pictures = Picture | Sequence[Picture]
-"""One image or several, each of any size: arrays (height, width, 3), uint8 or float in [0, 1]
-units, or Pillow images; or one array (image, height, width, 3)."""
-
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained network, ready for images.
+    """A trained network, ready for images; `load` makes it.
+
+    Images may have any size: the centred square is resized to the network's input, as in
+    training. A single image gives answers without an image axis. Batches are filled up to a few
+    sizes, so that few programs compile; another tone curve compiles nothing.
 
     Example:
-      >>> import iamt_jax                                              # doctest: +SKIP
-      >>> classifier = iamt_jax.load("W")                              # doctest: +SKIP
-      >>> classifier(photographs, n=4, beta=0.5)                       # doctest: +SKIP
-      >>> classifier.masks(photographs, ["Smiling", "Eyeglasses"])     # doctest: +SKIP
+      >>> import iamt_jax
+      >>> import numpy as np
+      >>> classifier = iamt_jax.load("W")
+      >>> images = np.zeros((2, 218, 178, 3), np.uint8)
+      >>> classifier(images, n=4, beta=0.5).shape
+      (2, 40)
+      >>> classifier(images[0]).shape
+      (40,)
+      >>> classifier.sweep(images, [1, 4], [0, 0.5, 1]).shape
+      (2, 3, 2, 40)
+      >>> classifier.masks(images, ["Smiling", "Eyeglasses"]).shape
+      (2, 2, 4, 4, 16)
+      >>> classifier.masks(images, ["Smilling"])
+      Traceback (most recent call last):
+      iamt_jax.errors.InputError: attributes: Smilling is none of the network's; did you mean ...
     """
 
     workdir: Path
+    """The folder it was loaded from."""
     run: Run
+    """The run's config, attributes and history, as in run.json."""
     step: int
     """Training step of the checkpoint."""
     predictor: Predictor
+    """The compiled programs and the weights, on all devices of this process."""
     _explainers: dict[int, Callable] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -62,11 +70,13 @@ class Classifier:
         """Names, in the order of every answer's columns."""
         return self.run.attributes
 
-    @property
+    @functools.cached_property
     def identity(self) -> str:
-        """Which network this is: of which run, at which step."""
-        text = json.dumps([asdict(self.run), self.step], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Which network this is: a digest of its attributes and weights."""
+        digest = hashlib.sha256(json.dumps(self.attributes).encode())
+        for part in jax.tree.leaves(self.predictor.weights):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def network(self) -> IAMT:
@@ -86,26 +96,43 @@ class Classifier:
     def __call__(
         self, images: Pictures, n: Curve = 1.0, beta: Curve = 0.0, auto: bool = False
     ) -> Float[np.ndarray, "image attribute"]:
-        """Probabilities of each attribute; a single image gives a single row. See `logits`."""
+        """Probabilities of each attribute; a single image gives a single row.
+
+        Args:
+          images: one or several, uint8, float in [0, 1] units, or Pillow images.
+          n: tone curve's power, n >= 0, as for `logits`.
+          beta: tone curve's offset, 0 <= beta <= 1, as for `logits`.
+          auto: by the calibrated transformation, in the place of n and beta.
+
+        Returns:
+          From 0 to 1, float32.
+
+        Raises:
+          InputError: whatever `logits` refuses.
+        """
         return 1 / (1 + np.exp(-self.logits(images, n, beta, auto)))
 
     def logits(
         self, images: Pictures, n: Curve = 1.0, beta: Curve = 0.0, auto: bool = False
     ) -> Float[np.ndarray, "image attribute"]:
-        """Logits of each attribute, float32; a single image gives a single row.
+        """Logits of each attribute; a single image gives a single row.
 
         Args:
-          images: as in training, the centred square is resized to the network's input.
-          n: tone curve's power, a run-time value: a new one compiles nothing.
-          beta: tone curve's offset, likewise.
+          images: one or several, uint8, float in [0, 1] units, or Pillow images.
+          n: tone curve's power, n >= 0, a number or an array that broadcasts to
+            (image, attribute, channel); a run-time value: a new one compiles nothing.
+          beta: tone curve's offset, 0 <= beta <= 1, likewise.
           auto: by the calibrated transformation, image by image, in the place of n and beta.
+
+        Returns:
+          Logits, float32.
 
         Raises:
           InputError: an image of another kind, n or beta out of range or of a shape that does not
             fit, `auto` without a calibration or beside a curve.
         """
-        pictures, single = fit(images, self.run.config.data.size)
-        shape = len(pictures), len(self.attributes), self.run.config.model.widths[-1]
+        fitted = self._fitted(images)
+        shape = len(fitted.pictures), len(self.attributes), self.run.config.model.widths[-1]
         n, beta = curve("n", n, LARGEST_N, shape), curve("beta", beta, 1, shape)
         if auto and not (np.all(n == 1) and np.all(beta == 0)):
             raise InputError("auto: it chooses the curves itself; give n and beta, or auto")
@@ -113,9 +140,9 @@ class Classifier:
         def answer(some, rows):
             if auto:
                 return self.predictor.automatic(some, self.transformation)[0]
-            return self.predictor.logits(some, Setting(_of(n, rows), _of(beta, rows)))
+            return self.predictor.logits(some, Setting(of_rows(n, rows), of_rows(beta, rows)))
 
-        return self._batched(answer, pictures, single)
+        return self._batched(answer, fitted)
 
     def sweep(
         self,
@@ -125,32 +152,49 @@ class Classifier:
     ) -> Float[np.ndarray, "n beta image attribute"]:
         """Probabilities under every tone curve of a grid; features and masks are computed once.
 
-        A single image has no image axis.
+        Args:
+          images: one or several, uint8, float in [0, 1] units, or Pillow images.
+          n_values: powers, each >= 0.
+          beta_values: offsets, each from 0 to 1.
+
+        Returns:
+          From 0 to 1, float32; a single image has no image axis.
 
         Raises:
           InputError: an image of another kind, or a value out of range.
         """
         n, beta = np.atleast_1d(n_values), np.atleast_1d(beta_values)
-        n, beta = curve("n_values", n, LARGEST_N, n.shape), curve("beta_values", beta, 1, beta.shape)
+        n, beta = (
+            curve("n_values", n, LARGEST_N, n.shape),
+            curve("beta_values", beta, 1, beta.shape),
+        )
 
         def answer(some, _):
             return jnp.moveaxis(self.predictor.sweep(some, n, beta), 2, 0)
 
-        logits = self._batched(answer, *fit(images, self.run.config.data.size))
+        logits = self._batched(answer, self._fitted(images))
         logits = np.moveaxis(logits, 0, 2) if logits.ndim == 4 else logits
         return 1 / (1 + np.exp(-logits))
 
     def masks(
         self, images: Pictures, attributes: Sequence[str]
     ) -> Float[np.ndarray, "image attribute height width channel"]:
-        """Masks M^k in (0, 1) of the named attributes; no other mask is computed.
+        """Masks M^k of the named attributes, before any tone curve; no other mask is computed.
+
+        Args:
+          images: one or several, uint8, float in [0, 1] units, or Pillow images.
+          attributes: names, in the order in which their masks come.
+
+        Returns:
+          From 0 to 1, in the network's compute type, as large as its features; a single image has
+          no image axis.
 
         Raises:
           InputError: an image of another kind, or an attribute that the network does not know.
         """
         chosen = self._chosen(attributes)
-        fitted = fit(images, self.run.config.data.size)
-        return self._batched(lambda some, _: self.predictor.masks(some, chosen), *fitted)
+        answer = lambda some, _: self.predictor.masks(some, chosen)  # noqa: E731
+        return self._batched(answer, self._fitted(images))
 
     def explain(
         self,
@@ -164,8 +208,16 @@ class Classifier:
         tone curve, the masks of the channels that count most, and a map of the centred square at
         the network's size.
 
-        Contributions and bias sum to the logit. Arrays start with the image, then the attribute;
-        a single image has no image axis.
+        Args:
+          images: one or several, uint8, float in [0, 1] units, or Pillow images.
+          attributes: names, in the order in which they are explained.
+          n: tone curve's power, n >= 0, one number.
+          beta: tone curve's offset, 0 <= beta <= 1, one number.
+          top: how many channels' masks to give, 1 to all of them.
+
+        Returns:
+          Contributions and bias sum to the logit. Arrays start with the image, then the attribute;
+          a single image has no image axis.
 
         Raises:
           InputError: an image of another kind, an attribute that the network does not know, a
@@ -176,8 +228,8 @@ class Classifier:
             raise InputError(f"top: found {top}, expected a whole number, 1 to {channels}")
         chosen = self._chosen(attributes)
         numbers = curve("n", n, LARGEST_N, ()), curve("beta", beta, 1, ())
-        fitted = fit(images, self.run.config.data.size)
-        return self._batched(lambda some, _: self._explainer(top)(some, chosen, *numbers), *fitted)
+        answer = lambda some, _: self._explainer(top)(some, chosen, *numbers)  # noqa: E731
+        return self._batched(answer, self._fitted(images))
 
     def _explainer(self, top: int) -> Callable:
         """The compiled explanation; one for each number of channels."""
@@ -204,74 +256,30 @@ class Classifier:
                 raise InputError(f"attributes: {name} is none of the network's; {hint}")
         return np.array([self.attributes.index(name) for name in attributes])
 
-    def _batched(self, answer: Callable, pictures: np.ndarray, single: bool) -> Any:
-        """The answer, an array or a tree of arrays with the image first, for pictures at the
-        network's size and their rows, batch by batch."""
-        parts = []
-        for start in range(0, len(pictures), SHAPES[-1]):
-            count = min(len(pictures) - start, SHAPES[-1])
-            shape = next(shape for shape in SHAPES if shape >= count)
-            shape = -(-shape // self.predictor.devices) * self.predictor.devices
-            rows = np.minimum(start + np.arange(shape), len(pictures) - 1)
-            cut = lambda x, count=count: np.asarray(x)[:count]  # noqa: E731
-            parts.append(jax.tree.map(cut, answer(pictures[rows], rows)))
-        if single:
-            return jax.tree.map(lambda x: x[0], parts[0])
-        return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+    def _fitted(self, images: Pictures) -> Fitted:
+        return fit(images, self.run.config.data.size)
 
-
-def curve(name: str, value: Curve, largest: float, shape: tuple[int, ...]) -> np.ndarray:
-    """n or beta as float32.
-
-    Raises:
-      InputError: it is no number, out of [0, largest], or does not broadcast to `shape`.
-    """
-    try:
-        if np.asarray(value).dtype.kind not in "fiu":
-            raise TypeError
-        numbers = np.asarray(value, np.float32)
-    except (TypeError, ValueError):
-        raise InputError(f"{name}: found {value!r}, expected numbers") from None
-    if not ((numbers >= 0) & (numbers <= largest) & np.isfinite(numbers)).all():
-        raise InputError(f"{name}: found {value!r}, expected numbers from 0 to {largest:,.10g}")
-    try:
-        np.broadcast_to(numbers, shape)
-    except ValueError:
-        kind = "(image, attribute, channel) = " if shape else "a single number, "
-        raise InputError(
-            f"{name}: its shape is {numbers.shape}, expected one that broadcasts to {kind}{shape}"
-        ) from None
-    return numbers
-
-
-def _of(curve: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The rows of a curve that has one an image."""
-    return curve[rows] if curve.ndim == 3 and len(curve) > 1 else curve
-
-
-def fit(
-    images: Pictures, size: int
-) -> tuple[UInt8[np.ndarray, "image size size 3"] | Float[np.ndarray, "image size size 3"], bool]:
-    """Images at the network's size, in one array, and whether a single one was given.
-
-    Raises:
-      InputError: names the image, what it is, and what it may be.
-    """
-    single = not isinstance(images, (list, tuple)) and np.ndim(images) != 4
-    several = [images] if single else list(images)
-    if not several:
-        raise InputError("images: none were given; give one at least")
-    squares = [square(x, size, f"images[{i}]") for i, x in enumerate(several)]
-    if len({x.dtype for x in squares}) > 1:
-        squares = [x / np.float32(255) if x.dtype == np.uint8 else x for x in squares]
-    return np.stack(squares), single
+    def _batched(self, answer: Callable, fitted: Fitted) -> Any:
+        return batched(answer, fitted, self.predictor.devices)
 
 
 def load(workdir: Path | str) -> Classifier:
     """Loads the best checkpoint of a workdir.
 
+    Args:
+      workdir: what `train.py --workdir` wrote.
+
+    Returns:
+      A `Classifier`; it takes every device of this process.
+
     Raises:
       InputError: the folder holds no run, or no checkpoint, or one of another network.
+
+    Example:
+      >>> import iamt_jax
+      >>> classifier = iamt_jax.load("W")
+      >>> classifier.attributes[:2]
+      ('5_o_Clock_Shadow', 'Arched_Eyebrows')
     """
     workdir = Path(workdir)
     run, best = best_weights(workdir)

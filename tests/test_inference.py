@@ -49,7 +49,7 @@ def test_one_or_many_of_any_size(classifier):
 
 
 def test_any_number_compiles_for_a_few_shapes(classifier, monkeypatch):
-    monkeypatch.setattr("iamt_jax.inference.SHAPES", (8, 16))
+    monkeypatch.setattr("iamt_jax.inputs.SHAPES", (8, 16))
     many = pictures(37)
     answers = classifier(many)
     compiled = classifier.predictor._curve._cache_size()

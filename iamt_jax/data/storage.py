@@ -37,6 +37,25 @@ def refuse_web_page(path: Path, expected: str) -> None:
         )
 
 
+def read_file(path: str) -> bytes:
+    """Returns the bytes of an image file.
+
+    Raises:
+      InputError: it cannot be read, or is larger than any photograph.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); restore it") from error
+    if len(data) > MAX_BYTES:
+        raise InputError(
+            f"{path}: has more than {MAX_BYTES:,} bytes, which no photograph has; restore it "
+            "from the original, or take it off the lists"
+        )
+    return data
+
+
 @dataclasses.dataclass(frozen=True)
 class FolderImages:
     """Image files of one folder."""
@@ -50,18 +69,7 @@ class FolderImages:
 
     def read(self, index: int) -> bytes:
         """See `Images`."""
-        path = self.place(index)
-        try:
-            with open(path, "rb") as file:
-                data = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); restore it") from error
-        if len(data) > MAX_BYTES:
-            raise InputError(
-                f"{path}: has more than {MAX_BYTES:,} bytes, which no photograph has; restore it "
-                "from the original, or take it off the lists"
-            )
-        return data
+        return read_file(self.place(index))
 
 
 @dataclasses.dataclass(frozen=True)

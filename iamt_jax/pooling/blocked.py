@@ -37,9 +37,12 @@ class Tiles(NamedTuple):
 
     @classmethod
     def of(cls, batch: int, positions: int, attributes: int) -> Tiles:
-        batches = -(-batch // max(1, ROWS // positions))
         blocks = -(-attributes // HEADS)
-        return cls(-(-batch // batches), batches, -(-attributes // blocks), blocks)
+        heads = -(-attributes // blocks)
+        if not isinstance(batch, int):  # An exported program, for any batch: it stays in one piece.
+            return cls(batch, 1, heads, blocks)
+        batches = -(-batch // max(1, ROWS // positions))
+        return cls(-(-batch // batches), batches, heads, blocks)
 
     def features(self, x: Array) -> Array:
         """(image, position, channel) -> (batches, images x positions, channel)."""
@@ -80,6 +83,8 @@ class Tiles(NamedTuple):
 
 def _filled(x: Array, axis: int, size: int) -> Array:
     """The array with zeros at the end of an axis."""
+    if size is x.shape[axis]:
+        return x
     widths = [(0, 0)] * x.ndim
     widths[axis] = (0, size - x.shape[axis])
     return jnp.pad(x, widths)

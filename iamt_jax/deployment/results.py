@@ -1,0 +1,72 @@
+"""Probabilities of many images as a table: csv, or parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from iamt_jax.deployment.journal import Row
+from iamt_jax.files import replace_bytes
+
+KINDS = (".csv", ".parquet")
+"""Suffixes of the files that can be written."""
+
+
+def write_results(
+    path: Path,
+    attributes: Sequence[str],
+    images: Sequence[str],
+    rows: Sequence[Row],
+    thresholds: Sequence[float] | None = None,
+) -> None:
+    """Writes a table with a row an image: `image`, a column an attribute, `error`.
+
+    Args:
+      path: `.csv` or `.parquet`.
+      attributes: names of the columns.
+      images: how each row calls its image.
+      rows: probabilities, empty cells where an image could not be decoded.
+      thresholds: one an attribute; the columns then hold 1 and 0, whether the probability is
+        greater, in place of probabilities.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    nothing = np.full(len(attributes), np.nan, np.float32)
+    values = np.stack([nothing if r.probabilities is None else r.probabilities for r in rows])
+    absent = np.array([row.probabilities is None for row in rows])
+    if thresholds is not None:
+        values = np.where(absent[:, None], np.nan, values > np.asarray(thresholds))
+    errors = [row.error for row in rows]
+    write = _csv if path.suffix == KINDS[0] else _parquet
+    replace_bytes(path, write(list(attributes), images, values, errors, thresholds is not None))
+
+
+def _csv(attributes, images, values, errors, decided: bool) -> bytes:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["image", *attributes, "error"])
+    form = "{:.0f}" if decided else "{:.7g}"
+    for image, row, error in zip(images, values, errors, strict=True):
+        table.writerow([image, *("" if np.isnan(x) else form.format(x) for x in row), error])
+    return text.getvalue().encode()
+
+
+def _parquet(attributes, images, values, errors, decided: bool) -> bytes:
+    import pyarrow
+    from pyarrow import parquet
+
+    kind = pyarrow.int8() if decided else pyarrow.float32()
+    columns = [
+        pyarrow.array(column, kind, from_pandas=True, mask=np.isnan(column), safe=False)
+        for column in np.asarray(values, np.float64).T
+    ]
+    arrays = [pyarrow.array(images), *columns, pyarrow.array(errors)]
+    table = pyarrow.Table.from_arrays(arrays, ["image", *attributes, "error"])
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer)
+    return buffer.getvalue()
