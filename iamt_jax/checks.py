@@ -66,6 +66,8 @@ def _within(part: str, config: object, bounds: dict[str, tuple[float, float]]) -
 def _data(data: DataConfig, stride: int) -> Iterator[Rule]:
     fits = data.size > 0 and data.size % stride == 0
     yield "data.size", data.size, fits, f"a positive multiple of {stride}"
+    own = data.name == "folder" or data.labels is None
+    yield "data.labels", data.labels, own, "left out without --data.name folder"
     bounds = {"shift": (0, 0.25), "zoom": (0, 0.5), "rotate": (0, 180), "colour": (0, 1)}
     bounds |= {"erase": (0, 1)}
     free = ("mixup", "noise_max", "workers", "cache_gib", "damaged_limit")

@@ -37,12 +37,15 @@ class SyntheticConfig:
 class DataConfig:
     """Which images, and what is done to them before the network sees them."""
 
-    name: Literal["faces", "celeba", "celeb_a"] = "faces"
+    name: Literal["faces", "celeba", "celeb_a", "folder"] = "faces"
     """`faces` renders synthetic faces; `celeba` reads CelebA-shaped data below `root`;
-    `celeb_a` asks tensorflow-datasets to download and prepare CelebA."""
+    `celeb_a` asks tensorflow-datasets to download and prepare CelebA; `folder` reads images of
+    any kind in `root` and their csv (docs/your_own_data.md)."""
     root: str | None = None
-    """Folder of the data set; giving one means `celeba`. For `celeb_a`, tensorflow-datasets'
-    data folder."""
+    """Folder of the data set; giving one means `celeba`, unless `name` is `folder`. For `celeb_a`,
+    tensorflow-datasets' data folder."""
+    labels: str | None = None
+    """For `folder`, the csv, seen from `root`; by default the only one in it."""
     size: int = 64
     """Side of the network's square input, pixels."""
     train_split: Literal["train", "train+validation"] = "train"
@@ -78,7 +81,14 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network."""
+    """The network: what `IAMT` is built from, and the `--model` flags of a run.
+
+    Example:
+      >>> import iamt_jax
+      >>> small = iamt_jax.ModelConfig(widths=(16, 32), blocks=(0, 1), reconstructor=False)
+      >>> small.widths[-1], small.dilations
+      (32, (1, 2))
+    """
 
     widths: tuple[int, ...] = (32, 64, 128)
     """Channels of the extractor's front end; each entry halves height and width. The last is C,
@@ -171,7 +181,10 @@ class OtherData:
     """Where else to look than at the data set trained on."""
 
     root: str | None = None
-    """Another data set with the same attributes; by default the one trained on."""
+    """Another data set with the same attributes, of the kind trained on (CelebA-shaped, or a folder
+    with a csv); by default the one trained on."""
+    labels: str | None = None
+    """Another csv, seen from `root`; giving one means a folder of images with a csv."""
     damaged_limit: int = 0
     """Images that may be left out because they cannot be decoded; each one is named."""
 

@@ -14,6 +14,7 @@ from corpus import (
     images,
     lists,
     numbers,
+    own_data,
     partitions,
     resuming,
     workdirs,
@@ -24,6 +25,7 @@ from iamt_jax import cli
 PARTS = (
     flags,
     numbers,
+    own_data,
     folders,
     lists,
     partitions,

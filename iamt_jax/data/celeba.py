@@ -7,16 +7,14 @@ pixels = decode(records.read(0), size=64, name=records.names[0])
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 from iamt_jax.data.image import decode
 from iamt_jax.data.layouts import LAYOUTS, find_listed, open_listed
-from iamt_jax.data.records import SPLITS, Records, join
+from iamt_jax.data.records import Dataset, Records
 from iamt_jax.data.tfds import NAME, find_prepared, open_prepared, prepare
 from iamt_jax.errors import InputError
 
@@ -27,50 +25,6 @@ PREPARED = "tensorflow-datasets (array_record)"
 
 _CELEBA = re.compile(r"celeb[-_ ]?a([-_ ]?dataset)?", re.IGNORECASE)
 """The folders that people call CelebA: celeba, CelebA, celeb_a, celeba-dataset."""
-
-
-class Partitions(Protocol):
-    """What a layout provides: train, validation and test, each on demand."""
-
-    attributes: tuple[str, ...]
-    sizes: dict[str, int]
-
-    def records(self, partition: str) -> Records:
-        """Returns one partition that `sizes` counts."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """A data set that was recognised and checked; no image has been decoded yet."""
-
-    root: str
-    """The folder that holds the layout: what was given, or a folder in it."""
-    layout: str
-    """Name of the layout, for people."""
-    attributes: tuple[str, ...]
-    """The K names that the header gives."""
-    partitions: Partitions
-
-    def split(self, name: str) -> Records:
-        """Returns a split: train, validation, test, or train+validation (the paper's).
-
-        Raises:
-          InputError: an unknown split, or one without images.
-        """
-        sizes = self.partitions.sizes
-        holds = ", ".join(f"{part} {size:,}" for part, size in sizes.items())
-        if name not in SPLITS:
-            raise InputError(
-                f"split {name!r}: unknown, expected one of {', '.join(SPLITS)} ({self.root} "
-                f"holds {holds})"
-            )
-        empty = [part for part in SPLITS[name] if not sizes.get(part)]
-        if empty:
-            raise InputError(
-                f"{self.root}: its {empty[0]} split has no images, it holds {holds}: choose "
-                "another split, or correct list_eval_partition"
-            )
-        return join([self.partitions.records(part) for part in SPLITS[name]])
 
 
 def open_dataset(root: str | os.PathLike[str]) -> Dataset:
@@ -88,10 +42,12 @@ def open_dataset(root: str | os.PathLike[str]) -> Dataset:
         raise InputError(f"{root}: {found}; expected a folder with CelebA: give another root")
     dataset = _open(root)
     if dataset is None:
+        own = ", or --data.name folder for images and a csv of your own"
         raise InputError(
             f"{root}: holds no data that we know; looked, there and in a folder called CelebA, "
             f"for {', '.join(layout.labels for layout in LAYOUTS)} and for tensorflow-datasets' "
             "dataset_info.json: give the folder that holds one of these"
+            f"{own if any(root.glob('*.csv')) else ''}"
         )
     return dataset
 

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Int8
 
+from iamt_jax.errors import InputError
+
 PARTITIONS = ("train", "validation", "test")
 """CelebA's partitions; their index is the number in list_eval_partition."""
 
@@ -120,3 +122,49 @@ def join(parts: Sequence[Records]) -> Records:
         labels=np.concatenate([part.labels for part in parts]),
         images=Joined(tuple(parts)),
     )
+
+
+class Partitions(Protocol):
+    """What a layout provides: train, validation and test, each on demand."""
+
+    attributes: tuple[str, ...]
+    sizes: dict[str, int]
+
+    def records(self, partition: str) -> Records:
+        """Returns one partition that `sizes` counts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set that was recognised and checked; no image has been decoded yet."""
+
+    root: str
+    """The folder that holds the layout: what was given, or a folder in it."""
+    layout: str
+    """Name of the layout, for people."""
+    attributes: tuple[str, ...]
+    """The K names that the header gives."""
+    partitions: Partitions
+    cure: str = "correct list_eval_partition"
+    """What to do about a split without images, for people."""
+
+    def split(self, name: str) -> Records:
+        """Returns a split: train, validation, test, or train+validation (the paper's).
+
+        Raises:
+          InputError: an unknown split, or one without images.
+        """
+        sizes = self.partitions.sizes
+        holds = ", ".join(f"{part} {size:,}" for part, size in sizes.items())
+        if name not in SPLITS:
+            raise InputError(
+                f"split {name!r}: unknown, expected one of {', '.join(SPLITS)} ({self.root} "
+                f"holds {holds})"
+            )
+        empty = [part for part in SPLITS[name] if not sizes.get(part)]
+        if empty:
+            raise InputError(
+                f"{self.root}: its {empty[0]} split has no images, it holds {holds}: choose "
+                f"another split, or {self.cure}"
+            )
+        return join([self.partitions.records(part) for part in SPLITS[name]])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from iamt_jax.config import DataConfig, OtherData
-from iamt_jax.data.celeba import Dataset, download, open_dataset
+from iamt_jax.data.celeba import download, open_dataset
+from iamt_jax.data.folder import open_own
+from iamt_jax.data.records import Dataset
 from iamt_jax.data.synthetic import ensure_dataset
 from iamt_jax.errors import InputError
 
@@ -21,6 +23,13 @@ def open_source(config: DataConfig) -> Dataset:
     """
     if config.name == "celeb_a":
         return download(config.name, config.root)
+    if config.name == "folder":
+        if config.root is None:
+            raise InputError(
+                "--data.root: missing; give the folder that holds your images and their csv "
+                "(docs/your_own_data.md)"
+            )
+        return open_own(config.root, config.labels)
     if config.root is not None:
         return open_dataset(config.root)
     if config.name == "celeba":
@@ -35,7 +44,16 @@ def open_source(config: DataConfig) -> Dataset:
 
 
 def meant(trained_on: DataConfig, other: OtherData) -> DataConfig:
-    """The data set that a user means who looks at a run: the one trained on, or another."""
-    if other.root is not None:
-        trained_on = dataclasses.replace(trained_on, name="celeba", root=other.root)
+    """The data set that a user means who looks at a run: the one trained on, or another.
+
+    Another folder is of the kind trained on, whatever its csv is called; a csv means a folder.
+    """
+    if other.root is not None or other.labels is not None:
+        own = other.labels is not None or trained_on.name == "folder"
+        trained_on = dataclasses.replace(
+            trained_on,
+            name="folder" if own else "celeba",
+            root=trained_on.root if other.root is None else other.root,
+            labels=other.labels,
+        )
     return dataclasses.replace(trained_on, damaged_limit=other.damaged_limit)

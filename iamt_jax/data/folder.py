@@ -1,0 +1,210 @@
+"""Images of any kind in a folder, and a csv of their labels: a user's own multi-label data.
+
+    DIR/labels.csv      image,striped,round
+                        a.png,1,0
+    DIR/images/a.png
+
+dataset = open_own("DIR")
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import posixpath
+import re
+import sys
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int8
+
+from iamt_jax.data.labels import Labels, read_own_labels
+from iamt_jax.data.layouts import ListedPartitions
+from iamt_jax.data.records import Dataset, Images, Records
+from iamt_jax.data.storage import FolderImages
+from iamt_jax.errors import InputError
+
+_PLACES = (".", "images")
+"""Folders below the root from which the csv may name its images; the first that fits is taken."""
+
+_OUT = re.compile(r"([A-Za-z]:)?[/\\].*|(.*[/\\])?\.\.([/\\].*)?", re.DOTALL)
+"""An absolute path, on any system, or one that climbs."""
+
+_IMAGE = re.compile(r"[^.].*\.(jpe?g|png|webp|bmp|tiff?|gif)", re.IGNORECASE | re.DOTALL)
+"""What an image is called; only to count those that the csv does not name."""
+
+
+def open_own(root: str | os.PathLike[str], labels: str | None = None) -> Dataset:
+    """Opens a folder of images and a csv whose columns are attributes; decodes no image.
+
+    The csv's first column is an image's path below `root` or `root`/images. A column `split`
+    decides the partitions; without it a hash of each name does (`hashed`).
+
+    Args:
+      root: the folder.
+      labels: the csv, seen from `root`; by default the only one that lies in it.
+
+    Raises:
+      InputError: no folder, no csv or several, a damaged csv, or one that names images that are
+        not there.
+    """
+    root = Path(os.path.expanduser(root))
+    if not root.is_dir():
+        found = "is not a folder" if root.exists() else "does not exist"
+        raise InputError(f"{root}: {found}; expected a folder of images and a csv: give another")
+    try:
+        path = _csv(root, labels)
+        listed = read_own_labels(path)
+        images, unlisted = _open_images(root, path, listed.names)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or root}: cannot be read ({error.strerror}); check its permissions"
+        ) from error
+    if listed.partition is None:
+        partition, how = hashed(listed.names), "by a hash of names"
+        cure = f"add images, or a column split to {path.name}"
+    else:
+        partition, how = listed.partition, "by its column split"
+        cure = f"correct the column split of {path.name}"
+    partitions = ListedPartitions(listed, partition, images)
+    counts = ", ".join(f"{part} {size:,}" for part, size in partitions.sizes.items())
+    layout = f"images and {path.name} {how} ({counts})"
+    if unlisted:
+        layout += f", {unlisted:,} images beside them not in it and ignored"
+    _warn(path, listed, partitions.records("train"))
+    return Dataset(str(root), layout, listed.attributes, partitions, cure)
+
+
+def hashed(names: tuple[str, ...]) -> Int8[np.ndarray, " image"]:
+    """A partition for each name: 80 % train, 10 % validation, 10 % test, on average.
+
+    It depends on the name alone, so that images that are added move no other.
+    """
+    digests = [hashlib.sha256(name.encode()).digest() for name in names]
+    tenths = [int.from_bytes(digest[:8], "big") % 10 for digest in digests]
+    return np.array([max(0, tenth - 7) for tenth in tenths], np.int8)
+
+
+def _csv(root: Path, labels: str | None) -> Path:
+    if labels is not None:
+        path = root / os.path.expanduser(labels)
+        if not path.is_file():
+            raise InputError(
+                f"--data.labels {labels}: {path} is not there; give the csv's path seen from "
+                "--data.root, or its whole path"
+            )
+        return path
+    found = sorted(
+        entry.name
+        for entry in os.scandir(root)
+        if entry.name.lower().endswith(".csv") and not entry.name.startswith(".")
+    )
+    if not found:
+        raise InputError(
+            f"{root}: holds no csv; expected one with a first line such as image,striped,round "
+            "and a line an image (docs/your_own_data.md): add it, or name it by --data.labels"
+        )
+    if len(found) > 1:
+        raise InputError(
+            f"{root}: holds {len(found)} csv files ({found[0]}, {found[1]}, ...), expected one: "
+            "name the one with the labels by --data.labels"
+        )
+    return root / found[0]
+
+
+def _open_images(root: Path, path: Path, names: tuple[str, ...]) -> tuple[Images, int]:
+    """Opens the place that holds every image; also counts images beside them without a line."""
+    if out := [name for name in names if _OUT.fullmatch(name)]:
+        raise InputError(
+            f"{path}: names {_shown(out[0])}, expected paths below {root}, without ..: correct "
+            "the csv"
+        )
+    if len({posixpath.normpath(name) for name in names}) < len(names):
+        raise InputError(
+            f"{path}: names an image in two ways, such as a.png and ./a.png; expected every image "
+            "once: remove a row"
+        )
+    lacking = []
+    for place in (root / place for place in _PLACES):
+        present = {
+            posixpath.join(parent, name)
+            for parent in {posixpath.dirname(name) for name in names}
+            for name in _files(place / parent)
+        }
+        absent = [name for name in names if name not in present]
+        if not absent:
+            unlisted = present.difference(names)
+            count = sum(bool(_IMAGE.fullmatch(posixpath.basename(name))) for name in unlisted)
+            return FolderImages(str(place), names), count
+        lacking.append((len(absent), place, absent[0]))
+    count, place, first = min(lacking, key=lambda found: found[0])
+    near = [name for place in (root / place for place in _PLACES) if (name := _near(place, first))]
+    hint = f" (did you mean {_shown(near[0])}?)" if near else ""
+    raise InputError(
+        f"{place}: {count:,} of the {len(names):,} images that {path.name} names are not in it, "
+        f"the first is {_shown(first)}{hint}: correct the csv, or add the images"
+    )
+
+
+def _files(folder: Path) -> list[str]:
+    """Names of the files of a folder; none where there is no such folder."""
+    try:
+        return [entry.name for entry in os.scandir(folder) if entry.is_file()]
+    except ValueError:  # A null character.
+        return []
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+            return []
+        raise
+
+
+def _near(place: Path, name: str) -> str | None:
+    """The one file whose path is `name` but for case, accents' encoding, slashes or extension."""
+    found = ""
+    *folders, last = posixpath.normpath(name.replace("\\", "/")).split("/")
+    for folder in folders:
+        try:
+            inner = [entry.name for entry in os.scandir(place / found) if entry.is_dir()]
+        except OSError:
+            return None
+        alike = [other for other in inner if _key(other) == _key(folder)]
+        if len(alike) != 1:
+            return None
+        found = posixpath.join(found, alike[0])
+    files = [file for file in _files(place / found) if _IMAGE.fullmatch(file)]
+    same = [file for file in files if _key(file) == _key(last)]
+    stem = [file for file in files if _key(Path(file).stem) in (_key(last), _key(Path(last).stem))]
+    alike = same or stem
+    return posixpath.join(found, alike[0]) if len(alike) == 1 else None
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _warn(path: Path, listed: Labels, train: Records) -> None:
+    """Tells of labels that are likely not what the user means."""
+    if listed.ambiguous:
+        print(
+            f"warning: {path}: holds both -1 and 0; -1 is read as absent, 0 as not annotated: "
+            "where 0 means absent, leave the cell empty in place of -1",
+            file=sys.stderr,
+        )
+    same = ~((train.labels == 0).any(axis=0) & (train.labels == 1).any(axis=0))
+    if len(train) and same.any():
+        first = train.attributes[int(np.argmax(same))]
+        print(
+            f"warning: {path}: {same.sum()} of the {len(same)} attributes have one and the same "
+            f"label, or none, in all training images, first {_shown(first)}: nothing can be "
+            "learnt of them",
+            file=sys.stderr,
+        )
+
+
+def _shown(name: str) -> str:
+    """A name as an error shows it: in one line, and not too long."""
+    name = name if name.isprintable() else repr(name)
+    return name if len(name) <= 150 else f"{name[:150]}..."
