@@ -10,6 +10,15 @@ class InputError(Exception):
     The message is one line that names the file, field or flag, what was found, what was
     expected, and what to do. `iamt_jax.cli` prints it and exits with status 2; nothing else
     may catch it. Whatever a file held that stands in it is made printable, and cut if long.
+
+    Args:
+      message: the line.
+
+    Example:
+      >>> import iamt_jax
+      >>> iamt_jax.load("no-such-folder")
+      Traceback (most recent call last):
+      iamt_jax.errors.InputError: --workdir no-such-folder: holds no run.json; train first, ...
     """
 
     def __init__(self, message: str):

@@ -38,6 +38,9 @@ class EvaluateArguments:
     report: bool = False
     """Do all of this, measure every tone curve over the noise, and write one page, by default
     WORKDIR/report/index.html."""
+    groups: tuple[str, ...] = ()
+    """Attributes, such as Male Young, by whose labels the images are cut: how well each part is
+    served, and where the two differ most."""
     split: str = "test"
     """train, validation, test or train+validation."""
     batch_size: int = 128
@@ -145,6 +148,7 @@ def _measured(chosen: EvaluateArguments) -> dict:
         batch_size=chosen.batch_size,
         bootstrap=chosen.bootstrap,
         automatic=chosen.auto,
+        groups=chosen.groups,
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +24,7 @@ from iamt_jax.data.damaged import without_damaged
 from iamt_jax.data.records import Records
 from iamt_jax.data.source import meant, open_source
 from iamt_jax.errors import InputError
+from iamt_jax.evaluation import groups as parts
 from iamt_jax.evaluation.metrics import as_json, evaluate, majority_class
 from iamt_jax.inference import Classifier, load
 from iamt_jax.prediction import Answer, Predictor, Setting
@@ -41,6 +44,7 @@ def evaluate_workdir(
     batch_size: int = 128,
     bootstrap: int = 1000,
     automatic: bool = False,
+    groups: Sequence[str] = (),
 ) -> dict:
     """Measures the best checkpoint of a workdir on one split.
 
@@ -52,16 +56,18 @@ def evaluate_workdir(
       batch_size: changes nothing but the speed.
       bootstrap: resamples of the intervals.
       automatic: by the calibrated transformation, in the place of n and beta.
+      groups: attributes by whose labels the images are cut, and measured apart.
 
     Returns:
-      `average`, `attributes` and `provenance`, as `iamt_jax.report.tables` takes them.
+      `average`, `attributes`, `groups` if asked for, `provenance`: a report of `report.tables`.
 
     Raises:
-      InputError: no run, no data, other attributes, or no calibration to be automatic with.
+      InputError: no run, no data, other attributes, unknown groups, or no calibration.
     """
     trained, dataset, records, left_out = opened(workdir, split, data)
     transformation = trained.transformation if automatic else None
     attributes = trained.attributes
+    _columns(groups, attributes)
     majority, decided = np.array(trained.run.majority), "the run's training split"
     if data.root is not None and dataset.partitions.sizes.get("train"):
         training = select(dataset.split("train"), attributes, dataset.root)
@@ -87,7 +93,40 @@ def evaluate_workdir(
         "bootstrap": bootstrap,
         **environment(),
     }
-    return as_json(metrics, attributes) | {"provenance": provenance}
+    cut = _compared(answer, records, majority, groups, bootstrap, setting.seed)
+    return as_json(metrics, attributes) | cut | {"provenance": provenance}
+
+
+def _compared(
+    answer: Answer,
+    records: Records,
+    majority: np.ndarray,
+    groups: Sequence[str],
+    bootstrap: int,
+    seed: int,
+) -> dict:
+    """`groups`, where some are asked for."""
+    found = {}
+    for name, k in _columns(groups, records.attributes).items():
+        comparison = parts.compare(
+            answer.logits, records.labels, majority, k, bootstrap=bootstrap, seed=seed
+        )
+        found[name] = parts.as_json(comparison, records.attributes)
+    return {"groups": found} if found else {}
+
+
+def _columns(groups: Sequence[str], attributes: tuple[str, ...]) -> dict[str, int]:
+    """Where the attributes are that cut the images; called early, to fail early.
+
+    Raises:
+      InputError: the network knows no such attribute.
+    """
+    for name in groups:
+        if name not in attributes:
+            near = difflib.get_close_matches(name, attributes, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(attributes)}"
+            raise InputError(f"--groups {name}: is none of the network's attributes; {hint}")
+    return {name: attributes.index(name) for name in groups}
 
 
 class Opened(NamedTuple):

@@ -18,9 +18,19 @@ smoothed by half of it."""
 
 
 class Explanation(NamedTuple):
-    """Of a batch and some attributes; everything under one tone curve."""
+    """What `explain` finds of a batch and some attributes, all of it under one tone curve.
+
+    Example:
+      >>> import iamt_jax
+      >>> import numpy as np
+      >>> images = np.zeros((2, 218, 178, 3), np.uint8)
+      >>> found = iamt_jax.load("W").explain(images, ["Smiling"])
+      >>> np.allclose(found.contributions.sum(-1) + found.bias, found.logits, atol=1e-4)
+      True
+    """
 
     logits: Float[Array, "batch some"]
+    """Of the chosen attributes; as everything here but `channels`, float32."""
     bias: Float[Array, "batch some"]
     """Of the classifiers, what no channel adds; the same for every image."""
     contributions: Float[Array, "batch some channel"]
@@ -33,8 +43,8 @@ class Explanation(NamedTuple):
     masks: Float[Array, "batch some top height width"]
     """g(M; n, beta) of those channels."""
     summary: Float[Array, "batch some y x"]
-    """At the size of the network's input: for (positive) and against (negative) the attribute.
-    See `summary`."""
+    """At the size of the network's input: for (positive) and against (negative) the attribute, in
+    logits a pixel. See `iamt_jax.explanation.explain.summary`."""
 
 
 def explain(
@@ -47,7 +57,8 @@ def explain(
 ) -> Explanation:
     """Explains the logits of the chosen attributes under the tone curve (n, beta).
 
-    Masks of the chosen attributes are held at once.
+    Masks of the chosen attributes are held at once. Nothing is compiled here: put it into
+    `nnx.jit`, as the example does.
 
     Args:
       network: `IAMT`, or any module with `extractor` and `heads`.
@@ -60,6 +71,16 @@ def explain(
 
     Returns:
       An `Explanation`; its arrays start with the image, then the attribute.
+
+    Example:
+      >>> import iamt_jax
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> network, images = iamt_jax.load("W").network, jnp.zeros((2, 32, 32, 3))
+      >>> compiled = nnx.jit(iamt_jax.explain, static_argnames="top")
+      >>> found = compiled(network, images, jnp.array([0, 31]), top=3)
+      >>> found.contributions.shape, found.masks.shape, found.summary.shape
+      ((2, 2, 16), (2, 2, 3, 4, 4), (2, 2, 32, 32))
     """
     chosen = jnp.asarray(chosen)
     features, pull = jax.vjp(network.extractor, images)
@@ -111,6 +132,13 @@ def summary(
 
     with x-bar the image blurred. On synthetic faces this has several times the energy inside the
     true region that Grad-CAM has (docs/explain.md).
+
+    Args:
+      images: float32, in the units that the network takes.
+      gradients: of each logit in the pixels, logits a unit.
+
+    Returns:
+      The map, in the gradients' type.
     """
     evidence = jnp.sum(gradients * (images - coarse(images))[:, None], axis=-1)
     energy = blurred(jnp.sum(jnp.square(gradients), axis=-1), SPREAD)

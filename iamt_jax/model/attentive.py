@@ -14,11 +14,19 @@ class Attentive(Protocol):
     these two attributes."""
 
     heads: AttributeHeads
+    """The heads, made for as many channels as the extractor gives."""
 
     def extractor(
         self, images: Float[Array, "batch y x 3"]
     ) -> Float[Array, "batch height width channel"]:
-        """The features f that the heads look at, at inference; usually a module."""
+        """The features f that the heads look at, at inference; usually a module.
+
+        Args:
+          images: float32, in the units that this network takes.
+
+        Returns:
+          Features, float32 or bfloat16.
+        """
 
 
 def sweep(
@@ -32,7 +40,8 @@ def sweep(
     A value of n costs one power more, a value of beta nothing: g is affine in beta, so that
 
     .. math::
-      z(n, \beta) = (1 - \beta) \, \bar f w + (1 + \beta) \, \overline{h(M; n) f} \, w + b
+      z(n, \beta) = (1 - \beta) \, \mathrm{mean}(f) \, w
+      + (1 + \beta) \, \mathrm{mean}(h(M; n) f) \, w + b
 
     Args:
       network: `IAMT`, or any module with `extractor` and `heads`.
@@ -42,5 +51,14 @@ def sweep(
 
     Returns:
       Logits, float32.
+
+    Example:
+      >>> import iamt_jax
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> network, images = iamt_jax.load("W").network, jnp.zeros((2, 32, 32, 3))
+      >>> n_values, beta_values = jnp.array([1.0, 4.0]), jnp.array([0.0, 0.5, 1.0])
+      >>> nnx.jit(iamt_jax.sweep)(network, images, n_values, beta_values).shape
+      (2, 3, 2, 40)
     """
     return network.heads.sweep(network.extractor(images), n_values, beta_values)

@@ -21,8 +21,9 @@ class HeadOutputs(NamedTuple):
     """What the heads say of a batch."""
 
     logits: Float[Array, "batch attribute"]
+    """Of f_b^k, float32."""
     mask_l1: Float[Array, "batch attribute"]
-    """Sum of each mask over positions and channels."""
+    """Sum of each mask, before the tone curve, over positions and channels, float32."""
 
 
 class Head(nnx.Module):
@@ -50,7 +51,26 @@ class Head(nnx.Module):
 
 
 class AttributeHeads(nnx.Module):
-    """K heads with stacked parameters (attribute first) on one feature map."""
+    """K heads with stacked parameters (attribute first) on one feature map, whosever it is.
+
+    An NNX module. Features are f of any backbone: float32 or bfloat16, channels last.
+
+    Args:
+      attributes: K, the number of heads.
+      channels: C, of the features.
+      rngs: keys of the initialisation.
+
+    Example:
+      >>> import iamt_jax
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> heads = iamt_jax.AttributeHeads(attributes=3, channels=8, rngs=nnx.Rngs(0))
+      >>> features = jnp.ones((2, 4, 4, 8))
+      >>> heads(features, n=4.0, beta=0.5).logits.shape
+      (2, 3)
+      >>> heads.masks(features, jnp.array([0, 2])).shape
+      (2, 2, 4, 4, 8)
+    """
 
     def __init__(self, attributes: int, channels: int, *, rngs: nnx.Rngs):
         @nnx.split_rngs(splits=attributes)
@@ -64,27 +84,48 @@ class AttributeHeads(nnx.Module):
     def classifiers(
         self, chosen: Int[Array, " some"] | slice = ALL
     ) -> tuple[Float[Array, "some channel"], Float[Array, " some"]]:
-        """Weights and biases of the chosen attributes' classifiers f_b^k."""
+        """Weights and biases of the chosen attributes' classifiers f_b^k.
+
+        Args:
+          chosen: indices of attributes; by default every one.
+
+        Returns:
+          The weight of each channel and the bias, float32.
+        """
         classifier = self.stacked.classifier
         return classifier.kernel[...][chosen, :, 0], classifier.bias[...][chosen, 0]
 
     def mask_parameters(
         self, chosen: Int[Array, " some"] | slice = ALL
     ) -> tuple[Float[Array, "some channel channel"], Float[Array, "some channel"]]:
-        """Kernels W^k and biases a^k of the chosen attributes' masks."""
+        """Kernels W^k and biases a^k of the chosen attributes' masks.
+
+        Args:
+          chosen: indices of attributes; by default every one.
+
+        Returns:
+          The kernels of the 1x1 convolutions, channels in before channels out, and the biases;
+          float32.
+        """
         mask = self.stacked.mask
         return mask.kernel[...][chosen], mask.bias[...][chosen]
 
     def __call__(
         self,
         features: Float[Array, "batch height width channel"],
-        n: Float[Array, "..."] | None = None,
-        beta: Float[Array, "..."] | None = None,
+        n: Float[Array, "..."] | float | None = None,
+        beta: Float[Array, "..."] | float | None = None,
     ) -> HeadOutputs:
         """Logits and mask sums, block by block, without ever holding all masks.
 
-        `n` and `beta` broadcast to (batch, attribute, channel); None is 1 and 0, and both are the
-        training form, T(M) = 1 + M (Eq. 1).
+        Args:
+          features: f, of any backbone.
+          n: tone curve's power, n >= 0, broadcastable to (batch, attribute, channel); None is 1.
+          beta: tone curve's offset, 0 <= beta <= 1, likewise; None is 0. Without both it is the
+            training form, T(M) = 1 + M (Eq. 1).
+
+        Returns:
+          Logits and the sum of each mask.
         """
         pooled, mask_l1 = attention_pool(features, *self.mask_parameters(), n, beta)
         weights, bias = self.classifiers()
@@ -94,7 +135,14 @@ class AttributeHeads(nnx.Module):
         self, features: Float[Array, "batch height width channel"]
     ) -> tuple[Float[Array, "batch attribute channel"], Float[Array, "batch attribute channel"]]:
         """What each channel adds to each logit without its mask, f, and by its mask, M * f; with
-        the classifier's bias both add up to the logit of (1 + M) * f."""
+        the classifier's bias both add up to the logit of (1 + M) * f.
+
+        Args:
+          features: f, of any backbone.
+
+        Returns:
+          The two, in logits, float32.
+        """
         pooled, _ = attention_pool(features, *self.mask_parameters())
         plain = jnp.mean(features, axis=(1, 2), dtype=jnp.float32)[:, None]
         weights, _ = self.classifiers()
@@ -106,7 +154,16 @@ class AttributeHeads(nnx.Module):
         n_values: Float[Array, " n"],
         beta_values: Float[Array, " beta"],
     ) -> Float[Array, "n beta batch attribute"]:
-        """Logits of a whole grid of tone curves, masks computed once."""
+        """Logits of a whole grid of tone curves, masks computed once.
+
+        Args:
+          features: f, of any backbone.
+          n_values: powers, each >= 0.
+          beta_values: offsets, each from 0 to 1.
+
+        Returns:
+          Logits, float32.
+        """
         weights, bias = self.classifiers()
         plain = jnp.mean(features, axis=(1, 2), dtype=jnp.float32) @ weights.T
         powers = pool_powers(features, *self.mask_parameters(), n_values)
@@ -117,10 +174,19 @@ class AttributeHeads(nnx.Module):
     def reference(
         self,
         features: Float[Array, "batch height width channel"],
-        n: Float[Array, "..."] = 1.0,
-        beta: Float[Array, "..."] = 0.0,
+        n: Float[Array, "..."] | float = 1.0,
+        beta: Float[Array, "..."] | float = 0.0,
     ) -> Float[Array, "batch attribute"]:
-        """The same logits with every head vmapped plainly: what each faster path must equal."""
+        """The same logits with every head vmapped plainly: what each faster path must equal.
+
+        Args:
+          features: f, of any backbone.
+          n: tone curve's power, n >= 0, broadcastable to (batch, attribute, channel).
+          beta: tone curve's offset, 0 <= beta <= 1, likewise.
+
+        Returns:
+          Logits, in the features' type.
+        """
         shape = (features.shape[0], self.attributes, features.shape[-1])
         n, beta = jnp.broadcast_to(n, shape), jnp.broadcast_to(beta, shape)
         run = nnx.vmap(Head.__call__, in_axes=(0, None, 1, 1), out_axes=1)
@@ -131,7 +197,15 @@ class AttributeHeads(nnx.Module):
         features: Float[Array, "batch height width channel"],
         chosen: Int[Array, " some"],
     ) -> Float[Array, "some batch height width channel"]:
-        """Masks of the chosen attributes, for looking at; each as large as the features."""
+        """Masks of the chosen attributes, for looking at; each as large as the features.
+
+        Args:
+          features: f, of any backbone.
+          chosen: indices of attributes.
+
+        Returns:
+          M^k in (0, 1), before any tone curve, in the features' type.
+        """
         some = jax.tree.map(lambda x: x[chosen], nnx.state(self.stacked))
         head = nnx.merge(nnx.graphdef(self.stacked), some)
         return nnx.vmap(Head.attend, in_axes=(0, None))(head, features)

@@ -23,17 +23,40 @@ class Outputs(NamedTuple):
     """What the network says of a batch; a part that is switched off gives None."""
 
     features: Float[Array, "batch height width channel"]
+    """f, in the compute type; height and width are the image's over the stride."""
     logits: Float[Array, "batch attribute"]
-    """Of the heads f_b^k: the product's answer."""
+    """Of the heads f_b^k, float32: the product's answer."""
     mask_l1: Float[Array, "batch attribute"]
-    """Sum of each mask over positions and channels."""
+    """Sum of each mask over positions and channels, float32."""
     multilabel: Float[Array, "batch attribute"] | None
-    """Logits of f_m on the plain features."""
+    """Logits of f_m on the plain features, float32."""
     reconstruction: Float[Array, "batch height width 3"] | None
+    """Of the images, in their size and in [0, 1] units, not cut to them."""
 
 
 class IAMT(nnx.Module):
-    """Extractor, K heads, multi-label classifier and reconstructor (Fig. 2 of the paper)."""
+    """Extractor, K heads, multi-label classifier and reconstructor (Fig. 2 of the paper).
+
+    An NNX module. Its parts are the attributes `extractor`, `heads` (an `AttributeHeads`),
+    `multilabel` and `reconstructor`; the last two are None where the config switches them off.
+
+    Args:
+      config: widths, depth and compute type.
+      attributes: K, the number of heads.
+      rngs: keys of the initialisation.
+
+    Example:
+      >>> import iamt_jax
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> config = iamt_jax.ModelConfig(widths=(8, 16), blocks=(0, 0), dilations=(2,))
+      >>> network = iamt_jax.IAMT(config, attributes=3, rngs=nnx.Rngs(0))
+      >>> images = jnp.zeros((2, 32, 32, 3))
+      >>> network.extractor(images).shape
+      (2, 8, 8, 16)
+      >>> network.predict(images, n=4.0, beta=0.5).shape
+      (2, 3)
+    """
 
     def __init__(self, config: ModelConfig, attributes: int, *, rngs: nnx.Rngs):
         channels = config.widths[-1]
@@ -53,8 +76,16 @@ class IAMT(nnx.Module):
     ) -> Outputs:
         """The training pass: batch statistics, dropout by one key an image, T(M) = 1 + M.
 
-        Dropout hits what classifies, not what reconstructs. It must run inside the mapped axis
-        `extractor.DATA_AXIS`.
+        Dropout hits what classifies, not what reconstructs. With BatchNorm it must run inside the
+        mapped axis `extractor.DATA_AXIS`.
+
+        Args:
+          images: float32 in [0, 1] units; height and width divide by the stride,
+            2 ** len(config.widths).
+          keys: of the dropout, one an image.
+
+        Returns:
+          Logits, features and all else that the loss is made of.
         """
         features = self.extractor(images, train=True)
         kept = drop_channels(features, self.dropout, keys)
@@ -71,11 +102,23 @@ class IAMT(nnx.Module):
     def predict(
         self,
         images: Float[Array, "batch height width 3"],
-        n: Float[Array, "..."] | None = None,
-        beta: Float[Array, "..."] | None = None,
+        n: Float[Array, "..."] | float | None = None,
+        beta: Float[Array, "..."] | float | None = None,
         after_norm: AfterNorm = unchanged,
     ) -> Float[Array, "batch attribute"]:
-        """Logits at inference, f_b^k((1 + g(M^k; n, beta)) * f) (Eq. 9)."""
+        """Logits at inference, f_b^k((1 + g(M^k; n, beta)) * f) (Eq. 9).
+
+        Args:
+          images: float32 in [0, 1] units (noise may leave them); height and width divide by the
+            stride, 2 ** len(config.widths).
+          n: tone curve's power, n >= 0, broadcastable to (batch, attribute, channel); None is 1.
+          beta: tone curve's offset, 0 <= beta <= 1, likewise; None is 0.
+          after_norm: (name, output) -> what goes on in the place of a normalisation layer's
+            output; for statistics corrected from outside.
+
+        Returns:
+          Logits, float32; nothing is checked or refused.
+        """
         return self.heads(self.extractor(images, after_norm=after_norm), n, beta).logits
 
 

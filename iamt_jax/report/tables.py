@@ -4,10 +4,12 @@ The input of every function is a `report`: a dictionary with
 
   average     metric -> fraction, and `interval`: metric -> [low, high]
   attributes  name -> metric -> fraction
+  groups      only where asked for: attribute -> how those with and without it fare
   provenance  what made the numbers: any names and plain values
 
-as `iamt_jax.evaluation.metrics.as_json` makes the first two. A value that is undefined is None
-(or NaN); files and tables show it as null, as an empty cell, or as a dash.
+as `iamt_jax.evaluation.metrics.as_json` makes the first two, and that of `groups` the third. A
+value that is undefined is None (or NaN); files and tables show it as null, as an empty cell, or
+as a dash.
 """
 
 from __future__ import annotations
@@ -45,6 +47,21 @@ NOTE = (
 PUBLISHED = "The columns at the right are published accuracies on CelebA's own test split."
 """What a reader of the columns beside ours must know: this data may be another."""
 
+GROUPS_NOTE = (
+    "Groups: percent, with 95 % intervals. Accuracy and average precision (AP) depend on how "
+    "common an attribute is in a group, so compare an accuracy with its majority, and groups by "
+    "balanced accuracy. Balanced accuracy and AP are means over the attributes that have ten "
+    "positives and ten negatives in both, so a group stands beside its counterpart only. Gaps: "
+    "the greater of those in the rate of true positives (TPR) and of false positives (FPR). The "
+    "largest of many gaps are partly chance, and the intervals do not correct for that."
+)
+"""What a reader of the groups must know."""
+
+GAPS = 5
+"""Gaps that a table shows of each group; metrics.json has them all."""
+
+_RATES = {"true_positive_rate": "TPR", "false_positive_rate": "FPR"}
+
 AVERAGE, LOW, HIGH = "average", "95 % from", "to"
 """Names of the rows below the attributes."""
 
@@ -79,7 +96,7 @@ def write_tables(report: Mapping, folder: Path | str, beside: Sequence[Column] =
 def print_table(
     report: Mapping, beside: Sequence[Column] = (), console: Console | None = None
 ) -> None:
-    """Prints a row an attribute and the average with its interval, in percent.
+    """Prints a row an attribute and the average with its interval, in percent, then the groups.
 
     Args:
       report: see the top of this file.
@@ -87,19 +104,27 @@ def print_table(
       console: where to print; standard output if None.
     """
     headers, rows = cells(report, beside)
-    # Tight enough for 80 columns: headers break at their space, numbers and names never.
+    facts = [f"{k} {v}" for k, v in plain(report["provenance"]).items() if _scalar(v)]
+    console = console or Console()
+    console.print(_for_terminal(headers, rows))
+    if known(beside):
+        console.print(PUBLISHED, style="dim", highlight=False)
+    for note, headers, rows in group_tables(report):
+        console.print(note, style="dim", highlight=False)
+        console.print(_for_terminal(headers, rows))
+    console.print(" · ".join(facts), style="dim", highlight=False, markup=False)
+
+
+def _for_terminal(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Tight enough for 80 columns: headers break at their space, numbers and names never."""
     table = Table(box=None, pad_edge=False, collapse_padding=True)
     table.add_column(headers[0], no_wrap=True)
     for header in headers[1:]:
-        table.add_column(header.replace(" ", "\n"), justify="right", overflow="fold")
+        # Of a header such as acc [95 %] only the first space is a good place.
+        table.add_column(header.replace(" ", "\n", 1), justify="right", overflow="fold")
     for row in rows:
         table.add_row(*row, style="bold" if row[0] == AVERAGE else None)
-    facts = [f"{k} {v}" for k, v in plain(report["provenance"]).items() if _scalar(v)]
-    console = console or Console()
-    console.print(table)
-    if known(beside):
-        console.print(PUBLISHED, style="dim", highlight=False)
-    console.print(" · ".join(facts), style="dim", highlight=False, markup=False)
+    return table
 
 
 def json_text(report: Mapping) -> str:
@@ -120,9 +145,11 @@ def csv_text(report: Mapping) -> str:
 def markdown_text(report: Mapping, beside: Sequence[Column] = ()) -> str:
     """The table in percent, then where its numbers come from."""
     headers, rows = cells(report, beside)
-    lines = [markdown_row(headers), markdown_row(["---", *["---:"] * (len(headers) - 1)])]
-    lines += [markdown_row([f"**{c}**" if r[0] == AVERAGE else c for c in r]) for r in rows]
-    lines += ["", NOTE, *([PUBLISHED] if known(beside) else []), ""]
+    rows = [[f"**{c}**" if r[0] == AVERAGE else c for c in r] for r in rows]
+    lines = [*markdown_table(headers, rows), "", NOTE]
+    lines += [*([PUBLISHED] if known(beside) else []), ""]
+    for note, headers, rows in group_tables(report):
+        lines += [note, "", *markdown_table(headers, rows), ""]
     for key, value in plain(report["provenance"]).items():
         lines.append(f"- {key}: {value if isinstance(value, str) else json.dumps(value)}")
     lines += [f"- column {column.name}: {column.source}" for column in known(beside)]
@@ -147,6 +174,50 @@ def cells(report: Mapping, beside: Sequence[Column]) -> tuple[list[str], list[li
     return headers, rows
 
 
+def group_tables(report: Mapping) -> list[tuple[str, list[str], list[list[str]]]]:
+    """What to know of a table, its headers and its rows: of the groups, then of each one's gaps;
+    nothing where no groups were asked for."""
+    groups = report.get("groups", {})
+    if not groups:
+        return []
+    headers = ["group", "images", "acc [95 %]", "maj. acc", "bal. acc [95 %]", "AP [95 %]"]
+    rows = [
+        [
+            name,
+            str(side["images"]),
+            with_interval(side["average"], "accuracy"),
+            _percent(side["average"]["majority_accuracy"]),
+            with_interval(side["average"], "balanced_accuracy"),
+            with_interval(side["average"], "average_precision"),
+        ]
+        for group, found in groups.items()
+        for name, side in ((group, found["present"]), (f"not {group}", found["absent"]))
+    ]
+    return [(GROUPS_NOTE, headers, rows), *(_gap_table(*group) for group in groups.items())]
+
+
+def _gap_table(group: str, found: Mapping) -> tuple[str, list[str], list[list[str]]]:
+    headers = [group, "rate", "with", "without", "difference [95 %]", "positives", "negatives"]
+    rows = []
+    for attribute, gap in list(found["gaps"].items())[:GAPS]:
+        shares = [_percent(share) for share in gap[gap["rate"]]]
+        low, high = map(_percent, gap["interval"])
+        difference = f"{_percent(gap['difference'])} [{low}, {high}]"
+        counts = [" / ".join(map(str, gap[of])) for of in ("positives", "negatives")]
+        rows.append([attribute, _RATES[gap["rate"]], *shares, difference, *counts])
+    note = (
+        f"Largest gaps by {group}: {len(found['gaps'])} of {found['attributes']} attributes "
+        f"compared, the others have too few images; {found['not_annotated']} images not annotated."
+    )
+    return note, headers, rows
+
+
+def with_interval(average: Mapping, metric: str) -> str:
+    """An average in percent with the bounds of its interval."""
+    low, high = map(_percent, average["interval"][metric])
+    return f"{_percent(average[metric])} [{low}, {high}]"
+
+
 def known(columns: Sequence[Column]) -> list[Column]:
     """The columns that state anything."""
     return [c for c in columns if c.average is not None or c.accuracy]
@@ -161,6 +232,12 @@ def _percent(fraction: float | None) -> str:
 def _published(percent: float | None) -> str:
     """A published percent with the digits it was published with."""
     return "" if percent is None else f"{percent:g}"
+
+
+def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table, numbers to the right."""
+    rule = ["---", *["---:"] * (len(headers) - 1)]
+    return [markdown_row(row) for row in (headers, rule, *rows)]
 
 
 def markdown_row(cells: Sequence[str]) -> str:

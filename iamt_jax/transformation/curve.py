@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def contrast(mask: Float[Array, "..."], n: Float[Array, "..."]) -> Float[Array, "..."]:
+def contrast(mask: Float[Array, "..."], n: Float[Array, "..."] | float) -> Float[Array, "..."]:
     r"""Bends a mask into an S (n > 1) or flattens it towards 0.5 (n < 1), symmetric about 0.5.
 
     .. math::
@@ -31,7 +31,7 @@ def contrast(mask: Float[Array, "..."], n: Float[Array, "..."]) -> Float[Array, 
 
 
 def tone_curve(
-    mask: Float[Array, "..."], n: Float[Array, "..."], beta: Float[Array, "..."]
+    mask: Float[Array, "..."], n: Float[Array, "..."] | float, beta: Float[Array, "..."] | float
 ) -> Float[Array, "..."]:
     r"""Transforms a mask by the tone curve, the paper's intention.
 
@@ -47,8 +47,12 @@ def tone_curve(
       g in [-beta, 1], in the mask's shape; n = 1, beta = 0 is the identity.
 
     Example:
+      >>> import iamt_jax
       >>> import jax.numpy as jnp
-      >>> tone_curve(jnp.array([0.0, 0.25, 0.5, 1.0]), 2.0, 0.0).tolist()
+      >>> mask = jnp.array([0.0, 0.25, 0.5, 1.0])
+      >>> iamt_jax.tone_curve(mask, n=2.0, beta=0.0).tolist()
       [0.0, 0.125, 0.5, 1.0]
+      >>> iamt_jax.tone_curve(mask, n=1.0, beta=1.0).tolist()
+      [-1.0, -0.5, 0.0, 1.0]
     """
     return (1 + beta) * contrast(mask, n) - beta
