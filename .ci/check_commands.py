@@ -32,20 +32,18 @@ TINY = {
     "experiments/soak.py": "--steps 40",
     "benchmarks/automatic.py": "--repeats 1 --batch-size 8",
     "benchmarks/explorer.py": "--repeats 1",
-    "benchmarks/export.py": "--repeats 1",
-    "benchmarks/input_pipeline.py": "--preset debug",
-    "benchmarks/pooling.py": "--batch 4 --size 4 --channels 8 --attributes 6 --repeats 1",
     "benchmarks/rendering.py": "--images 64",
     "benchmarks/roofline.py": "--repeats 1",
-    "benchmarks/scaling.py": "--preset debug --repeats 1",
-    "benchmarks/sweep.py": "--preset debug --batch-size 8 --repeats 1",
-    "benchmarks/train_step.py": "--preset debug --batch-size 8 --repeats 1",
 }
 """Script -> flags that make it small."""
 
 GATE = {
     "experiments/crash_test.py": "the gate runs it with fewer kills",
     "experiments/scale_test.py": "the gate runs it with fewer shapes",
+    **{
+        f"benchmarks/{name}.py": "a test runs it at tiny sizes"
+        for name in ("input_pipeline", "pooling", "scaling", "sweep", "train_step", "export")
+    },
     "benchmarks/gpu.sh": "it runs the same benchmarks, for a GPU's memory and minutes",
 }
 """Script -> why it is not run here."""

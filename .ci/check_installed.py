@@ -1,6 +1,6 @@
 """The installed package, away from its repository: every command of `python -m iamt_jax`.
 
-    python .ci/check_installed.py
+python .ci/check_installed.py
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,28 +12,33 @@ import tyro
 from iamt_jax import platform
 from iamt_jax.config import OtherData
 from iamt_jax.errors import InputError
+from iamt_jax.files import replace_bytes
 from iamt_jax.flags import check_range, parse
 
 if TYPE_CHECKING:
-    from iamt_jax.deployment.artefact import Artefact
     from iamt_jax.inference import Classifier
 
-TOLERANCE = 1e-5
-"""Between probabilities of the file and of the workdir that it was made from."""
+TOLERANCE = {".iamt": 1e-5, ".onnx": 1e-4}
+"""Between probabilities of the file and of the workdir that it was made from, in float32."""
+
+CURVES = {"n and beta": [{"n": 1, "beta": 0}, {"n": 4, "beta": 0.5}]}
+"""A way of judging images -> settings by which the file is tried."""
 
 
 @dataclass(frozen=True)
 class ExportArguments:
-    """Writes a trained network into one file, which runs with jax, numpy and flatbuffers alone, on
-    CPU, GPU and TPU, for any batch and any n and beta; where the workdir is calibrated, `auto` too.
+    """Writes a trained network into one file, which runs without this package, for any batch and
+    any n and beta: with jax, numpy and flatbuffers alone, on CPU, GPU and TPU, and where the
+    workdir is calibrated, by `auto` too; or as ONNX.
     """
 
     workdir: Path = tyro.MISSING
     """Folder that training wrote."""
     out: Path | None = None
-    """The file; by default WORKDIR/model.iamt."""
+    """The file; by default WORKDIR/model.iamt. One that ends in .onnx is an ONNX model, by n and
+    beta alone; it needs the extra iamt-jax[onnx]."""
     thresholds: Literal["half", "accuracy", "balanced", "f1"] = "half"
-    """From which probability on an attribute is present: 0.5, as evaluate.py decides, or what
+    """Above which probability an attribute is present: 0.5, as evaluate.py decides, or what
     gives the best accuracy, balanced accuracy or F1 on the validation split."""
     batch_size: int = 128
     """Validation images at a time; it changes nothing but the speed."""
@@ -47,46 +52,86 @@ def run(arguments: Sequence[str]) -> int:
       InputError: bad flags, no run, no data for thresholds, or a file that cannot be written.
     """
     chosen = parse(ExportArguments, arguments, "-m iamt_jax export")
-    check_range("batch-size", chosen.batch_size, 1, float("inf"))
     out = chosen.out or chosen.workdir / "model.iamt"
-    if out.is_dir() or not out.parent.is_dir() and chosen.out is not None:
-        found = "is a folder" if out.is_dir() else "lies in no folder"
-        raise InputError(f"--out {out}: {found}; name a file such as model.iamt")
+    _check(chosen, out)
     platform.prepare()
 
-    from iamt_jax.deployment.artefact import AUTOMATIC, CURVE, write_artefact
-    from iamt_jax.deployment.programs import automatic_program, curve_program
     from iamt_jax.inference import load
-    from iamt_jax.transformation.file import FILE
 
     classifier = load(chosen.workdir)
-    network, size = classifier.network, classifier.run.config.data.size
-    calibrated = (chosen.workdir / FILE).exists()
-    programs = {CURVE: curve_program(network, size)}
-    if calibrated:
-        programs[AUTOMATIC] = automatic_program(network, size, classifier.transformation)
-    metadata = _metadata(classifier, calibrated) | {"thresholds": _thresholds(classifier, chosen)}
+    thresholds = _thresholds(classifier, chosen)
+    make = _onnx if out.suffix == ".onnx" else _artefact
+    content, exported, ways = make(classifier, _metadata(classifier) | {"thresholds": thresholds})
+    apart = _apart(classifier, exported, ways)
+    if not apart <= TOLERANCE[out.suffix] and classifier.run.config.model.dtype == "float32":
+        raise RuntimeError(f"the exported network's probabilities differ by {apart}")
     try:
-        write_artefact(out, metadata, programs)
+        replace_bytes(out, content)
     except OSError as error:
         raise InputError(
             f"--out {out}: cannot be written ({error.strerror}); name another"
         ) from None
-    apart = _checked(classifier, out, calibrated)
-    how = "n, beta and auto" if calibrated else "n and beta (not calibrated: no auto)"
+    size = classifier.run.config.data.size
     print(
-        f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB): {len(classifier.attributes)} attributes "
-        f"of {size} x {size} images, with {how}; probabilities differ from the workdir's by at "
-        f"most {apart:.1e}\n"
-        f"now: python -m iamt_jax predict --model {out} IMAGES --out probabilities.csv"
+        f"wrote {out} ({len(content) / 1e6:.1f} MB): {len(classifier.attributes)} attributes of "
+        f"{size} x {size} images, by {' and by '.join(ways)}; probabilities differ from the "
+        f"workdir's by at most {apart:.1e}"
     )
+    if make is _artefact:
+        print(f"now: python -m iamt_jax predict --model {out} IMAGES --out probabilities.csv")
     return 0
 
 
-def _metadata(classifier: Classifier, calibrated: bool) -> dict:
+def _check(chosen: ExportArguments, out: Path) -> None:
+    check_range("batch-size", chosen.batch_size, 1, float("inf"))
+    if out.suffix not in TOLERANCE:
+        raise InputError(f"--out {out}: must end in {' or '.join(TOLERANCE)}")
+    if out.is_dir():
+        raise InputError(f"--out {out}: is a folder; name a file such as model.iamt")
+    if chosen.out and not out.parent.is_dir():
+        raise InputError(f"--out {out}: lies in a folder that does not exist; make it first")
+    if chosen.thresholds == "half" and chosen.data != OtherData():
+        raise InputError(
+            "--data: only thresholds are chosen on data; give --thresholds accuracy, balanced or "
+            "f1, or leave it out"
+        )
+
+
+def _artefact(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict[str, list]]:
+    """The file's content, what it says of images, and settings to try for each of its ways."""
+    from iamt_jax.deployment.artefact import AUTOMATIC, CURVE, Artefact, pack
+    from iamt_jax.deployment.programs import PLATFORMS, automatic_program, curve_program
+    from iamt_jax.transformation.file import FILE
+
+    network, size = classifier.network, classifier.run.config.data.size
+    programs = {CURVE: curve_program(network, size)}
+    signatures = {CURVE: "(images, n, beta) -> probabilities (batch, attribute)"}
+    ways = CURVES
+    if (classifier.workdir / FILE).exists():
+        programs[AUTOMATIC] = automatic_program(network, size, classifier.transformation)
+        signatures[AUTOMATIC] = "images -> (probabilities, sigma)"
+        ways = CURVES | {"auto": [{"auto": True}]}
+    content = pack(metadata | {"programs": signatures, "platforms": list(PLATFORMS)}, programs)
+    return content, Artefact(content, "the new file"), ways
+
+
+def _onnx(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict[str, list]]:
+    """As `_artefact`."""
+    from iamt_jax.deployment.onnx import OnnxModel, convert
+
+    config = classifier.run.config
+    if config.model.dtype != "float32":
+        raise InputError(
+            f"--out: the network computes in {config.model.dtype}, which ONNX runtimes do not; "
+            "name a file that ends in .iamt"
+        )
+    content = convert(classifier.network, config.data.size, metadata)
+    return content, OnnxModel(content), CURVES
+
+
+def _metadata(classifier: Classifier) -> dict:
     """What a user of the file must know, in JSON's types."""
     from iamt_jax.config import LARGEST_N
-    from iamt_jax.deployment.programs import PLATFORMS
     from iamt_jax.evaluation.run import environment
 
     size, run = classifier.run.config.data.size, classifier.run
@@ -104,11 +149,6 @@ def _metadata(classifier: Classifier, calibrated: bool) -> dict:
         },
         "n": {"range": [0, LARGEST_N], "dtype": "float32", "identity": 1},
         "beta": {"range": [0, 1], "dtype": "float32", "identity": 0},
-        "programs": {
-            "curve": "(images, n, beta) -> probabilities (batch, attribute)",
-            **({"automatic": "images -> (probabilities, sigma)"} if calibrated else {}),
-        },
-        "platforms": list(PLATFORMS),
         "network": {
             "identity": classifier.identity,
             "step": classifier.step,
@@ -134,27 +174,15 @@ def _thresholds(classifier: Classifier, chosen: ExportArguments) -> list[float]:
     config = classifier.run.config
     answer = predict(classifier.predictor, opening.records, config, chosen.batch_size, Setting())
     probabilities = 1 / (1 + np.exp(-answer.logits))
-    found = thresholds(probabilities, opening.records.labels, chosen.thresholds)
-    return found.round(6).tolist()
+    return thresholds(probabilities, opening.records.labels, chosen.thresholds).tolist()
 
 
-def _checked(classifier: Classifier, out: Path, calibrated: bool) -> float:
-    """The greatest difference of probabilities between the file and the workdir.
-
-    Raises:
-      RuntimeError: it is greater than `TOLERANCE`; the file is then removed.
-    """
+def _apart(classifier: Classifier, exported: Callable, ways: dict[str, list]) -> float:
+    """The greatest difference of probabilities between the file and the workdir."""
     import numpy as np
 
-    from iamt_jax.deployment.artefact import Artefact
-
-    artefact: Artefact = Artefact(out)
     size = classifier.run.config.data.size
     images = np.random.default_rng(0).random((2, size, size, 3), np.float32)
-    settings = [{"n": 1, "beta": 0}, {"n": 4, "beta": 0.5}] + [{"auto": True}] * calibrated
-    pairs = [(artefact(images, **how), classifier(images, **how)) for how in settings]
-    apart = max(float(abs(ours - theirs).max()) for ours, theirs in pairs)
-    if not apart <= TOLERANCE and classifier.run.config.model.dtype == "float32":
-        out.unlink()
-        raise RuntimeError(f"the exported network differs by {apart}")
-    return apart
+    settings = [setting for tried in ways.values() for setting in tried]
+    apart = [exported(images, **setting) - classifier(images, **setting) for setting in settings]
+    return float(np.abs(apart).max())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import tyro
 
@@ -17,9 +19,9 @@ from iamt_jax.errors import InputError
 from iamt_jax.flags import check_curve, check_range, parse
 
 if TYPE_CHECKING:
-    from iamt_jax.deployment.artefact import Artefact
+    import numpy as np
+
     from iamt_jax.deployment.journal import Journal, Row
-    from iamt_jax.inference import Classifier
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 """What is an image in a folder; a file that is named itself may be called anything."""
@@ -50,7 +52,19 @@ class PredictArguments:
     decide: bool = False
     """Write 1 and 0 instead of probabilities: by the file's thresholds, by 0.5 for a workdir."""
     batch_size: int = 128
-    """Images at a time."""
+    """Images at a time, 128 at most; it changes nothing but the speed."""
+
+
+class Model(NamedTuple):
+    """What judges images."""
+
+    judge: Callable
+    """(images, n, beta, auto) -> probabilities."""
+    attributes: Sequence[str]
+    size: int
+    """Height and width of its input, in pixels."""
+    thresholds: Sequence[float]
+    identity: str
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -61,31 +75,32 @@ def run(arguments: Sequence[str]) -> int:
     """
     chosen = parse(PredictArguments, arguments, "-m iamt_jax predict")
     _check(chosen)
-    images = list(_found(chosen.images))
+    images = list(dict.fromkeys(_found(chosen.images)))
     platform.prepare()
 
     from iamt_jax.deployment.journal import Journal
     from iamt_jax.deployment.results import write_results
 
-    model, size, thresholds = _model(chosen.model)
+    model = _artefact(chosen) if chosen.model.is_file() else _workdir(chosen)
+    settings = {"model": model.identity, "n": chosen.n, "beta": chosen.beta, "auto": chosen.auto}
     try:
-        settings = {"model": model.identity, "n": chosen.n, "beta": chosen.beta}
-        journal = Journal(chosen.out, settings | {"auto": chosen.auto})
-        damaged = _predict(chosen, model, size, images, journal)
-        if len(damaged) == len(images):
+        journal = Journal(chosen.out, settings)
+        _predict(chosen, model, images, journal)
+        rows = [journal[image] for image in images]
+        errors = [row.error for row in rows if row.error]
+        if len(errors) == len(rows):
             journal.close()
             raise InputError(
-                f"none of the {len(images):,} images can be decoded, the first: {damaged[0]}"
+                f"none of the {len(images):,} images can be decoded, the first: {errors[0]}"
             )
-        rows = [journal[image] for image in images]
-        decided = thresholds if chosen.decide else None
-        write_results(chosen.out, model.attributes, [str(x) for x in images], rows, decided)
+        decided = model.thresholds if chosen.decide else None
+        write_results(chosen.out, model.attributes, list(map(str, images)), rows, decided)
     except OSError as error:
         raise InputError(
             f"--out {chosen.out}: cannot be written ({error.strerror}); name another file"
         ) from None
     journal.close()
-    told = f"; {len(damaged):,} cannot be decoded, column error says why" if damaged else ""
+    told = f"; {len(errors):,} cannot be decoded, column error says why" if errors else ""
     print(f"wrote {chosen.out}: {len(images):,} images, {len(model.attributes)} attributes{told}")
     return 0
 
@@ -107,67 +122,80 @@ def _check(chosen: PredictArguments) -> None:
 
 
 def _found(given: Sequence[Path]) -> Iterator[Path]:
-    """Every image once: files as named, those in folders in the order of their names.
+    """Files as named, those in folders in the order of their names.
 
     Raises:
-      InputError: a name is nothing, or a folder holds no image.
+      InputError: a name is nothing, or a folder holds no image or cannot be listed.
     """
-    seen: set[Path] = set()
     for place in given:
         if place.is_dir():
-            inside = [
-                Path(folder, name)
-                for folder, folders, names in os.walk(place)
-                if folders.sort() is None  # In place: the walk then goes in this order.
-                for name in sorted(names)
-                if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-            ]
+            inside = list(_inside(place))
             if not inside:
                 raise InputError(f"{place}: holds no image ({', '.join(SUFFIXES)}); name another")
+            yield from inside
         elif place.exists():
-            inside = [place]
+            yield place
         else:
             raise InputError(f"{place}: does not exist; name image files or folders")
-        for image in inside:
-            if image not in seen:
-                seen.add(image)
-                yield image
 
 
-def _model(place: Path) -> tuple[Classifier | Artefact, int, Sequence[float]]:
-    """The model, the side of its input, and its thresholds."""
-    if place.is_file():
-        from iamt_jax.deployment.artefact import Artefact
+def _inside(place: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> NoReturn:
+        raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); give rights")
 
-        artefact = Artefact(place)
-        return artefact, artefact.size, artefact.thresholds
-    if not place.exists():
-        raise InputError(f"--model {place}: does not exist; name a workdir, or an exported file")
+    for folder, folders, names in os.walk(place, onerror=refuse):
+        # In place: the walk goes on in this order, and not into hidden folders.
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield Path(folder, name)
+
+
+def _artefact(chosen: PredictArguments) -> Model:
+    from iamt_jax.deployment.artefact import read_artefact
+
+    artefact = read_artefact(chosen.model)
+    if chosen.auto:
+        artefact.require_automatic()
+    return Model(
+        artefact, artefact.attributes, artefact.size, artefact.thresholds, artefact.identity
+    )
+
+
+def _workdir(chosen: PredictArguments) -> Model:
+    import jax
+    import numpy as np
 
     from iamt_jax.evaluation.thresholds import HALF
     from iamt_jax.inference import load
+    from iamt_jax.workdir import RUN
 
-    classifier = load(place)
-    return classifier, classifier.run.config.data.size, [HALF] * len(classifier.attributes)
+    if not (chosen.model / RUN).is_file():
+        found = f"holds no {RUN}" if chosen.model.exists() else "does not exist"
+        raise InputError(f"--model {chosen.model}: {found}; name a workdir, or an exported file")
+    classifier = load(chosen.model)
+    identity, attributes = classifier.identity, classifier.attributes
+    if chosen.auto:
+        parts = jax.tree.leaves(classifier.transformation)
+        content = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
+        identity += hashlib.sha256(content).hexdigest()[:16]
+    size = classifier.run.config.data.size
+    return Model(classifier, attributes, size, [HALF] * len(attributes), identity)
 
 
 def _predict(
-    chosen: PredictArguments,
-    model: Classifier | Artefact,
-    size: int,
-    images: Sequence[Path],
-    journal: Journal,
-) -> list[str]:
-    """Fills the journal, one batch being decoded while another is judged; returns what is wrong
-    with the images that cannot be decoded."""
-    import numpy as np
+    chosen: PredictArguments, model: Model, images: Sequence[Path], journal: Journal
+) -> None:
+    """Fills the journal, one batch being decoded while another is judged."""
     from tqdm.auto import tqdm
 
     from iamt_jax.data.pipeline import THREADS
-    from iamt_jax.deployment.journal import Row
+    from iamt_jax.inputs import SHAPES
 
     waiting = [image for image in images if image not in journal]
-    batches = [waiting[i:][: chosen.batch_size] for i in range(0, len(waiting), chosen.batch_size)]
+    step = min(chosen.batch_size, SHAPES[-1])
+    batches = [waiting[i : i + step] for i in range(0, len(waiting), step)]
+    decoded = functools.partial(_decoded, size=model.size)
     told = 0
     with (
         ThreadPoolExecutor(THREADS) as pool,
@@ -175,26 +203,35 @@ def _predict(
             total=len(images), initial=len(images) - len(waiting), unit="image", desc="predicting"
         ) as bar,
     ):
-        ahead = [pool.map(lambda x: _decoded(x, size), batch) for batch in batches[:1]]
-        for i, batch in enumerate(batches):
-            if i + 1 < len(batches):
-                ahead.append(pool.map(lambda x: _decoded(x, size), batches[i + 1]))
-            found: dict[Path, Row | np.ndarray] = dict(zip(batch, ahead.pop(0), strict=True))
-            pictures = {x: y for x, y in found.items() if isinstance(y, np.ndarray)}
-            if pictures:
-                given = np.stack(list(pictures.values()))
-                said = model(given, n=chosen.n, beta=chosen.beta, auto=chosen.auto)
-                found |= {x: Row(row) for x, row in zip(pictures, said, strict=True)}
-            for row in (found[image] for image in batch):
-                if row.error and told < SHOWN:
-                    bar.write(f"warning: {row.error}", file=sys.stderr)
-                    told += 1
-            journal.add(found)
+        ahead = pool.map(decoded, batches[0] if batches else [])
+        for batch, following in zip(batches, [*batches[1:], []], strict=True):
+            found = dict(zip(batch, ahead, strict=True))
+            ahead = pool.map(decoded, following)
+            rows = _judged(chosen, model, found)
+            for error in [row.error for row in rows.values() if row.error][: SHOWN - told]:
+                bar.write(f"warning: {error}", file=sys.stderr)
+                told += 1
+            journal.add(rows)
             bar.update(len(batch))
-    return [journal[image].error for image in images if journal[image].error]
 
 
-def _decoded(image: Path, size: int):
+def _judged(
+    chosen: PredictArguments, model: Model, found: Mapping[Path, np.ndarray | Row]
+) -> dict[Path, Row]:
+    """Rows in the place of pixels, in the same order."""
+    import numpy as np
+
+    from iamt_jax.deployment.journal import Row
+
+    pictures = {image: x for image, x in found.items() if not isinstance(x, Row)}
+    if not pictures:
+        return dict(found)
+    given = np.stack(list(pictures.values()))
+    said = model.judge(given, n=chosen.n, beta=chosen.beta, auto=chosen.auto)
+    return found | dict(zip(pictures, map(Row, said), strict=True))
+
+
+def _decoded(image: Path, size: int) -> np.ndarray | Row:
     """Its pixels, or a row that says why there are none."""
     from iamt_jax.data.image import decode
     from iamt_jax.data.storage import read_file

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from iamt_jax.data.degradation import gaussian_noise, noise_keys
@@ -56,6 +56,9 @@ class Predictor:
         self._split = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
         self._whole = NamedSharding(mesh, PartitionSpec())
         self.devices = mesh.size
+        if self.devices == 1:
+            # jax 0.7.2 cannot vmap the way back through a convolution on a mesh: `explain` does.
+            self._split = self._whole = SingleDeviceSharding(jax.local_devices()[0])
         self._definition = definition
         self.load(params, statistics)
 

@@ -67,6 +67,7 @@ def run(benchmark, path):
 
 
 @pytest.mark.parametrize("benchmark", FIGURES, ids=lambda module: module.__name__)
+@pytest.mark.slow
 def test_each_says_what_it_promises_without_torch(benchmark, tmp_path, capsys, no_torch):
     figures = run(benchmark, tmp_path / "figures.json")
     promised = FIGURES[benchmark]
@@ -80,6 +81,7 @@ def test_each_says_what_it_promises_without_torch(benchmark, tmp_path, capsys, n
     assert all(np.isfinite(x) and x > 0 for x in ratios.values())
 
 
+@pytest.mark.slow
 def test_scaling_is_a_table(capsys):
     arguments = pooling.Arguments(**TINY, forward_only=True)
     rows = pooling.scaling(arguments)["scaling"]
@@ -154,6 +156,7 @@ def test_pooling_is_the_same_in_torch(forward_only):
     pooling.check(arguments, measure.find_peer())
 
 
+@pytest.mark.slow
 def test_a_script_runs_from_anywhere(tmp_path):
     command = [sys.executable, str(FOLDER / "sweep.py"), "--help"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

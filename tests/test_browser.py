@@ -13,6 +13,8 @@ import reports
 
 from iamt_jax.report.page import write_page
 
+pytestmark = pytest.mark.slow
+
 CONTROLS = [
     "noise-metric",
     "plane-metric",

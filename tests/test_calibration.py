@@ -133,6 +133,7 @@ def test_a_sweep_is_every_pair_of_its_grid(finished):
             np.testing.assert_allclose(found[i, j], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network_with_groups_is_calibrated_too(pictures, tiny):
     import dataclasses
 

@@ -125,6 +125,7 @@ def test_what_a_killed_run_had_not_finished_is_cleared(workdir, like):
     assert not half.exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_with_one_line_and_loses_nothing(tmp_path, tiny, like):
     """A limit on the size of files stands in for the disk."""
     workdir = tmp_path / "W"

@@ -8,6 +8,8 @@ import pytest
 
 import iamt_jax
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(iamt_jax.__file__).parent
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

@@ -1,10 +1,12 @@
 """Explanations: contributions add up to the logit, streams equal the whole, metrics by hand."""
 
+import dataclasses
 import functools
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import iamt_jax
 from iamt_jax.data import regions
@@ -43,6 +45,15 @@ def test_contributions_sum_to_the_logit(classifier, n, beta):
     assert (np.diff(size) <= 0).all()
     np.testing.assert_array_equal(size[..., 0], np.abs(found.contributions).max(-1))
     assert found.summary.shape == (8, 2, 32, 32)
+
+
+def test_a_network_in_bfloat16_explains_itself(classifier):
+    config = dataclasses.replace(classifier.run.config.model, dtype="bfloat16")
+    network = iamt_jax.IAMT(config, 3, rngs=nnx.Rngs(0))
+    images = jnp.asarray(np.random.default_rng(0).random((2, 32, 32, 3)), jnp.float32)
+    found = nnx.jit(explain)(network, images, jnp.array([0, 2]))
+    close(found.logits, network.predict(images)[:, [0, 2]], 2e-2)
+    assert np.isfinite(found.summary).all() and np.any(found.summary)
 
 
 def test_masks_of_an_explanation_are_the_curved_ones(classifier):

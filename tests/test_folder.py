@@ -338,6 +338,7 @@ def test_a_run_looks_at_other_images_of_its_kind(run, tmp_path):
     assert metrics(run, tmp_path / "E", *both)["average"] == found["average"]
 
 
+@pytest.mark.slow
 def test_a_run_is_calibrated(run, tmp_path):
     assert calibrate(["--workdir", str(run), "--images", "64"]) == 0
     found = metrics(run, tmp_path / "E", "--auto", "--sigma", "0.1")

@@ -209,6 +209,7 @@ def test_the_plane_agrees_with_an_evaluation(finished):
             assert found.scores[name][s, N.index(4), BETA.index(0.5)] == pytest.approx(one[name])
 
 
+@pytest.mark.slow
 def test_the_report_of_a_run(finished, tmp_path, capsys):
     out = tmp_path / "R"
     arguments = ["--workdir", finished, "--out", out, "--bootstrap", 10, "--report"]

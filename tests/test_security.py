@@ -20,6 +20,9 @@ MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "mars
 
 CALLS_HOME = {"urllib", "requests", "http", "ftplib", "socket", "smtplib"}
 
+LISTENS = "serving.py"
+"""The explorer's server: it finds a free port of this machine, and connects to nothing."""
+
 
 def nodes(kind):
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -32,7 +35,8 @@ def test_nothing_of_ours_reads_a_format_that_runs_code_or_calls_home():
     for path, node in nodes((ast.Import, ast.ImportFrom)):
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         names += [alias.name for alias in node.names]
-        assert not {name.split(".")[0] for name in names} & (MODULES | CALLS_HOME), path
+        refused = MODULES | CALLS_HOME - ({"socket"} if path.name == LISTENS else set())
+        assert not {name.split(".")[0] for name in names} & refused, path
 
 
 def test_nothing_of_ours_turns_data_into_code():

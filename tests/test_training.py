@@ -56,6 +56,7 @@ def equal(tree, other):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.slow
 def test_every_preset_takes_two_steps(preset, dataset):
     """The preset's network and optimiser on small images, a batch of 4, one device."""
     config = with_train(PRESETS[preset], batch_size=4, steps=10, warmup=0)

@@ -11,17 +11,16 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
+from jax import export
 from jaxtyping import Float
 
 from iamt_jax.config import LARGEST_N
 from iamt_jax.errors import InputError
-from iamt_jax.files import replace_bytes
 from iamt_jax.inputs import Pictures, batched, curve, fit
 
 METADATA = "metadata.json"
@@ -29,63 +28,78 @@ FORMAT, VERSION = "iamt", 1
 CURVE, AUTOMATIC = "curve", "automatic"
 """The programs: by n and beta, and by the calibrated transformation, which may be absent."""
 
+SUFFIX = ".jaxexport"
+"""Of a program's member."""
 
-def write_artefact(path: Path, metadata: Mapping, programs: Mapping[str, bytes]) -> None:
-    """Writes the file, whole or not at all.
+
+def pack(metadata: Mapping, programs: Mapping[str, bytes]) -> bytes:
+    """The file's content.
 
     Args:
-      path: of the file.
       metadata: what to know of the network; format, version and digests are added.
       programs: name (`CURVE`, `AUTOMATIC`) -> serialised program.
-
-    Raises:
-      OSError: the folder cannot be written.
     """
-    members = {f"{name}.jaxexport": program for name, program in programs.items()}
+    members = {f"{name}{SUFFIX}": program for name, program in programs.items()}
     digests = {name: hashlib.sha256(member).hexdigest() for name, member in members.items()}
     metadata = {"format": FORMAT, "version": VERSION, **metadata, "sha256": digests}
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(buffer, "w") as file:
         for name, member in {METADATA: json.dumps(metadata, indent=2).encode(), **members}.items():
-            # A fixed time: the same network gives the same bytes.
+            # A fixed time: the same programs give the same bytes.
             file.writestr(zipfile.ZipInfo(name), member, zipfile.ZIP_DEFLATED)
-    replace_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def read_artefact(path: Path) -> Artefact:
+    """Opens an exported network.
+
+    Raises:
+      InputError: it cannot be read, is none of ours, damaged, or of another version.
+    """
+    try:
+        return Artefact(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); restore it") from None
 
 
 class Artefact:
     """An exported network, ready for images."""
 
-    def __init__(self, path: Path):
-        """Opens the file.
+    def __init__(self, content: bytes, name: str):
+        """Opens the content of a file.
+
+        Args:
+          content: what `pack` made.
+          name: how an error calls it.
 
         Raises:
           InputError: it is none of ours, damaged, or of another version.
         """
-        self.path = path
+        self._name = name
+        self.program = functools.cache(self._program)
+        """`CURVE` or `AUTOMATIC` -> the program, ready to be called and compiled once."""
+        self.identity = hashlib.sha256(content).hexdigest()[:16]
+        """Which file this is."""
         try:
-            with zipfile.ZipFile(path) as file:
-                self.metadata = json.loads(file.read(METADATA))
-                if (self.metadata["format"], self.metadata["version"]) != (FORMAT, VERSION):
-                    raise ValueError("it is of another version")
-                self._programs = {
-                    name.removesuffix(".jaxexport"): _whole(file.read(name), digest)
-                    for name, digest in self.metadata["sha256"].items()
-                }
+            self.metadata, self._programs = _unpack(content)
             self.attributes = tuple(map(str, self.metadata["attributes"]))
             self.size = int(self.metadata["input"]["size"])
             self.thresholds = tuple(map(float, self.metadata["thresholds"]))
         except Exception as error:  # zipfile, zlib, json and a foreign file raise a dozen types.
-            reason = " ".join(str(error).split())[:200]
+            reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise InputError(
-                f"{path}: not an exported network of this version ({reason}); write it anew with "
-                f"python -m iamt_jax export --workdir W --out {path}"
+                f"{name}: not an exported network of this version ({' '.join(reason.split())}); "
+                "write it anew with python -m iamt_jax export --workdir W --out "
+                f"{Path(name).with_suffix('.iamt')}"
             ) from None
 
-    @property
-    def identity(self) -> str:
-        """Which file this is."""
-        text = json.dumps(self.metadata, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def require_automatic(self) -> None:
+        """Raises `InputError` where the workdir was not calibrated."""
+        if AUTOMATIC not in self._programs:
+            raise InputError(
+                f"{self._name}: was exported without a calibration, which auto needs; run python "
+                "-m iamt_jax calibrate --workdir W, then export again"
+            )
 
     def __call__(
         self, images: Pictures, n: float = 1.0, beta: float = 0.0, auto: bool = False
@@ -94,37 +108,68 @@ class Artefact:
 
         Args:
           images: as `Classifier` takes them.
-          n: tone curve's power, from 0 to 1e6.
-          beta: tone curve's offset, from 0 to 1.
+          n: tone curve's power, a number from 0 to 1e6.
+          beta: tone curve's offset, a number from 0 to 1.
           auto: by the calibrated transformation, in the place of n and beta.
 
         Raises:
-          InputError: an image of another kind, a curve out of range, or `auto` without it.
+          InputError: an image of another kind, a curve out of range, `auto` beside a curve or
+            without a calibration, or a program that this jax cannot read.
         """
         n, beta = curve("n", n, LARGEST_N, ()), curve("beta", beta, 1, ())
-        if auto and AUTOMATIC not in self._programs:
-            raise InputError(
-                f"{self.path}: was exported without a calibration, which auto needs; run python "
-                "-m iamt_jax calibrate, then export again"
-            )
+        if auto:
+            self.require_automatic()
+            if (n, beta) != (1, 0):
+                raise InputError("auto: it chooses the curves itself; give n and beta, or auto")
 
         def answer(pictures: np.ndarray, _) -> jax.Array:
             scale = 255 if pictures.dtype == np.uint8 else 1
             pictures = pictures.astype(np.float32) / np.float32(scale)
             if auto:
-                return self._compiled(AUTOMATIC)(pictures)[0]
-            return self._compiled(CURVE)(pictures, n, beta)
+                return self.program(AUTOMATIC)(pictures)[0]
+            return self.program(CURVE)(pictures, n, beta)
 
         return batched(answer, fit(images, self.size))
 
-    @functools.cache  # noqa: B019 (an artefact lives as long as its process)
-    def _compiled(self, name: str) -> Callable[..., Any]:
-        from jax import export
+    def _program(self, name: str) -> jax.stages.Wrapped:
+        try:
+            program = export.deserialize(bytearray(self._programs[name]))
+            if program.nr_devices != 1:  # jax before 0.8.2 reads 0 out of what later ones wrote.
+                raise ValueError(f"it finds a program for {program.nr_devices} devices")
+            run = jax.jit(program.call)
+            run.lower(*map(_one_image, program.in_avals))  # Reads what is in it, compiles nothing.
+        except Exception as error:  # flatbuffers and jax say in many ways what they do not know.
+            written = self.metadata["made_with"]["versions"]["jax"]
+            raise InputError(
+                f"{self._name}: was written with jax {written}, and jax {jax.__version__} cannot "
+                f"read it ({' '.join(str(error).split())}); install jax {written}, or export again "
+                "with this one"
+            ) from None
+        return run
 
-        return jax.jit(export.deserialize(bytearray(self._programs[name])).call)
+
+def _one_image(argument: jax.core.ShapedArray) -> jax.ShapeDtypeStruct:
+    """The argument for a batch of one image; n and beta have no batch."""
+    return jax.ShapeDtypeStruct((1, *argument.shape[1:])[: argument.ndim], argument.dtype)
 
 
-def _whole(member: bytes, digest: str) -> bytes:
-    if hashlib.sha256(member).hexdigest() != digest:
-        raise ValueError("a checksum is wrong")
-    return member
+def _unpack(content: bytes) -> tuple[dict, dict[str, bytes]]:
+    """Metadata and programs.
+
+    Raises:
+      Exception: whatever is wrong with them, of any type.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        metadata = json.loads(file.read(METADATA))
+        found = metadata["format"], metadata["version"]
+        if found != (FORMAT, VERSION):
+            raise ValueError(f"it is {found[0]} {found[1]}, expected {FORMAT} {VERSION}")
+        programs = {}
+        for name, digest in metadata["sha256"].items():
+            member = file.read(name)
+            if hashlib.sha256(member).hexdigest() != digest:
+                raise ValueError(f"the checksum of {name} is wrong")
+            programs[name.removesuffix(SUFFIX)] = member
+    if CURVE not in programs:
+        raise ValueError(f"it has no program {CURVE}")
+    return metadata, programs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,50 +27,55 @@ class Journal:
     """Rows by image, appended as they come.
 
     Each row also has the image's size and time, so that an image that has changed since is looked
-    at again.
+    at again. The file is there as soon as there is a row.
     """
 
     def __init__(self, out: Path, settings: Mapping):
-        """Opens the journal of `out`, or begins one.
+        """Opens the journal of `out`, if there is one.
 
         Args:
           out: the file that is to be written in the end; the journal lies beside it.
           settings: what the rows depend on: the model and the curve, in JSON's types.
 
         Raises:
-          InputError: one is there that was written under other settings.
+          InputError: one is there that was written under other settings, or is damaged.
+          OSError: it cannot be read.
         """
         self.path = out.with_name(f"{out.name}.partial")
-        self._settings = json.dumps(settings, sort_keys=True)
+        self._header = json.dumps(settings, sort_keys=True)
+        self._keys: dict[Path, str] = {}
         self._rows: dict[str, Row] = {}
-        for line in self._lines():
-            key, values, error = json.loads(line)
-            numbers = None if values is None else np.array(values, np.float32)
-            self._rows[key] = Row(numbers, error)
-
-    def _lines(self) -> Iterator[str]:
-        """The whole lines of rows; a killed run may have left half of one, which is cut off."""
-        if not self.path.exists():
-            self.path.write_text(self._settings + "\n", encoding="utf-8")
-            return
-        content = self.path.read_bytes()
+        self._end = 0
+        content = self.path.read_bytes() if self.path.exists() else b""
+        # A killed run may have left half a line; it is cut off by the next one that is written.
         whole = content[: content.rfind(b"\n") + 1]
-        first, *rows = whole.decode("utf-8", "replace").splitlines() or [""]
-        if first != self._settings:
+        header, *lines = whole.decode("utf-8", "replace").splitlines() or [""]
+        if lines:
+            self._take(header, lines)
+            self._end = len(whole)
+
+    def _take(self, header: str, lines: list[str]) -> None:
+        if header != self._header:
             raise InputError(
                 f"{self.path}: was begun with another model or other flags; finish that with its "
                 "own command, delete the file, or give another --out"
             )
-        if len(whole) < len(content):
-            with open(self.path, "r+b") as file:
-                file.truncate(len(whole))
-        yield from rows
+        for number, line in enumerate(lines, 2):
+            try:
+                key, values, error = json.loads(line)
+                numbers = None if values is None else np.array(values, np.float32)
+            except ValueError:
+                raise InputError(
+                    f"{self.path}: line {number} is damaged; delete the file, and all images are "
+                    "judged again"
+                ) from None
+            self._rows[key] = Row(numbers, error)
 
     def __contains__(self, image: Path) -> bool:
-        return _key(image) in self._rows
+        return self._key(image) in self._rows
 
     def __getitem__(self, image: Path) -> Row:
-        return self._rows[_key(image)]
+        return self._rows[self._key(image)]
 
     def add(self, rows: Mapping[Path, Row]) -> None:
         """Appends rows; they are in the file when this returns.
@@ -78,22 +83,26 @@ class Journal:
         Raises:
           OSError: the file cannot be written.
         """
-        lines = []
+        lines = [] if self._end else [self._header]
         for image, row in rows.items():
             values = None if row.probabilities is None else row.probabilities.tolist()
-            lines.append(json.dumps([_key(image), values, row.error]) + "\n")
-            self._rows[_key(image)] = row
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.writelines(lines)
+            lines.append(json.dumps([self._key(image), values, row.error]))
+            self._rows[self._key(image)] = row
+        content = "".join(f"{line}\n" for line in lines).encode()
+        with open(self.path, "ab") as file:
+            file.truncate(self._end)
+            file.write(content)
+        self._end += len(content)
 
     def close(self) -> None:
         """Removes the file: what was to be written has been."""
         self.path.unlink(missing_ok=True)
 
-
-def _key(image: Path) -> str:
-    """An image's place, size and time; of one that is gone, its place."""
-    with contextlib.suppress(OSError):
-        found = image.stat()
-        return f"{image}|{found.st_size}|{found.st_mtime_ns}"
-    return str(image)
+    def _key(self, image: Path) -> str:
+        """An image's place, size and time when it was first asked for; its place if it is gone."""
+        if image not in self._keys:
+            self._keys[image] = str(image)
+            with contextlib.suppress(OSError):
+                found = image.stat()
+                self._keys[image] += f"|{found.st_size}|{found.st_mtime_ns}"
+        return self._keys[image]

@@ -18,44 +18,53 @@ from iamt_jax.transformation.whole import Transformation, transform
 PLATFORMS = ("cpu", "cuda", "tpu")
 """What the programs are lowered for; which of them runs is decided where they are called."""
 
+Curved = Callable[
+    [Float[Array, "batch size size 3"], Float[Array, ""], Float[Array, ""]],
+    Float[Array, "batch attribute"],
+]
+"""(images, n, beta) -> probabilities; images in [0, 1] units, which noise may leave."""
+
+
+def by_curve(network: IAMT) -> Curved:
+    """Eq. 9 and a sigmoid, with the weights as constants."""
+    merged = _frozen(network)
+
+    def run(images: Array, n: Array, beta: Array) -> Array:
+        return jax.nn.sigmoid(merged().predict(images, n, beta))
+
+    return run
+
 
 def curve_program(network: IAMT, size: int) -> bytes:
-    """`(images, n, beta) -> probabilities`, Eq. 9 and a sigmoid, in `jax.export`'s format.
-
-    Images are float32 (batch, size, size, 3) in [0, 1] units (noise may leave them), n and beta
-    float32 scalars, probabilities float32 (batch, attribute).
-    """
-
-    def run(network: IAMT, images: Array, n: Array, beta: Array) -> Array:
-        return jax.nn.sigmoid(network.predict(images, n, beta))
-
+    """`by_curve` in `jax.export`'s format: images float32 (batch, size, size, 3), n and beta
+    float32 scalars, probabilities float32 (batch, attribute)."""
     number = jax.ShapeDtypeStruct((), jnp.float32)
-    return _exported(run, network, size, number, number)
+    return _exported(by_curve(network), size, number, number)
 
 
 def automatic_program(network: IAMT, size: int, transformation: Transformation) -> bytes:
     """`images -> (probabilities, sigma)`: each image under the calibrated transformation, and the
     noise that it was chosen for, float32 (batch,)."""
+    merged = _frozen(network)
     transformation = jax.tree.map(np.asarray, transformation)
 
-    def run(network: IAMT, images: Array) -> tuple[Array, Float[Array, " batch"]]:
+    def run(images: Array) -> tuple[Array, Float[Array, " batch"]]:
         done = transform(images, transformation, jnp.full(images.shape[:1], jnp.nan))
         after_norm = corrected(done.correction)
-        logits = network.predict(done.images, None, done.beta, after_norm)
+        logits = merged().predict(done.images, None, done.beta, after_norm)
         return jax.nn.sigmoid(logits), done.sigma
 
-    return _exported(run, network, size)
+    return _exported(run, size)
 
 
-def _exported(run: Callable, network: IAMT, size: int, *others: jax.ShapeDtypeStruct) -> bytes:
+def _frozen(network: IAMT) -> Callable[[], IAMT]:
+    """The network with constants for weights: a program then needs nothing beside itself."""
     definition, weights = nnx.split(network)
-    # As constants: the file then needs nothing beside it, and a caller passes no weights.
     weights = jax.tree.map(np.asarray, nnx.to_pure_dict(weights))
+    return lambda: nnx.merge(definition, weights)
 
-    def whole(images: Array, *others: Array):
-        return run(nnx.merge(definition, weights), images, *others)
 
+def _exported(run: Callable, size: int, *others: jax.ShapeDtypeStruct) -> bytes:
     (batch,) = export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
-    lowered = export.export(jax.jit(whole), platforms=PLATFORMS)(images, *others)
-    return bytes(lowered.serialize())
+    return bytes(export.export(jax.jit(run), platforms=PLATFORMS)(images, *others).serialize())

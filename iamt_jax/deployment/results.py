@@ -41,7 +41,11 @@ def write_results(
     absent = np.array([row.probabilities is None for row in rows])
     if thresholds is not None:
         values = np.where(absent[:, None], np.nan, values > np.asarray(thresholds))
-    errors = [row.error for row in rows]
+    # A file's name may be no UTF-8, which Python keeps as lone surrogates.
+    images, errors = (
+        [text.encode("utf-8", "backslashreplace").decode() for text in texts]
+        for texts in (images, [row.error for row in rows])
+    )
     write = _csv if path.suffix == KINDS[0] else _parquet
     replace_bytes(path, write(list(attributes), images, values, errors, thresholds is not None))
 

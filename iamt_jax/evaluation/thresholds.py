@@ -1,4 +1,4 @@
-"""From which probability on an attribute is said to be present: chosen on labelled images."""
+"""Above which probability an attribute is said to be present: chosen on labelled images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jaxtyping import Float, Int8
 from iamt_jax.data.attributes import MISSING
 
 HALF = 0.5
-"""What evaluation decides by."""
+"""What evaluation decides by: a logit above 0."""
 
 
 def thresholds(
@@ -18,9 +18,10 @@ def thresholds(
 ) -> Float[np.ndarray, " attribute"]:
     r"""The threshold of each attribute that scores best; `HALF` where a class has no image.
 
-    Every midpoint between two neighbouring probabilities is tried. Of equal ones, the nearest to
-    `HALF` is taken. With t the true and f the false positives at a threshold, P and N the images of
-    each class,
+    An attribute is present where its probability is greater. Every midpoint between two neighbours
+    among 0, the probabilities and 1 is tried, `HALF`, and 1, which is never; of equal ones, the
+    nearest to `HALF` is taken. With t the true and f the false positives at a threshold, P and N
+    the images of each class,
 
     .. math::
       \text{accuracy} = \frac{t + N - f}{P + N}, \qquad
@@ -40,14 +41,14 @@ def _threshold(probability: np.ndarray, present: np.ndarray, score: str) -> floa
     positives, negatives = present.sum(), (~present).sum()
     if not positives or not negatives:
         return HALF
-    values = np.unique(probability.astype(np.float64))
-    tried = np.concatenate([(values[1:] + values[:-1]) / 2, [HALF]])
+    values = np.unique([0, *probability.astype(np.float64), 1])
+    tried = np.concatenate([(values[1:] + values[:-1]) / 2, [HALF, 1]])
     said = np.sort(probability[present]), np.sort(probability[~present])
     true, false = (len(x) - np.searchsorted(x, tried, side="right") for x in said)
     scores = {
         "accuracy": (true + negatives - false) / (positives + negatives),
         "balanced": (true / positives + (negatives - false) / negatives) / 2,
-        "f1": 2 * true / np.maximum(true + false + positives, 1),
+        "f1": 2 * true / (true + false + positives),
     }[score]
     best = tried[scores >= scores.max() - 1e-12]
     return float(best[np.argmin(abs(best - HALF))])

@@ -100,7 +100,7 @@ def explain(
         share = jnp.broadcast_to(one[:, None, None, None, None], added_here.shape)
         return pull(back((share, jnp.zeros_like(masks)))[0])[0]
 
-    gradients = jax.vmap(pixels)(jnp.eye(len(chosen), dtype=features.dtype)).swapaxes(0, 1)
+    gradients = jax.vmap(pixels)(jnp.eye(len(chosen), dtype=added_here.dtype)).swapaxes(0, 1)
     _, channels = jax.lax.top_k(jnp.abs(contributions), top)
     by_image = masks.transpose(1, 0, 4, 2, 3)  # batch, some, channel, height, width
     bias = jnp.broadcast_to(bias, contributions.shape[:2])

@@ -201,7 +201,7 @@ CASES = (
         "main: no command",
         plain(),
         cli.main,
-        "no command; give one of train, evaluate, calibrate",
+        "no command; give one of train, evaluate, calibrate, predict, explore, export",
     ),
     Case(
         "main: unknown command",
@@ -213,12 +213,13 @@ CASES = (
         "main: a command like no other",
         plain("fly"),
         cli.main,
-        "fly: no such command; expected one of train, evaluate, calibrate",
+        "fly: no such command; expected one of train, evaluate, calibrate, predict, explore, export",
     ),
     Case(
         "main: a flag for a command",
         plain("--workdir", "W"),
         cli.main,
-        "--workdir: no such command; expected one of train, evaluate, calibrate",
+        "--workdir: no such command; expected one of train, evaluate, calibrate, predict, explore, "
+        "export",
     ),
 )

@@ -239,7 +239,7 @@ CASES = (
     ),
     fault(
         "too few images for three splits",
-        "image,striped\n0.png,1\n1.png,0\n",
+        "image,striped\n1.png,1\n2.png,0\n",
         "{root}/own: its validation split has no images, it holds train 2, validation 0, test 0: "
         "choose another split, or add images, or a column split to labels.csv",
     ),

@@ -1,0 +1,102 @@
+"""How long the explorer's server works for one update, on this machine.
+
+    python benchmarks/explorer.py --workdir W [--json PATH]
+
+An update is what moving a slider asks for: noise, probabilities of all attributes with and
+without the tone curve, the explanation of one attribute, and their drawing, for one picture. What
+Gradio and the browser add is left out. `ratio_vs_prediction` is over the probabilities alone;
+`compiled` counts programs that were compiled after the warm-up.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import measure
+import numpy as np
+import tyro
+
+from iamt_jax.explorer import drawing
+from iamt_jax.explorer.view import Settings, View
+from iamt_jax.inference import load
+from iamt_jax.platform import prepare
+from iamt_jax.prediction import Setting
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What is timed."""
+
+    workdir: Path
+    """A run; a calibrated one is also timed under `auto`."""
+    repeats: int = 50
+    """Updates each."""
+    json: Path | None = None
+    """Where the figures are written."""
+
+
+def compare(arguments: Arguments) -> dict[str, Any]:
+    """Times updates and a bare prediction in turn; every update has other settings."""
+    classifier = load(arguments.workdir)
+    view = View(classifier)
+    view.warm_up()
+    face = view.examples(1)[0]
+    images = np.repeat(face[None], classifier.predictor.devices, 0)
+    settings = (
+        Settings(name, sigma, n, beta)
+        for name, sigma, n, beta in zip(
+            itertools.cycle(view.attributes),
+            itertools.cycle(np.linspace(0, 0.5, 51)),
+            itertools.cycle((0.5, 1.0, 2.0, 4.0)),
+            itertools.cycle(np.linspace(0, 1, 21)),
+            strict=False,
+        )
+    )
+
+    def see(auto: bool = False):
+        chosen = next(settings)._replace(auto=auto)
+        return chosen, view.see(face, chosen)
+
+    def update(auto: bool = False) -> None:
+        chosen, seen = see(auto)
+        drawing.pictures(seen, chosen)
+        drawing.table(view.attributes, seen)
+        drawing.curve(seen, chosen)
+
+    ways = {
+        "update": update,
+        "update_without_drawing": lambda: see()[1].probabilities,
+        "prediction": lambda: classifier.predictor.logits(images, Setting(2.0, 0.5)),
+    }
+    if view.no_auto is None:
+        ways["update_auto"] = lambda: update(auto=True)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    ways["prediction"]()
+    compiled.clear()
+    times = measure.take_turns(ways, arguments.repeats)
+    return {
+        "ms": {name: 1e3 * seconds for name, seconds in times.items()},
+        "ratio_vs_prediction": {
+            name: seconds / times["prediction"]
+            for name, seconds in times.items()
+            if name != "prediction"
+        },
+        "compiled": len(compiled),
+    }
+
+
+def main(arguments: Arguments) -> None:
+    """Prints and writes the figures."""
+    prepare()
+    measure.report(arguments, compare(arguments), arguments.json)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

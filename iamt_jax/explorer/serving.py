@@ -1,0 +1,193 @@
+"""The page on a port: bound where the user wants it, closed to everything else, ended cleanly."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import logging
+import os
+import re
+import socket
+import sys
+import tempfile
+import threading
+import webbrowser
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from iamt_jax.errors import InputError
+
+PORTS = range(7860, 7960)
+"""Tried in this order where no port is named."""
+
+SILENT = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_RUN_HISTORY": "False",
+    "GRADIO_MCP_SERVER": "False",
+    "GRADIO_SSR_MODE": "False",
+    "GRADIO_SHARE": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+"""Gradio's variables: no usage statistics, no version check, no history, no tunnel."""
+
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "connect-src 'self'; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'self'"
+)
+"""What a browser may load: nothing from elsewhere. Gradio's own scripts need inline and eval."""
+
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def bound(host: str, port: int | None) -> socket.socket:
+    """A socket that has the port, or the first free one of `PORTS`.
+
+    Raises:
+      InputError: the host is none of this machine's, or the port cannot be had.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise _no_host(host, error) from None
+    for tried in PORTS if port is None else [port]:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        if os.name == "posix":  # Takes a port that was just left; elsewhere, also a taken one.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address[0], tried, *address[2:]))
+            listener.listen()
+            return listener
+        except OSError as error:
+            listener.close()
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise _no_host(host, error) from None
+            if port is not None:
+                raise InputError(
+                    f"--port {port}: cannot be had on {host} ({error.strerror}); name another, or "
+                    "leave it out for the first free one"
+                ) from None
+    raise InputError(f"--port: all from {PORTS[0]} to {PORTS[-1]} are taken; name another")
+
+
+def _no_host(host: str, error: OSError) -> InputError:
+    return InputError(
+        f"--host {host}: is no address of this machine ({error.strerror}); leave it out for "
+        "127.0.0.1, or name 0.0.0.0 for all"
+    )
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@contextlib.contextmanager
+def quiet_gradio() -> Iterator[None]:
+    """Gradio's settings, before it is imported; the folder of its files goes at the end."""
+    with tempfile.TemporaryDirectory(prefix="iamt-explore-", ignore_cleanup_errors=True) as folder:
+        os.environ.update(SILENT | {"GRADIO_TEMP_DIR": folder})
+        yield
+
+
+def serve(page: Any, listener: socket.socket, host: str, ready: Callable[[], None]) -> None:
+    """Serves a page until Ctrl-C or SIGTERM, which arrive here as they do anywhere.
+
+    Args:
+      page: Gradio's Blocks, in an `explorer.page.Page`.
+      listener: of `bound`.
+      host: as the user named it; a local one answers only to local names.
+      ready: called once the page can be opened.
+    """
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            ready()
+
+    config = uvicorn.Config(
+        application(page, host),
+        log_level="error",
+        access_log=False,
+        # An open page holds a stream of events, which does not end by itself.
+        timeout_graceful_shutdown=1,
+    )
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "graceful" not in record.msg)
+    Server(config).run(sockets=[listener])
+
+
+def application(page: Any, host: str) -> Callable:
+    """The page as an ASGI application, with `HEADERS` on every answer."""
+    import fastapi
+    import gradio
+
+    from iamt_jax.explorer.page import UPLOAD_MB
+    from iamt_jax.explorer.style import CSS, FONTS
+
+    theme = gradio.themes.Default(
+        primary_hue=gradio.themes.colors.violet, font=FONTS, font_mono=["ui-monospace", "monospace"]
+    )
+    undocumented = {"docs_url": None, "redoc_url": None, "openapi_url": None}
+    mounted = gradio.mount_gradio_app(
+        fastapi.FastAPI(**undocumented),
+        page.blocks,
+        path="/",
+        max_file_size=f"{UPLOAD_MB}mb",
+        enable_monitoring=False,
+        footer_links=[],
+        ssr_mode=False,
+        app_kwargs=undocumented,
+        theme=theme,
+        css=CSS,
+    )
+    names = {"127.0.0.1", "localhost", "[::1]", host} if is_local(host) else None
+    return guarded(mounted, names)
+
+
+def guarded(inner: Callable, names: set[str] | None) -> Callable:
+    """An ASGI application with `HEADERS` on every answer.
+
+    Args:
+      inner: the application.
+      names: it is called by; under any other it does not answer, so that no page from elsewhere
+        reaches it through a name of its own. None is any.
+    """
+    headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+
+    async def run(scope: dict, receive: Callable, send: Callable) -> None:
+        async def send_with(message: dict) -> None:
+            if message["type"] == "http.response.start":
+                message = message | {"headers": [*message.get("headers", ()), *headers]}
+            await send(message)
+
+        called = dict(scope.get("headers", ())).get(b"host", b"").decode("latin-1")
+        if scope["type"] == "http" and names is not None and _name(called) not in names:
+            start = {"type": "http.response.start", "status": 421, "headers": []}
+            await send_with(start)
+            await send({"type": "http.response.body", "body": b"not by this name"})
+        else:
+            await inner(scope, receive, send_with)
+
+    return run
+
+
+def _name(host: str) -> str:
+    """A Host header without its port."""
+    return re.sub(r":\d+$", "", host)
+
+
+def open_browser(address: str) -> None:
+    """Shows the page, where there is a screen; a browser in the terminal would hide this one."""
+    if sys.platform.startswith("linux") and not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
+        return
+    threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()

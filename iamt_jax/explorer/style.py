@@ -1,0 +1,83 @@
+"""The page's style: the report's colours, light and dark; nothing is loaded from elsewhere."""
+
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]
+"""Those of the machine that shows the page."""
+
+CSS = """
+.gradio-container {
+  --bar: #4b3a86; --up: #20707a; --down: #a8500a; --faint: #575c60; --wrong: #a11616;
+}
+.dark .gradio-container, .gradio-container.dark {
+  --bar: #b5a6ee; --up: #6fc7d1; --down: #f0a35e; --faint: #a9adb0; --wrong: #ff9a8f;
+}
+.gradio-container h1 { font-size: 1.5rem; margin: 0; }
+.head p { color: var(--faint); margin: 0.2rem 0 0; overflow-wrap: anywhere; }
+.said, .note, .problem {
+  margin: 0 0 0.6rem; line-height: 1.45; font-variant-numeric: tabular-nums;
+}
+.note { color: var(--faint); }
+.problem { color: var(--wrong); font-weight: 600; }
+.note, .problem { overflow-wrap: anywhere; }
+
+#examples, #examples .gallery-container { height: auto; min-height: 0; }
+#examples .grid-wrap {
+  height: auto; min-height: 0; max-height: none; overflow: visible; padding: 0.5rem;
+}
+#examples .grid-container {
+  grid-template-columns: repeat(6, minmax(0, 1fr)); grid-auto-rows: auto; gap: 0.4rem;
+}
+#examples button { aspect-ratio: 1; height: auto; }
+#n .head, #n .min_value, #n .max_value { display: none; }
+#said-n {
+  padding: 0.5rem 0 0; margin-bottom: -1px; font-size: 0.9rem;
+  background: var(--block-background-fill); color: var(--block-label-text-color);
+}
+#said-n b { float: right; font-variant-numeric: tabular-nums; color: var(--body-text-color); }
+
+.tiles {
+  display: grid; gap: 0.8rem;
+  grid-template-columns: repeat(auto-fill, minmax(clamp(5.2rem, 22%, 12rem), 1fr));
+}
+.tiles figure { margin: 0; }
+.tiles figcaption {
+  font-size: 0.85rem; line-height: 1.35; color: var(--faint); margin-top: 0.25rem;
+}
+.stack { position: relative; aspect-ratio: 1; border-radius: 6px; overflow: hidden; }
+.stack img { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; }
+.stack.grey img:first-child { filter: grayscale(1); }
+
+.scroll {
+  overflow: auto; max-height: 36rem; border: 1px solid var(--border-color-primary);
+  border-radius: 8px;
+}
+.scroll:focus-visible { outline: 3px solid var(--bar); outline-offset: 2px; }
+#table table, #curve table {
+  border: 0; border-collapse: collapse; width: 100%; font-size: 0.9rem; margin: 0;
+}
+#table caption, #curve caption {
+  text-align: left; color: var(--faint); font-size: 0.85rem; padding: 0.4rem 0.6rem;
+}
+#table tr, #table th, #table td, #curve tr, #curve th, #curve td {
+  border: 0; text-align: right; font-variant-numeric: tabular-nums; font-weight: 400;
+}
+#table th, #table td { padding: 0.15rem 0.4rem; }
+#curve th, #curve td { padding: 0.1rem 0.2rem; }
+#curve caption { padding: 0.2rem 0; }
+#curve table { font-size: 0.85rem; }
+#table thead th, #curve thead th { color: var(--faint); }
+#table thead th { position: sticky; top: 0; background: var(--background-fill-primary); }
+#table th:first-child, #curve th:first-child { text-align: left; }
+#table th:first-child { padding-left: 0.6rem; }
+#table tbody tr { border-top: 1px solid var(--border-color-primary); }
+#table td.bar { width: 40%; min-width: 2.5rem; padding: 0; }
+.bar i { display: block; height: 0.7rem; border-radius: 2px; background: var(--bar); }
+#table td.up { color: var(--up); } #table td.down { color: var(--down); }
+#table td.none { color: var(--faint); }
+
+svg .rule { stroke: var(--border-color-primary); stroke-width: 1; }
+svg text { fill: var(--faint); font-size: 12px; }
+svg .identity { fill: none; stroke: var(--faint); stroke-width: 1.2; stroke-dasharray: 4 4; }
+svg .bent { fill: none; stroke: var(--bar); stroke-width: 2.5; }
+svg .band { fill: var(--bar); opacity: 0.22; }
+#curve svg { width: 100%; max-width: 30rem; height: auto; display: block; }
+"""

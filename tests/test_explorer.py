@@ -1,0 +1,365 @@
+"""The explorer without its page: what a picture shows under settings, the drawings, the port."""
+
+import asyncio
+import importlib.metadata
+import io
+import logging
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from iamt_jax.cli import explore, main
+from iamt_jax.errors import InputError
+from iamt_jax.explorer import drawing, serving
+from iamt_jax.explorer.view import POINTS, QUANTILES, TOP, Settings, View
+from iamt_jax.inference import load
+from iamt_jax.prediction import Setting
+
+SMILING = Settings("Smiling")
+
+
+@pytest.fixture(scope="module")
+def calibrated(finished, tmp_path_factory):
+    """A copy of the finished run, calibrated by the command line."""
+    workdir = tmp_path_factory.mktemp("explored") / "W"
+    shutil.copytree(finished, workdir)
+    assert main(["calibrate", "--workdir", str(workdir)]) == 0
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def classifier(calibrated):
+    return load(calibrated)
+
+
+@pytest.fixture(scope="module")
+def view(classifier):
+    view = View(classifier)
+    view.warm_up()
+    return view
+
+
+@pytest.fixture(scope="module")
+def face(view):
+    return view.examples(2)[1]
+
+
+def close(actual, expected, tolerance=1e-5):
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_curve_shows_what_the_classifier_says(view, classifier, face):
+    seen = view.see(face, SMILING._replace(n=3.0, beta=0.4))
+    close(seen.probabilities, classifier(face, n=3, beta=0.4))
+    close(seen.plain, classifier(face))
+    assert seen.chosen is None
+    np.testing.assert_array_equal(seen.noisy, face)
+    np.testing.assert_array_equal(seen.treated, face)
+    why = classifier.explain(face, ["Smiling"], n=3, beta=0.4, top=TOP)
+    for ours, theirs in zip(seen.explanation, why, strict=True):
+        close(ours, theirs[0], 1e-4)
+
+
+def test_the_curve_is_that_of_eq_7_and_8(view, face):
+    h = np.where(POINTS < 0.5, (2 * POINTS) ** 3 / 2, 1 - (2 * (1 - POINTS)) ** 3 / 2)
+    seen = view.see(face, SMILING._replace(n=3.0, beta=0.4))
+    close(seen.curves, (1.4 * h - 0.4)[None])
+
+
+def test_noise_grows_with_sigma_and_keeps_its_pattern(view, classifier):
+    grey = np.full((view.size, view.size, 3), 128, np.uint8)
+    once, twice = (
+        view.see(grey, SMILING._replace(sigma=sigma)).noisy.astype(float) - 128
+        for sigma in (0.05, 0.1)
+    )
+    assert np.std(once) / 255 == pytest.approx(0.05, rel=0.05)
+    close(twice, 2 * once, 1.01)  # Rounded to whole levels.
+    again, other = (
+        View(classifier, seed).see(grey, SMILING._replace(sigma=0.1)).noisy - 128.0
+        for seed in (0, 1)
+    )
+    np.testing.assert_array_equal(again, twice)
+    assert abs(np.corrcoef(other.ravel(), twice.ravel())[0, 1]) < 0.1
+
+
+def test_auto_shows_what_the_transformation_does(view, classifier, face):
+    sigma = 0.2
+    seen = view.see(face, SMILING._replace(sigma=sigma, auto=True))
+    noisy = face / np.float32(255) + sigma * view._noise
+    close(seen.probabilities, classifier(noisy, auto=True), 1e-4)
+    close(seen.plain, classifier(noisy))
+    assert seen.chosen.sigma == pytest.approx(sigma, rel=0.2)
+    assert seen.chosen.members == ["denoiser", "curve"]
+    distances = [
+        np.abs(x.astype(float) - face.astype(float)).mean() for x in (seen.treated, seen.noisy)
+    ]
+    assert distances[0] < distances[1] / 2
+    k = view.attributes.index("Smiling")
+    logit = np.log(seen.probabilities[k] / (1 - seen.probabilities[k]))
+    close(seen.explanation.logits, logit, 1e-3)
+    total = seen.explanation.contributions.sum() + seen.explanation.bias
+    close(total, seen.explanation.logits, 1e-4)
+
+
+def test_the_chosen_betas_lie_between_the_levels_that_were_calibrated(view, classifier, face):
+    transformation = classifier.transformation
+    seen = view.see(face, SMILING._replace(sigma=0.2, auto=True))
+    place = float(transformation.levels.of_sigma(np.float32([seen.chosen.sigma]))[0])
+    low, share = int(place), place - int(place)
+    tables = transformation.beta[: transformation.levels.sigma.size]
+    beta = (1 - share) * tables[low] + share * tables[low + 1]
+    for i, some in enumerate((beta, beta[view.attributes.index("Smiling")])):
+        assert seen.chosen.mean[i] == pytest.approx(some.mean(), abs=1e-3)
+        close(seen.chosen.quantiles[i], np.quantile(some, QUANTILES), 1e-3)
+    expected = POINTS - seen.chosen.quantiles[1][:, None] * (1 - POINTS)
+    close(seen.curves, expected)
+
+
+def test_auto_leaves_a_clean_picture_alone(view, classifier):
+    images = view.examples(8)
+    alone = [x for x in images if view.see(x, SMILING._replace(auto=True)).chosen.sigma == 0]
+    assert len(alone) >= 6
+    seen = view.see(alone[0], SMILING._replace(auto=True))
+    np.testing.assert_array_equal(seen.treated, alone[0])
+    close(seen.probabilities, seen.plain)
+    close(seen.curves, np.broadcast_to(POINTS, seen.curves.shape))
+
+
+def test_nothing_compiles_once_it_is_warm(view, caplog):
+    faces = view.examples(2)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        for i, auto in enumerate((False, True, False, True)):
+            settings = Settings("Male", 0.1 + i / 10, 0.5 + i, i / 5, auto)
+            view.see(faces[i % 2], settings)
+            view.see(faces[0], settings._replace(attribute="Young"))
+        assert not [r for r in caplog.records if "ompil" in r.getMessage()]
+        jax.jit(lambda x: x * 3.25)(np.float32(1))
+        assert [r for r in caplog.records if "ompil" in r.getMessage()]
+
+
+def test_without_a_calibration_it_says_how_to_get_one(finished):
+    view = View(load(finished))
+    assert "calibration.npz: does not exist" in view.no_auto
+    assert f"python -m iamt_jax calibrate --workdir {finished}" in view.no_auto
+
+
+def test_a_file_is_decoded_as_training_does(view, classifier):
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3)).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    picture = view.picture(buffer.getvalue(), "face.png")
+    assert picture.shape == (view.size, view.size, 3)
+    close(view.see(picture, SMILING).probabilities, classifier(pixels), 1e-4)
+    with pytest.raises(InputError, match="face.jpg: cannot be decoded as an image"):
+        view.picture(b"no image", "face.jpg")
+
+
+def test_the_table_has_a_row_an_attribute_in_the_order_asked_for(view, face):
+    seen = view.see(face, SMILING._replace(n=6.0, beta=0.5))
+
+    def names(order):
+        rows = drawing.table(view.attributes, seen, order).split("<tr data-attribute=")[1:]
+        return [row.split('"')[1] for row in rows]
+
+    change = np.abs(seen.probabilities - seen.plain)
+    assert names("name") == sorted(view.attributes, key=str.lower)
+    for order, values in (("probability", seen.probabilities), ("change", change)):
+        shown = [values[view.attributes.index(name)] for name in names(order)]
+        assert len(shown) == 40 and shown == sorted(shown, reverse=True)
+
+
+def test_the_table_says_probability_and_change(view, face):
+    seen = view.see(face, SMILING)
+    probabilities, plain = np.full(40, 0.25), np.full(40, 0.25)
+    plain[:2] = 0.375, 0.1
+    rows = drawing.table(
+        view.attributes, seen._replace(probabilities=probabilities, plain=plain), "name"
+    ).split("<tr ")
+    said = {row.split('"')[1]: row for row in rows if row.startswith("data-attribute")}
+    for name, words in zip(
+        view.attributes,
+        ('"down">−12.5<', '"up">+15.0<', '"none">0<'),
+        strict=False,
+    ):
+        assert words in said[name] and ">25.0<" in said[name] and "width:25.0%" in said[name]
+
+
+def test_names_and_messages_are_escaped(view, face):
+    names = ["<b>", *view.attributes[1:]]
+    seen = view.see(face, SMILING)
+    assert "<b>" not in drawing.table(names, seen)
+    settings = SMILING._replace(attribute="<script>")
+    for drawn in (
+        drawing.pictures(seen, settings),
+        drawing.problem("<script>"),
+        drawing.note("<script>"),
+        drawing.curve(view.see(face, SMILING._replace(auto=True)), settings),
+    ):
+        assert "<script>" not in drawn
+
+
+@pytest.mark.parametrize("auto, tiles", [(False, 2 + TOP), (True, 3 + TOP)])
+def test_pictures_are_embedded_and_captioned(view, face, auto, tiles):
+    settings = SMILING._replace(sigma=0.2, auto=auto)
+    seen = view.see(face, settings)
+    drawn = drawing.pictures(seen, settings)
+    assert drawn.count("<figcaption>") == tiles
+    sources = [part.split('"')[0] for part in drawn.split('src="')[1:]]
+    assert all(source.startswith(("data:image/webp;", "data:image/png;")) for source in sources)
+    for channel in seen.explanation.channels:
+        assert f"mask of channel {channel}: " in drawn
+    assert ("denoised" in drawn) == auto
+
+
+def test_the_curve_is_drawn_through_its_points(view, face):
+    drawn = drawing.curve(view.see(face, SMILING), SMILING)
+    points = drawn.split('class="bent" points="')[1].split('"')[0].split()
+    x, y = zip(*(map(float, point.split(",")) for point in points), strict=True)
+    # The identity: from the frame's middle at the left to its upper right corner.
+    assert (x[0], x[-1]) == (drawing.MARGIN, drawing.WIDTH - 8)
+    assert (y[0], y[-1]) == (8 + (drawing.HEIGHT - drawing.MARGIN - 8) / 2, 8)
+    assert "band" not in drawn
+    automatic = SMILING._replace(sigma=0.2, auto=True)
+    assert 'class="band"' in drawing.curve(view.see(face, automatic), automatic)
+
+
+def test_numbers_of_the_page_equal_those_of_the_predictor(view, classifier, face):
+    """A batch of every device's worth, one answer: sharding changes nothing."""
+    batch = np.repeat(face[None], classifier.predictor.devices, 0)
+    logits = np.asarray(classifier.predictor.logits(batch, Setting(2.0, 0.3)))[0]
+    seen = view.see(face, SMILING._replace(n=2.0, beta=0.3))
+    close(seen.probabilities, 1 / (1 + np.exp(-logits)))
+
+
+def refused(capsys, *flags):
+    """The one line that flags are refused with."""
+    assert explore([str(x) for x in flags]) == 2
+    said = capsys.readouterr()
+    (line,) = [x for x in said.err.splitlines() if not x.startswith("warning: ")]
+    return line
+
+
+@pytest.fixture
+def gradio(monkeypatch):
+    """As if it were installed; everything that is refused here is refused before it is used."""
+    version = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "6.31.0" if name == "gradio" else version(name)
+    )
+
+
+@pytest.fixture
+def taken():
+    """A port that somebody listens on."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+def test_without_gradio_it_says_how_to_get_it(monkeypatch, capsys, tmp_path):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    line = refused(capsys, "--workdir", tmp_path)
+    assert line == (
+        "error: explore: Gradio is not installed, and the page needs it; run "
+        "pip install 'iamt-jax[explore]'"
+    )
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "4.44.1")
+    assert "found Gradio 4.44.1, expected 6.x" in refused(capsys, "--workdir", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        ([], "missing --workdir"),
+        (["--workdir", "W", "--port", "0"], "--port 0: must be a number from 1 to 65535"),
+        (["--workdir", "W", "--port", "x"], "--port: found 'x'"),
+        (["--workdir", "W", "--seed", "-1"], "--seed -1: must be"),
+        (["--workdir", "W", "--share"], "--share: no such flag"),
+        (["--workdir", "W", "--host", "192.0.2.1"], "--host 192.0.2.1: is no address of this"),
+        (["--workdir", "W", "--host", "no such"], "--host no such: is no address of this"),
+        (["--workdir", "no-such-run"], "--workdir no-such-run: holds no run.json"),
+    ],
+)
+def test_bad_flags_are_one_line(gradio, capsys, flags, expected):
+    assert expected in refused(capsys, *flags)
+
+
+def test_a_named_port_that_is_taken_is_refused(gradio, capsys, taken):
+    line = refused(capsys, "--workdir", "W", "--port", taken)
+    assert f"--port {taken}: cannot be had on 127.0.0.1 (Address already in use)" in line
+
+
+def test_another_host_is_warned_of(gradio, capsys):
+    assert explore(["--workdir", "no-such-run", "--host", "0.0.0.0"]) == 2
+    said = capsys.readouterr().err
+    assert "warning: --host 0.0.0.0: whoever reaches this machine can use the page" in said
+    assert explore(["--workdir", "no-such-run"]) == 2
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_the_first_free_port_is_taken(monkeypatch, taken):
+    monkeypatch.setattr(serving, "PORTS", [taken, 0])
+    with serving.bound("127.0.0.1", None) as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+        assert listener.getsockname()[1] != taken
+    monkeypatch.setattr(serving, "PORTS", [taken])
+    with pytest.raises(InputError, match="all from"):
+        serving.bound("127.0.0.1", None)
+
+
+@pytest.mark.parametrize(
+    "host, local",
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("a.b", False)],
+)
+def test_what_counts_as_local(host, local):
+    assert serving.is_local(host) == local
+
+
+def answer(names, host):
+    """Status and headers of an answer under a name."""
+
+    async def inner(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"page"})
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "headers": [(b"host", host.encode())]}
+    asyncio.run(serving.guarded(inner, names)(scope, None, send))
+    return sent[0]["status"], dict(sent[0]["headers"])
+
+
+@pytest.mark.parametrize(
+    "host, status",
+    [("127.0.0.1:7860", 200), ("localhost", 200), ("evil.example:7860", 421), ("", 421)],
+)
+def test_a_local_page_answers_to_local_names_and_allows_no_other_source(host, status):
+    found, headers = answer({"127.0.0.1", "localhost"}, host)
+    assert found == status
+    policy = headers[b"content-security-policy"].decode()
+    assert "default-src 'self'" in policy and "http" not in policy and "*" not in policy
+    assert answer(None, host)[0] == 200
+
+
+def test_gradio_is_told_to_be_quiet_and_its_files_go(monkeypatch):
+    for name in (*serving.SILENT, "GRADIO_TEMP_DIR"):
+        monkeypatch.setenv(name, "True")
+    with serving.quiet_gradio():
+        folder = Path(os.environ["GRADIO_TEMP_DIR"])
+        (folder / "photograph.png").write_bytes(b"x")
+        assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+        assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    assert not folder.exists()
