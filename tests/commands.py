@@ -11,7 +11,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 
-FIRST = ("python", "pip", "bash", "srun", "gcloud", "jupyter")
+FIRST = ("python", "pip", "bash", "srun", "gcloud")
 """What a command starts with, once `.venv/bin/` and settings of the environment are off."""
 
 ELSEWHERE = {
@@ -21,12 +21,10 @@ ELSEWHERE = {
     r"srun .*": "needs Slurm",
     r"gcloud .*": "needs a TPU pod",
     r"python train\.py \.\.\. .*": "experiments/scale_test.py, in the gate",
-    r".*--data\.name celeb_a( .*|$)": "downloads from Google Drive, which tests do not",
     r"python -m iamt_jax explore.*": "tests/test_explorer_browser.py, in the gate",
-    r"python evaluate\.py --workdir W --(report|explain)": "the gate writes the whole report",
+    r"python evaluate\.py --workdir \w+ --(report|explain)": "the gate writes the whole report",
     r"python -m sphinx .*": "the gate builds the site",
     r"python \.ci/check_.*": "a part of the gate",
-    r"jupyter .*": ".ci/check_notebooks.py executes the notebooks",
 }
 """Commands that no test here runs -> who does, or why nobody can."""
 

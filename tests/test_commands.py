@@ -16,7 +16,7 @@ from PIL import Image
 
 from iamt_jax import cli
 from iamt_jax.checks import check
-from iamt_jax.flags import take_preset, train_config
+from iamt_jax.flags import take_option, take_preset, train_config
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,6 @@ def place(dataset, finished, tmp_path_factory):
     (place / "IMAGES").mkdir()
     for i in range(3):
         Image.new("RGB", (40, 50), (80 * i, 90, 20)).save(place / "IMAGES" / f"{i}.png")
-    (place / "photo.jpg").write_bytes((place / "IMAGES" / "0.png").read_bytes())
     shutil.copytree(commands.ROOT / "docs" / "cards", place / "docs" / "cards")
     shutil.copy(commands.ROOT / "docs" / "cards" / "TEMPLATE_model.md", place / "CARD")
     (place / "examples").symlink_to(commands.ROOT / "examples")
@@ -80,17 +79,17 @@ def value(words, flag):
     return words[words.index(flag) + 1] if flag in words[:-1] else None
 
 
-def own_workdir(place, words, fresh):
-    """The command's workdir, `fresh` or a trained one under its name; added where it names none."""
-    if (name := value(words, "--workdir")) is None:
-        words += ["--workdir", "fresh" if fresh else "W"]
-        name = words[-1]
-    if fresh:
-        shutil.rmtree(place / name, ignore_errors=True) if name != "W" else None
-        words[words.index("--workdir") + 1] = f"{name}-trained"
-        shutil.rmtree(place / f"{name}-trained", ignore_errors=True)
-    elif not (place / name).exists():
-        shutil.copytree(place / "W", place / name)
+def own_workdir(place, words, function):
+    """Gives a command a workdir: a fresh one to train in, else a trained one under its name."""
+    flag = "--model" if function is cli.predict else "--workdir"
+    if flag not in words:
+        words += [flag, "W"]
+    at = words.index(flag) + 1
+    if function is cli.train:
+        words[at] += "-trained"
+        shutil.rmtree(place / words[at], ignore_errors=True)
+    elif not (place / words[at]).exists():
+        shutil.copytree(place / "W", place / words[at])
 
 
 @pytest.mark.parametrize("command", HERE, ids=lambda c: f"{c.page}: {c.text}")
@@ -107,8 +106,7 @@ def test_command_runs(command, place, monkeypatch, capsys):
         if function is cli.train:
             preset, rest = take_preset(words)
             words = ["--preset=debug", *rest]
-        if function is not cli.predict:
-            own_workdir(place, words, function is cli.train)
+        own_workdir(place, words, function)
         words = ["Smiling" if word == "ATTRIBUTE" else word for word in words]
         assert function(words + TINY.get(function, [])) == 0, capsys.readouterr().err
         if out := value(words, "--out"):
@@ -139,10 +137,7 @@ def test_training_as_it_stands_has_a_config(command):
     words = split(command)[1]
     if "--help" not in words:
         preset, rest = take_preset(words)
-        for flag in ("--workdir",):
-            if flag in rest:
-                place = rest.index(flag)
-                del rest[place : place + 2]
+        _, rest = take_option(rest, "--workdir")
         check(train_config(preset, rest, "train.py"))
 
 

@@ -9,6 +9,7 @@ from corpus import (
     Place,
     archives,
     checkpoints,
+    deploying,
     flags,
     folders,
     images,
@@ -33,6 +34,7 @@ PARTS = (
     archives,
     workdirs,
     checkpoints,
+    deploying,
     resuming,
 )
 CASES = [case for part in PARTS for case in part.CASES]

@@ -273,6 +273,7 @@ def test_the_lines_of_the_documentation_run_without_this_package(path, classifie
     assert found["sigma"].shape == (3,) and (found["sigma"] > 0).all()
 
 
+@pytest.mark.slow
 def test_onnx_says_what_the_workdir_says(finished, tmp_path, capsys):
     pytest.importorskip("jax2onnx", reason="the extra onnx is not installed")
     import onnx
@@ -305,6 +306,7 @@ def test_onnx_without_its_extra_is_one_line(finished, tmp_path, capsys, monkeypa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_benchmark_says_what_it_promises(workdir, path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(DOCUMENT.parents[1] / "benchmarks")
     import export as benchmark

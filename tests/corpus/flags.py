@@ -213,7 +213,8 @@ CASES = (
         "main: a command like no other",
         plain("fly"),
         cli.main,
-        "fly: no such command; expected one of train, evaluate, calibrate, predict, explore, export",
+        "fly: no such command; expected one of train, evaluate, calibrate, predict, explore, "
+        "export",
     ),
     Case(
         "main: a flag for a command",
