@@ -11,7 +11,9 @@ takes, without a time limit; --write keeps the outputs, less progress bars and t
 from __future__ import annotations
 
 import argparse
+import base64
 import importlib.util
+import io
 import os
 import re
 import resource
@@ -27,6 +29,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from PIL import Image
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 LIMIT = 120
@@ -184,8 +187,11 @@ def tidy(notebook: nbformat.NotebookNode, places: dict[str, str]) -> None:
             output.data.pop("text/html", None)
             if "image/png" in output.data:
                 output.data.pop("text/plain", None)
+                output.data["image/png"] = smaller(output.data["image/png"])
             elif "text/plain" in output.data:
-                output.data["text/plain"] = moved(output.data["text/plain"], places)
+                output.data["text/plain"] = COLOURS.sub(
+                    "", moved(output.data["text/plain"], places)
+                )
 
 
 def moved(text: str, places: dict[str, str]) -> str:
@@ -193,6 +199,14 @@ def moved(text: str, places: dict[str, str]) -> str:
     for ours, theirs in places.items():
         text = text.replace(os.path.realpath(ours), theirs).replace(ours, theirs)
     return text
+
+
+def smaller(png: str) -> str:
+    """A picture with 128 colours, in base64: a third of the size, and nobody sees it."""
+    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    buffer = io.BytesIO()
+    picture.quantize(128, Image.Quantize.MEDIANCUT).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 if __name__ == "__main__":

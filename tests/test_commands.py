@@ -96,6 +96,8 @@ def own_workdir(place, words, function):
 def test_command_runs(command, place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     program, words = split(command)
+    if "model.onnx" in words:
+        pytest.importorskip("jax2onnx", reason="needs pip install -e '.[onnx]'")
     if program in PROGRAMS:
         function = PROGRAMS[program]
         if "--help" in words:
