@@ -29,6 +29,7 @@ def prepare() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
     # Orbax logs a failed write with a traceback from every thread, and raises it: we tell it once.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    logging.getLogger().addFilter(_worth_telling)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(sys.argv[:1])  # Grain's worker processes ask for parsed flags.
     given = os.environ.get("XLA_FLAGS", "")
@@ -46,6 +47,11 @@ def give_back() -> None:
     """
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Orbax tells the root logger of every array of a checkpoint that jax 0.7's pmap made."""
+    return "PmapSharding" not in record.getMessage()
 
 
 def _knows_ynn() -> bool:
