@@ -1,7 +1,7 @@
 """Writes 1,797 handwritten digits and a csv of what is true of them: data to try your own with.
 
     python examples/digits.py --out digits
-    python train.py --data.name folder --data.root digits --data.no-flip --workdir W
+    python train.py --data.name folder --data.root digits --data.no-flip --data.size 32 --workdir D
 
 The digits are scikit-learn's (`load_digits`: 8 x 8 pixels, from UCI's Optical Recognition of
 Handwritten Digits). Each is enlarged and laid somewhere on a square of its own two

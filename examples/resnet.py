@@ -1,6 +1,6 @@
 """Attribute heads on a backbone of your own: here a small ResNet, on handwritten digits.
 
-    python examples/resnet.py
+    pip install -e . scikit-learn && python examples/resnet.py
 
 `AttributeHeads` asks for nothing but a feature map; with `extractor` and `heads` under these
 names, `iamt_jax.sweep` and `iamt_jax.explain` work on your module as they do on `IAMT`.
