@@ -4,12 +4,9 @@ It needs Chromium: Debian's, or Playwright's own (`playwright install chromium`)
 is skipped; with IAMT_BROWSER=required it fails instead.
 """
 
-import os
-import shutil
-from pathlib import Path
-
 import pytest
 import reports
+from browsing import PHONE, SCHEMES, chromium
 
 from iamt_jax.report.page import write_page
 
@@ -27,32 +24,12 @@ CONTROLS = [
     "attributes-kind",
 ]
 PLOTS = ["noise-plot", "curve-plot", "plane-plot", "attributes-plot", "features-plot"]
-SCHEMES = ["light", "dark"]
-PHONE = {"width": 375, "height": 800}
-
-
-def absent(reason):
-    if os.environ.get("IAMT_BROWSER") == "required":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")
 def browser():
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        absent("Playwright is not installed: pip install -e '.[test]'")
-    with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-        path = shutil.which("chromium") or (own if Path(own).exists() else None)
-        if path is None:
-            absent("no Chromium: apt-get install chromium, or playwright install chromium")
-        # Chromium's sandbox does not start for root.
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

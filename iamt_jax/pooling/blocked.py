@@ -83,7 +83,7 @@ class Tiles(NamedTuple):
 
 def _filled(x: Array, axis: int, size: int) -> Array:
     """The array with zeros at the end of an axis."""
-    if size is x.shape[axis]:
+    if size == x.shape[axis]:
         return x
     widths = [(0, 0)] * x.ndim
     widths[axis] = (0, size - x.shape[axis])
