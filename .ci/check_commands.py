@@ -29,7 +29,7 @@ TINY = {
     "experiments/noise.py": "--sigmas 0.2 --images 64 --split validation",
     "experiments/members.py": "--sigmas 0.2 --images 64 --split validation",
     "experiments/families.py": "--families shot_noise --images 64 --split validation",
-    "experiments/soak.py": "--steps 40",
+    "experiments/soak.py": "--steps 100",
     "benchmarks/automatic.py": "--repeats 1 --batch-size 8",
     "benchmarks/explorer.py": "--repeats 1",
     "benchmarks/rendering.py": "--images 64",
@@ -47,6 +47,10 @@ GATE = {
     "benchmarks/gpu.sh": "it runs the same benchmarks, for a GPU's memory and minutes",
 }
 """Script -> why it is not run here."""
+
+
+UNDECIDED = {"experiments/soak.py": 1}
+"""Script -> the status by which it judges its figures; so few steps decide nothing about memory."""
 
 
 def main(workdir: Path) -> int:
@@ -80,9 +84,10 @@ def run(text: str, script: str, folder: Path) -> bool:
         text=True,
     )
     print(f"{time.monotonic() - began:4.0f} s, status {done.returncode}: {text}", flush=True)
-    if done.returncode:
+    succeeded = done.returncode in (0, UNDECIDED.get(script, 0))
+    if not succeeded:
         print("\n".join((done.stdout + done.stderr).splitlines()[-15:]), file=sys.stderr)
-    return not done.returncode
+    return succeeded
 
 
 if __name__ == "__main__":
