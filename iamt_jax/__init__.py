@@ -45,6 +45,9 @@ def __getattr__(name: str) -> Any:
     has set it up, and spawned decoding workers do without it."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from iamt_jax import platform
+
+    platform.turn_off_ynn()
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

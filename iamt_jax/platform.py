@@ -9,13 +9,12 @@ import logging
 import os
 import sys
 import warnings
-from pathlib import Path
 
 from absl import flags
 
 YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type="
-"""Turns YNNPACK fusions off. On 2 AVX2 cores, XLA's older convolutions ran forward and backward
-3.0 times as fast (16x16, 64 channels) and 2.6 times (32x32, 32 channels); see docs/log.md."""
+"""Turns off XLA's YNNPACK fusions, which compute some sums of products wrongly on CPUs with AVX-512
+(jaxlib 0.10.2; docs/log.md has an example), and on no CPU that we measured train faster."""
 
 
 THREADS = 32
@@ -35,7 +34,13 @@ def prepare() -> None:
     given = os.environ.get("XLA_FLAGS", "")
     if "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in given:
         os.environ.setdefault("NPROC", str(THREADS))
-    if _knows_ynn() and not _has_avx512() and "ynn_fusion_type" not in given:
+    turn_off_ynn()
+
+
+def turn_off_ynn() -> None:
+    """Sets `YNN_FLAG` unless XLA_FLAGS names it already; without effect once JAX has started."""
+    given = os.environ.get("XLA_FLAGS", "")
+    if knows_ynn() and "ynn_fusion_type" not in given:
         os.environ["XLA_FLAGS"] = f"{given} {YNN_FLAG}".strip()
 
 
@@ -54,13 +59,7 @@ def _worth_telling(record: logging.LogRecord) -> bool:
     return "PmapSharding" not in record.getMessage()
 
 
-def _knows_ynn() -> bool:
-    """An unknown XLA flag aborts the process, so it is only named where it was seen to work."""
+def knows_ynn() -> bool:
+    """Whether this jaxlib has `YNN_FLAG`; an unknown XLA flag aborts the process."""
     version = importlib.metadata.version("jaxlib").split(".")
     return (0, 10) <= tuple(int(part) for part in version[:2]) <= (0, 12)
-
-
-def _has_avx512() -> bool:
-    """YNNPACK was measured to be fast there, and not known where /proc does not tell."""
-    cpuinfo = Path("/proc/cpuinfo")
-    return not cpuinfo.exists() or "avx512f" in cpuinfo.read_text()

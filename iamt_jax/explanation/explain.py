@@ -85,22 +85,26 @@ def explain(
     chosen = jnp.asarray(chosen)
     features, pull = jax.vjp(network.extractor, images)
     positions = features.shape[1] * features.shape[2]
-    weights, bias = network.heads.classifiers(chosen)
 
-    def added(features: Array) -> tuple[Array, Array]:
-        masks = tone_curve(network.heads.masks(features, chosen), n, beta)
-        return weights[:, None, None, None] * (1 + masks) * features / positions, masks
+    def of_one(k: Array) -> tuple[Array, Array, Array]:
+        """Contributions and mask by position and channel, and the derivative in the pixels."""
+        weight, _ = network.heads.classifiers(k[None])
 
-    (added_here, masks), back = jax.vjp(added, features)
-    contributions = jnp.sum(added_here, axis=(2, 3)).swapaxes(0, 1)
-    maps = jnp.sum(added_here, axis=-1).swapaxes(0, 1)
+        def added(features: Array) -> tuple[Array, Array]:
+            mask = tone_curve(network.heads.masks(features, k[None])[0], n, beta)
+            return weight[0] * (1 + mask) * features / positions, mask
 
-    def pixels(one: Array) -> Array:
-        """The derivative of one attribute's logit in the pixels."""
-        share = jnp.broadcast_to(one[:, None, None, None, None], added_here.shape)
-        return pull(back((share, jnp.zeros_like(masks)))[0])[0]
+        added_here, back, mask = jax.vjp(added, features, has_aux=True)
+        (to_features,) = back(jnp.ones_like(added_here))
+        return added_here, mask, pull(to_features)[0]
 
-    gradients = jax.vmap(pixels)(jnp.eye(len(chosen), dtype=added_here.dtype)).swapaxes(0, 1)
+    # One attribute at a time, so that no derivative is a sum over attributes: XLA's YNNPACK
+    # fusions get such sums wrong on some CPUs (docs/log.md).
+    added, masks, gradients = jax.vmap(of_one)(chosen)
+    gradients = gradients.swapaxes(0, 1)
+    contributions = jnp.sum(added, axis=(2, 3)).swapaxes(0, 1)
+    maps = jnp.sum(added, axis=-1).swapaxes(0, 1)
+    _, bias = network.heads.classifiers(chosen)
     _, channels = jax.lax.top_k(jnp.abs(contributions), top)
     by_image = masks.transpose(1, 0, 4, 2, 3)  # batch, some, channel, height, width
     bias = jnp.broadcast_to(bias, contributions.shape[:2])
