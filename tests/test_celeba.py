@@ -4,10 +4,12 @@ import io
 import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import layouts
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 
 from iamt_jax.data.attributes import MISSING
 from iamt_jax.data.celeba import decode, download, open_dataset
+from iamt_jax.data.image import square
 
 
 @pytest.fixture(scope="module")
@@ -223,14 +226,65 @@ def test_decode_resizes_with_antialiasing():
     np.testing.assert_allclose(ramp[8, 2:-2], (np.arange(16) * 4 + 1.5)[2:-2], atol=0.6)
 
 
-@pytest.mark.parametrize("shape", [(600, 800), (178, 218), (218, 178), (131, 134), (257, 300)])
-def test_decode_at_a_reduced_scale_moves_nothing(shape):
-    """What remains is the difference of two antialiasing filters, on smooth content."""
-    noise = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    image = Image.fromarray(noise).resize(shape[::-1], Image.Resampling.BICUBIC)
-    data = encode(image, "JPEG", quality=95, subsampling=0)
-    full = decode(encode(Image.open(io.BytesIO(data))), 64, "image")
-    assert np.abs(decode(data, 64, "image").astype(int) - full).mean() < 1.0
+SIZES = [
+    (178, 218),
+    (218, 178),
+    (600, 800),
+    (64, 81),
+    (81, 64),
+    (64, 65),
+    (131, 134),
+    (64, 64),
+    (40, 50),
+]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_file_and_its_pixels_in_any_form_are_one_picture(kind, width, height):
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    data = encode(Image.fromarray(noise), kind)
+    stored = Image.open(io.BytesIO(data))
+    pixels = np.asarray(stored.convert("RGB"))
+    expected = decode(data, 64, "image")
+    np.testing.assert_array_equal(square(stored, 64, "image"), expected)
+    np.testing.assert_array_equal(square(pixels, 64, "image"), expected)
+    for kind in (np.float32, np.float64):
+        found = square((pixels / 255).astype(kind), 64, "image")
+        found = found if found.dtype == np.uint8 else found * 255
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+def test_a_turned_photograph_is_one_picture_too(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    noise = np.random.default_rng(0).integers(0, 256, (81, 64, 3), dtype=np.uint8)
+    data = encode(Image.fromarray(noise), exif=exif)
+    found = square(Image.open(io.BytesIO(data)), 48, "image")
+    np.testing.assert_array_equal(found, decode(data, 48, "image"))
+
+
+def test_floats_outside_of_the_unit_range_are_noise_and_keep_it():
+    noisy = np.random.default_rng(0).normal(0.5, 0.5, (40, 40, 3)).astype(np.float32)
+    np.testing.assert_array_equal(square(noisy, 40, "image"), noisy)
+    small = square(noisy, 16, "image")
+    assert small.dtype == np.float32 and abs(small.mean() - noisy.mean()) < 0.02
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_lines_in_docs_deploy_give_the_same_pixels(width, height, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[1] / "docs" / "deploy.md").read_text()
+    (code,) = (x for x in re.findall(r"```python\n(.*?)```", page, re.S) if "BICUBIC" in x)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    (tmp_path / "photograph.jpg").write_bytes(encode(Image.fromarray(noise), "JPEG", exif=exif))
+    monkeypatch.chdir(tmp_path)
+    names = {"np": np, "size": 64}
+    exec(code, names)
+    expected = decode((tmp_path / "photograph.jpg").read_bytes(), 64, "image")
+    np.testing.assert_array_equal(names["pixels"], expected)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "RGBA", "CMYK", "I;16"])

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
 from iamt_jax.errors import InputError
 
@@ -28,7 +28,7 @@ def decode(data: bytes, size: int, name: str) -> UInt8[np.ndarray, "size size 3"
     """Decodes an image, turns it upright, crops the centred square, and resizes it.
 
     The result is sRGB as stored, resized by Pillow's antialiased bicubic filter; transparency
-    is laid on white, 16 bits are reduced to 8.
+    is laid on white, 16 bits are reduced to 8. `square` of the same picture gives the same pixels.
 
     Args:
       data: the encoded image, in one of `FORMATS`.
@@ -43,18 +43,16 @@ def decode(data: bytes, size: int, name: str) -> UInt8[np.ndarray, "size size 3"
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-        extent = _load(image, size)
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        image = _rgb(image)
+        pixels = image.width * image.height
+        if pixels > MAX_PIXELS:
+            raise ValueError(f"it has {pixels:,} pixels, more than {MAX_PIXELS:,}")
+        image = _upright(image)
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged files.
         raise InputError(
             f"{name}: cannot be decoded as an image ({_reason(data, error)}): restore it from "
             "the original, or take it off the lists"
         ) from error
-    square = image.resize((size, size), Image.Resampling.BICUBIC, box=_centre(extent, size))
-    square.info.clear()  # exif_transpose would write all of it anew, and may stumble over it.
-    square.getexif()[ExifTags.Base.Orientation] = orientation
-    return np.array(ImageOps.exif_transpose(square))
+    return np.array(_resized(image, size))
 
 
 def square(
@@ -62,15 +60,16 @@ def square(
 ) -> UInt8[np.ndarray, "size size 3"] | Float[np.ndarray, "size size 3"]:
     """Crops the centred square of a decoded image and resizes it, as `decode` does.
 
-    Uint8 and Pillow images stay uint8; floats become float32, and are not cut or rounded.
+    Uint8 and Pillow images give uint8. Floats of the right size become float32 and keep their
+    values. Floats of another size are first rounded to 8 bits, as a file would hold them, if all
+    lie in [0, 1]; with values outside, as after noise, they are resized as they are.
 
     Raises:
       InputError: names the image, what it is, and what it may be.
     """
     if isinstance(picture, Image.Image):
-        pixels = np.asarray(_rgb(ImageOps.exif_transpose(picture)))
-    else:
-        pixels = np.asarray(picture)
+        return np.array(_resized(_upright(picture), size))
+    pixels = np.asarray(picture)
     expected = "expected height x width x 3, uint8 or float in [0, 1]"
     if pixels.ndim != 3 or pixels.shape[-1] != 3 or not pixels.size:
         raise InputError(f"{name}: its shape is {pixels.shape}, {expected}")
@@ -84,35 +83,26 @@ def square(
             raise InputError(f"{name}: has {found}, {expected}; divide by 255, or give uint8")
     if pixels.shape[:2] == (size, size):
         return pixels
-    box = _centre(pixels.shape[1::-1], size)
-    planes = np.moveaxis(pixels, -1, 0) if floats else [pixels]
-    resized = [
-        Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC, box=box)
-        for plane in planes
-    ]
-    return np.stack(resized, axis=-1) if floats else np.array(resized[0])
+    if floats and pixels.min() >= 0 and pixels.max() <= 1:
+        pixels = (pixels * 255).round().astype(np.uint8)
+    if pixels.dtype == np.uint8:
+        return np.array(_resized(Image.fromarray(pixels), size))
+    planes = [_resized(Image.fromarray(plane), size) for plane in np.moveaxis(pixels, -1, 0)]
+    return np.stack(planes, axis=-1)
 
 
-def _load(image: Image.Image, size: int) -> tuple[float, float]:
-    """Decodes the pixels; returns the width and height of what they show, in pixels."""
-    extent = image.size
-    pixels = image.width * image.height
-    if pixels > MAX_PIXELS:
-        raise ValueError(f"it has {pixels:,} pixels, more than {MAX_PIXELS:,}")
-    # A large JPEG is decoded at libjpeg's smallest scale that still covers `size`: for CelebA at
-    # 64 pixels 1.7 times as fast, and it moves a pixel by 0.6 of 255, as Lanczos would.
-    if drafted := image.draft(None, (size, size)):
-        extent = drafted[1][2:]  # A fraction, where the last pixel is only partly covered.
+def _upright(image: Image.Image) -> Image.Image:
+    """The whole image in RGB, turned as its metadata say."""
     image.load()
-    return extent
+    return _rgb(ImageOps.exif_transpose(image))
 
 
-def _centre(extent: tuple[float, float], size: int) -> tuple[float, float, float, float]:
-    side = min(extent)
-    left, top = ((length - side) / 2 for length in extent)
-    if side == size:  # Rather half a pixel off the centre than blurred for nothing.
-        left, top = int(left), int(top)
-    return left, top, left + side, top + side
+def _resized(image: Image.Image, size: int) -> Image.Image:
+    """The centred square at the given size; of an odd margin the larger half is right or below."""
+    side = min(image.size)
+    left, top = ((length - side) // 2 for length in image.size)
+    box = left, top, left + side, top + side
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
 
 
 def _reason(data: bytes, error: Exception) -> str:
