@@ -89,7 +89,8 @@ def _recolour(image: Picture, strength: float, rng: np.random.Generator) -> Pict
     grey = pixels.mean(axis=-1, keepdims=True)
     pixels = grey + (pixels - grey) * np.float32(saturation)
     mean = pixels.mean()
-    return np.clip(mean + (pixels - mean) * np.float32(contrast), 0, 255).astype(np.uint8)
+    pixels = mean + (pixels - mean) * np.float32(contrast)
+    return pixels.round().clip(0, 255).astype(np.uint8)
 
 
 def _erase(image: Picture, largest: float, rng: np.random.Generator) -> Picture:

@@ -1,0 +1,111 @@
+"""The update rule: which parameters decay, by which rule each is updated, and how far."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from optax.contrib import muon
+
+from iamt_jax.config import PRESETS, TrainConfig
+from iamt_jax.training import optimiser as ours
+from iamt_jax.training.state import build
+
+
+@pytest.fixture(scope="module")
+def params():
+    return build(PRESETS["debug"], 3)[1]
+
+
+def config(rule, **others):
+    return TrainConfig(optimiser=rule, steps=100, warmup=0, **others)
+
+
+def by_name(tree):
+    found = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in found}
+
+
+@pytest.mark.parametrize("rule", ["muon", "adamw"])
+def test_with_no_gradient_kernels_decay_and_nothing_else_moves(params, rule):
+    chosen = config(rule, learning_rate=0.1, weight_decay=0.5)
+    ones = jax.tree.map(jnp.ones_like, params)
+    update = ours.optimiser(chosen)
+    state = update.init(ones)
+    moved, _ = jax.jit(update.update)(jax.tree.map(jnp.zeros_like, ones), state, ones)
+    for name, after in by_name(optax.apply_updates(ones, moved)).items():
+        expected = 1 - 0.1 * 0.5 if name.endswith("['kernel']") else 1
+        np.testing.assert_allclose(after, expected, rtol=1e-6, err_msg=name)
+
+
+def test_muon_updates_convolutions_and_masks_alone(params):
+    rules = {name: str(rule) for name, rule in by_name(ours.update_rules(params)).items()}
+    by_muon = {name for name, rule in rules.items() if rule == "muon"}
+    assert by_muon == {
+        name
+        for name, leaf in by_name(params).items()
+        if name.endswith("['kernel']") and (leaf.ndim == 4 or "['mask']" in name)
+    }
+
+
+def test_without_decay_it_is_optax_own_muon(params):
+    """Which has one decay for all that it leaves to Adam, and Nesterov's momentum there."""
+    chosen = config("muon", weight_decay=0.0, learning_rate=0.01)
+    theirs = optax.chain(
+        optax.clip_by_global_norm(chosen.clip),
+        muon(
+            ours.schedule(chosen),
+            beta=ours.MUON_MOMENTUM,
+            nesterov=True,
+            consistent_rms=ours.MUON_RMS,
+            muon_weight_dimension_numbers=ours.all_matrix_axes,
+        ),
+    )
+    update = ours.optimiser(chosen)
+    states = update.init(params), theirs.init(params)
+    rng = np.random.default_rng(0)
+    compiled = jax.jit(update.update), jax.jit(theirs.update)
+    for _ in range(2):
+        gradient = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params)
+        (mine, a), (other, b) = (
+            run(gradient, state, params) for run, state in zip(compiled, states, strict=True)
+        )
+        states = a, b
+    mine, other = by_name(mine), by_name(other)
+    for name, rule in by_name(ours.update_rules(params)).items():
+        if rule == "muon" or ours.NESTEROV:
+            np.testing.assert_allclose(mine[name], other[name], rtol=1e-4, atol=1e-7, err_msg=name)
+
+
+def test_adam_is_adamw_without_nesterov_by_hand():
+    chosen = config("adamw", learning_rate=0.01, weight_decay=0.1)
+    start = {"kernel": jnp.full((2,), 3.0), "bias": jnp.full((2,), 3.0)}
+    update = ours.optimiser(chosen)
+    gradients = [np.float32([0.5, -0.2]), np.float32([0.1, 0.4])]
+    state, params = update.init(start), start
+    for gradient in gradients:
+        moved, state = update.update({"kernel": gradient, "bias": gradient}, state, params)
+        params = optax.apply_updates(params, moved)
+    expected = {"kernel": np.full(2, 3.0), "bias": np.full(2, 3.0)}
+    m = v = 0.0
+    for i, gradient in enumerate(gradients, start=1):
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        step = m / (1 - 0.9**i) / (np.sqrt(v / (1 - 0.999**i)) + 1e-8)
+        rate = float(ours.schedule(chosen)(i - 1))
+        for name, decay in {"kernel": 0.1, "bias": 0.0}.items():
+            expected[name] = expected[name] - rate * (step + decay * expected[name])
+    for name, value in expected.items():
+        np.testing.assert_allclose(params[name], value, rtol=1e-5)
+
+
+def test_every_update_has_a_learning_rate():
+    chosen = TrainConfig(steps=10, warmup=4, learning_rate=1.0)
+    rates = [float(ours.schedule(chosen)(i)) for i in range(10)]
+    np.testing.assert_allclose(rates[:5], [0.2, 0.4, 0.6, 0.8, 1.0], rtol=1e-6)
+    assert all(later < earlier for earlier, later in zip(rates[4:], rates[5:], strict=False))
+    assert rates[-1] > 0
+    for steps in (1, 2, 3):
+        few = dataclasses.replace(chosen, steps=steps)
+        assert all(ours.schedule(few)(i) > 0 for i in range(steps))
