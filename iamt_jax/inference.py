@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from jaxtyping import Float, Int
 from iamt_jax.config import LARGEST_N
 from iamt_jax.errors import InputError
 from iamt_jax.explanation.explain import Explanation, explain
+from iamt_jax.files import json_text
 from iamt_jax.inputs import Curve, Fitted, Pictures, batched, curve, fit, of_rows
 from iamt_jax.model.network import IAMT
 from iamt_jax.prediction import Predictor, Setting, as_float
@@ -73,7 +73,7 @@ class Classifier:
     @functools.cached_property
     def identity(self) -> str:
         """Which network this is: a digest of its attributes and weights."""
-        digest = hashlib.sha256(json.dumps(self.attributes).encode())
+        digest = hashlib.sha256(json_text(self.attributes).encode())
         for part in jax.tree.leaves(self.predictor.weights):
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()[:16]
