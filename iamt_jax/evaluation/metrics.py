@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int8
+from scipy.special import expit
 
 from iamt_jax.data.attributes import MISSING
 from iamt_jax.files import plain
@@ -272,7 +273,7 @@ def _ranked_precision(score: np.ndarray, positive: np.ndarray, weights: Weights)
 def _calibration_error(logits: Logits, labels: Labels, weights: Weights) -> Scores:
     """Expected calibration error: (1 / images) sum over bins of |sum over bin of (p - label)|."""
     known = labels != MISSING
-    probability = (1 + np.tanh(logits / 2)) / 2  # the sigmoid, without overflow
+    probability = expit(logits)
     residual = np.where(known, probability - labels, 0)
     bins = np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     weights64 = weights.astype(np.float64)

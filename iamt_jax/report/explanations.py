@@ -83,7 +83,8 @@ COUPLED_NOTE = (
 )
 JUDGED_NOTE = (
     "On the same images: share of the map inside the attribute's true region, whether its peak "
-    "lies there, and the mean probability while pixels are hidden (deletion) or shown (insertion)."
+    "lies there, and the area under the probability while pixels are hidden (deletion) or shown "
+    "(insertion)."
 )
 RANDOMISED_NOTE = (
     "Rank correlation of our signed maps before and after parts of the network were drawn anew: "
