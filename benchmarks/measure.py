@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import os
 import platform
 import sys
@@ -27,6 +26,7 @@ from iamt_jax.config import PRESETS, Config  # noqa: E402
 from iamt_jax.data.attributes import CELEBA_ATTRIBUTES  # noqa: E402
 from iamt_jax.data.pipeline import Batch  # noqa: E402
 from iamt_jax.evaluation.run import environment  # noqa: E402
+from iamt_jax.files import json_text  # noqa: E402
 from iamt_jax.model.extractor import DATA_AXIS  # noqa: E402
 from iamt_jax.training.state import State  # noqa: E402
 from iamt_jax.training.step import Metrics  # noqa: E402
@@ -177,7 +177,7 @@ def report(sizes: Any, figures: dict[str, Any], path: Path | None) -> None:
         if not isinstance(value, list):  # tables are printed by who makes them
             print(f"{name}: {_shown(value)}")
     if path:
-        path.write_text(json.dumps(result, indent=2) + "\n")
+        path.write_text(json_text(result, indent=2) + "\n")
 
 
 def machine() -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from iamt_jax.cli import train
 from iamt_jax.errors import InputError
-from iamt_jax.files import replace_text
+from iamt_jax.files import json_text, replace_text
 from iamt_jax.flags import take_option
 from iamt_jax.platform import prepare
 from iamt_jax.prediction import Setting
@@ -56,9 +56,10 @@ def main(arguments: list[str]) -> int:
                 return status
             average = evaluate_workdir(workdir, Setting(), bootstrap=0)["average"]
             scores[f"{name}/{seed}"] = {metric: average[metric] for metric in METRICS}
-            replace_text(path, json.dumps(scores, indent=1) + "\n")
+            replace_text(path, json_text(scores, indent=1) + "\n")
     found = {
-        name: 100 * np.array([[scores[f"{name}/{s}"][m] for m in METRICS] for s in range(seeds)])
+        name: 100
+        * np.array([[scores[f"{name}/{s}"][m] for m in METRICS] for s in range(seeds)], float)
         for name in NETWORKS
     }
     rows = [f"| network | {' | '.join(METRICS)} |", "|" + " --- |" * (len(METRICS) + 1)]

@@ -15,7 +15,7 @@ from iamt_jax.data.pipeline import evaluation_batches
 from iamt_jax.data.source import open_source
 from iamt_jax.errors import InputError
 from iamt_jax.evaluation.metrics import evaluate
-from iamt_jax.files import replace_text
+from iamt_jax.files import json_text, replace_text
 from iamt_jax.flags import Arguments, parse
 from iamt_jax.inference import Classifier, load
 from iamt_jax.prediction import Predictor, Setting
@@ -106,7 +106,7 @@ class Results:
         """The score of a key; computed and written unless it is there."""
         if key not in self.scores:
             self.scores[key] = compute()
-            replace_text(self.path, json.dumps(self.scores, indent=1) + "\n")
+            replace_text(self.path, json_text(self.scores, indent=1) + "\n")
         return self.scores[key]
 
     def missing(self, keys: list[str]) -> bool:

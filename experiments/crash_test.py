@@ -146,7 +146,7 @@ def main() -> int:
     if chosen.out:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)
         figures = {"kills": chosen.kills, "identical": equal, "where": dict(places)}
-        chosen.out.write_text(json.dumps(figures, indent=2) + "\n")
+        chosen.out.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
     return 0 if equal == chosen.kills else 1
 
 

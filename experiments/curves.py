@@ -30,7 +30,7 @@ def collect(scores, split, kind, sigmas, networks, rival, metric) -> np.ndarray 
     keys = [[f"{split}/{kind}/{s:g}/{name}/{rival}" for s in sigmas] for name in networks]
     if not keys or any(key not in scores for row in keys for key in row):
         return None
-    return 100 * np.array([[scores[key][metric] for key in row] for row in keys])
+    return 100 * np.array([[scores[key][metric] for key in row] for row in keys], float)
 
 
 def table(scores, split, kind, sigmas, seeds, retrained) -> str:

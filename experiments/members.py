@@ -87,7 +87,7 @@ def main(arguments: Arguments) -> None:
     for title in VARIANTS:
         prefix = f"{arguments.workdir.name}/{arguments.split}/{kind}/{title}"
         found = [results.scores[f"{prefix}/{sigma:g}"] for sigma in arguments.sigmas]
-        pairs = 100 * np.array([[x["accuracy"], x["average_precision"]] for x in found])
+        pairs = 100 * np.array([[x["accuracy"], x["average_precision"]] for x in found], float)
         mean = pairs[np.array(arguments.sigmas) > 0].mean(0)
         cells = [f"{a:.2f} / {p:.2f}" for a, p in [*pairs, mean]]
         rows.append(f"| {title} | {' | '.join(cells)} |")

@@ -225,7 +225,7 @@ def main() -> int:
         rows += [end_one(name, Path(place)) for name in chosen.endings]
     if chosen.out:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)
-        chosen.out.write_text(json.dumps(rows, indent=2) + "\n")
+        chosen.out.write_text(json.dumps(rows, indent=2, allow_nan=False) + "\n")
     return 0 if all(row["fits"] for row in rows) else 1
 
 

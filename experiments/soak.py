@@ -99,7 +99,9 @@ def main() -> int:
     if chosen.out:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)
         figures = {"steps": chosen.steps, "slope": slope, "compiled_again": again}
-        chosen.out.write_text(json.dumps(figures | {"memory": rows.tolist()}) + "\n")
+        chosen.out.write_text(
+            json.dumps(figures | {"memory": rows.tolist()}, allow_nan=False) + "\n"
+        )
     return 0 if slope < SLOPE and not again else 1
 
 

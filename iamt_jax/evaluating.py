@@ -82,6 +82,7 @@ def _write(
     chosen: EvaluateArguments, metrics: dict, plane: dict | None, explained: tuple | None
 ) -> None:
     """Prints the table, writes what was found, and says where."""
+    from iamt_jax.evaluation.metrics import percent
     from iamt_jax.report.tables import print_table, write_tables
 
     beside = _published(metrics)
@@ -99,9 +100,9 @@ def _write(
             wrote.append(_page(chosen))
     average = metrics["average"]
     print(
-        f"average accuracy {percent(average['accuracy'])} (majority "
-        f"{percent(average['majority_accuracy'])}), average precision "
-        f"{percent(average['average_precision'])}; wrote {', '.join(map(str, wrote))}"
+        f"average accuracy {percent(average['accuracy'], 2)} (majority "
+        f"{percent(average['majority_accuracy'], 2)}), average precision "
+        f"{percent(average['average_precision'], 2)}; wrote {', '.join(map(str, wrote))}"
     )
 
 
@@ -195,8 +196,3 @@ def _writable(chosen: EvaluateArguments) -> Iterator[None]:
         raise InputError(
             f"--out {folder}: cannot be written ({error.strerror}); name a folder of yours"
         ) from None
-
-
-def percent(fraction: float | None) -> str:
-    """A fraction for people; undefined is a dash."""
-    return "-" if fraction is None else f"{fraction:.2%}"

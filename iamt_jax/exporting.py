@@ -165,16 +165,15 @@ def _thresholds(classifier: Classifier, chosen: ExportArguments) -> list[float]:
     if chosen.thresholds == "half":
         return [HALF] * len(classifier.attributes)
 
-    import numpy as np
-
     from iamt_jax.evaluation.run import opened, predict
-    from iamt_jax.prediction import Setting
+    from iamt_jax.prediction import Setting, probability
 
     opening = opened(chosen.workdir, "validation", chosen.data)
     config = classifier.run.config
     answer = predict(classifier.predictor, opening.records, config, chosen.batch_size, Setting())
-    probabilities = 1 / (1 + np.exp(-answer.logits))
-    return thresholds(probabilities, opening.records.labels, chosen.thresholds).tolist()
+    return thresholds(
+        probability(answer.logits), opening.records.labels, chosen.thresholds
+    ).tolist()
 
 
 def _apart(classifier: Classifier, exported: Callable, ways: dict[str, list]) -> float:

@@ -1,9 +1,13 @@
-"""Writing a file whole or not at all."""
+"""Writing a file whole or not at all, and JSON that every parser reads."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -26,3 +30,32 @@ def replace_bytes(path: Path, content: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def json_text(value: Any, **options: Any) -> str:
+    """JSON of a value; every JSON text of this package is made here.
+
+    Args:
+      value: in JSON's types, NumPy's or paths; a number that is not finite becomes null, since
+        NaN and Infinity are no JSON.
+      options: of `json.dumps`, such as `indent`.
+
+    Raises:
+      TypeError: the value holds something else.
+    """
+    return json.dumps(plain(value), allow_nan=False, **options)
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's types: NumPy scalars unwrapped, what is not finite as None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # a NumPy scalar or array
+        return plain(value.tolist())
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

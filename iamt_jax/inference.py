@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,10 @@ from jaxtyping import Float, Int
 from iamt_jax.config import LARGEST_N
 from iamt_jax.errors import InputError
 from iamt_jax.explanation.explain import Explanation, explain
+from iamt_jax.files import json_text
 from iamt_jax.inputs import Curve, Fitted, Pictures, batched, curve, fit, of_rows
 from iamt_jax.model.network import IAMT
-from iamt_jax.prediction import Predictor, Setting, as_float
+from iamt_jax.prediction import Predictor, Setting, as_float, probability
 from iamt_jax.training.checkpoints import best_weights
 from iamt_jax.training.state import build
 from iamt_jax.transformation.file import read_calibration
@@ -73,7 +73,7 @@ class Classifier:
     @functools.cached_property
     def identity(self) -> str:
         """Which network this is: a digest of its attributes and weights."""
-        digest = hashlib.sha256(json.dumps(self.attributes).encode())
+        digest = hashlib.sha256(json_text(self.attributes).encode())
         for part in jax.tree.leaves(self.predictor.weights):
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()[:16]
@@ -110,7 +110,7 @@ class Classifier:
         Raises:
           InputError: whatever `logits` refuses.
         """
-        return 1 / (1 + np.exp(-self.logits(images, n, beta, auto)))
+        return probability(self.logits(images, n, beta, auto))
 
     def logits(
         self, images: Pictures, n: Curve = 1.0, beta: Curve = 0.0, auto: bool = False
@@ -174,7 +174,7 @@ class Classifier:
 
         logits = self._batched(answer, self._fitted(images))
         logits = np.moveaxis(logits, 0, 2) if logits.ndim == 4 else logits
-        return 1 / (1 + np.exp(-logits))
+        return probability(logits)
 
     def masks(
         self, images: Pictures, attributes: Sequence[str]
@@ -186,8 +186,8 @@ class Classifier:
           attributes: names, in the order in which their masks come.
 
         Returns:
-          From 0 to 1, in the network's compute type, as large as its features; a single image has
-          no image axis.
+          From 0 to 1, float32, with the height, width and channels of the network's features; a
+          single image has no image axis.
 
         Raises:
           InputError: an image of another kind, or an attribute that the network does not know.

@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from jaxtyping import Array, Float, Int, Key, UInt8
+from scipy.special import expit
 
 from iamt_jax.data.degradation import gaussian_noise, noise_keys
 from iamt_jax.data.pipeline import Records, evaluation_batches
@@ -23,6 +24,28 @@ from iamt_jax.transformation.whole import Transformation, transform
 
 Images = UInt8[Array, "batch height width 3"] | Float[Array, "batch height width 3"]
 """uint8, or float in [0, 1] units; noise may leave that range."""
+
+
+_ABOVE_HALF = np.nextafter(np.float32(0.5), np.float32(1))
+
+
+def probability(
+    logits: Float[np.ndarray, "..."] | Float[Array, "..."],
+) -> Float[np.ndarray, "..."] | Float[Array, "..."]:
+    """The sigmoid of logits, above 0.5 exactly where the logit is above 0, as evaluation decides.
+
+    In float32 the sigmoid itself is 0.5 up to a logit of 1e-7; there it is the next number above.
+
+    Args:
+      logits: an array of NumPy or, inside a program, of JAX.
+
+    Returns:
+      From 0 to 1, float32, of the same kind.
+    """
+    on_host = isinstance(logits, np.ndarray)
+    xp, sigmoid = (np, expit) if on_host else (jnp, jax.nn.sigmoid)
+    found = sigmoid(logits.astype(np.float32))
+    return xp.where(logits > 0, xp.maximum(found, _ABOVE_HALF), found)
 
 
 class Setting(NamedTuple):

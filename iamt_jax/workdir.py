@@ -16,7 +16,7 @@ import filelock
 from iamt_jax.checks import check
 from iamt_jax.config import Config
 from iamt_jax.errors import InputError
-from iamt_jax.files import replace_text
+from iamt_jax.files import json_text, replace_text
 
 RUN = "run.json"
 METRICS = "metrics.jsonl"
@@ -71,7 +71,7 @@ def write_run(workdir: Path, run: Run) -> None:
     Raises:
       InputError: the folder cannot be made or written.
     """
-    text = json.dumps(dataclasses.asdict(run), indent=2) + "\n"
+    text = json_text(dataclasses.asdict(run), indent=2) + "\n"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         replace_text(workdir / RUN, text)

@@ -87,6 +87,12 @@ def test_each_part_keeps_to_its_libraries(path, libraries):
     assert not {module.split(".")[0] for module in imported(path)} & set(libraries)
 
 
+def test_json_is_written_by_one_function():
+    """`files.json_text`, which never writes NaN; a seal's digest is of what was written."""
+    writers = {name(path) for path in FILES if "json.dump" in path.read_text()}
+    assert writers == {"files.py", "training/seal.py"}
+
+
 def test_only_the_entry_points_import_the_command_line():
     importers = {name(path) for path in FILES if any("iamt_jax.cli" in m for m in imported(path))}
     assert importers <= {"__main__.py"}

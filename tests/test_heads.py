@@ -61,6 +61,14 @@ def test_blocked_equals_vmapped_in_values_and_gradients(attributes):
     close(results(plain=False), results(plain=True))
 
 
+def test_masks_and_logits_are_float32_whatever_the_features():
+    definition, params = heads_of(7)
+    heads, rounded = nnx.merge(definition, params), features().astype(jnp.bfloat16)
+    masks = heads.masks(rounded, jnp.arange(2))
+    found = masks, heads.reference(rounded), heads(rounded).logits, *heads.contributions(rounded)
+    assert {x.dtype for x in found} == {jnp.dtype(jnp.float32)}
+
+
 def test_training_form_is_the_identity_curve():
     definition, params = heads_of(7)
     heads = nnx.merge(definition, params)

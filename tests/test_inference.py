@@ -2,15 +2,17 @@
 
 import io
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.special import expit
 
 import iamt_jax
 from iamt_jax.data.image import decode
 from iamt_jax.data.pipeline import evaluation_batches
 from iamt_jax.errors import InputError
-from iamt_jax.prediction import Setting
+from iamt_jax.prediction import Setting, probability
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +27,17 @@ def pictures(count, height=40, width=36):
 
 def close(actual, expected, **tolerance):
     np.testing.assert_allclose(actual, expected, **({"rtol": 1e-5, "atol": 1e-5} | tolerance))
+
+
+@pytest.mark.parametrize("run", [probability, jax.jit(probability)])
+@pytest.mark.filterwarnings("error")
+def test_a_probability_is_above_half_where_the_logit_is_above_0(run):
+    tiny = np.array([2e-38, 1e-9, 5e-8, 1e-7, 1.2e-7, 1e-3], np.float32)
+    logits = np.concatenate([tiny, [0.0, -0.0], -tiny, [-1e4, -89, 89, 1e4]]).astype(np.float32)
+    found = np.asarray(run(logits))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found > 0.5, logits > 0)
+    np.testing.assert_allclose(found, expit(logits.astype(np.float64)), rtol=1e-6, atol=1e-38)
 
 
 def test_as_evaluation_does(classifier, dataset):

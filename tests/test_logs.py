@@ -15,6 +15,16 @@ def test_a_killed_runs_unsaved_lines_are_dropped(tmp_path):
     assert [json.loads(x)["step"] for x in path.read_text().splitlines()] == [1, 2, 3]
 
 
+def test_an_undefined_metric_is_null_and_nan_of_earlier_versions_too(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "average_precision": NaN}\n')
+    with Logs(tmp_path, tensorboard=True, start=1) as logs:
+        logs.validation(2, {"accuracy": 0.5, "average_precision": float("nan")})
+    lines = path.read_text().splitlines()
+    found = [json.loads(x, parse_constant=lambda name: f"{name} is no JSON") for x in lines]
+    assert [x["average_precision"] for x in found] == [None, None]
+
+
 def test_tensorboard_gets_numbers_and_pictures(tiny, dataset, tmp_path):
     config = dataclasses.replace(
         tiny, train=dataclasses.replace(tiny.train, tensorboard=True, steps=2)

@@ -12,7 +12,7 @@ from pyarrow import parquet
 from iamt_jax.cli import export, predict
 from iamt_jax.deployment.artefact import Artefact
 from iamt_jax.deployment.results import write_results
-from iamt_jax.inference import load
+from iamt_jax.inference import Classifier, load
 
 NAMES = ["0.png", "1.PNG", "a/2.png", "a/3.png", "b/0.png", "b/c/5.Png"]
 """Images of the folder, in the order in which they are searched."""
@@ -150,6 +150,21 @@ def test_decisions_follow_the_thresholds(tell, model, tmp_path, monkeypatch):
     assert column.pop(2) is None
     smiling = table.column_names.index("Smiling") - 1
     assert column == expected[:, smiling].astype(int).tolist()
+
+
+def test_decisions_of_a_workdir_are_those_of_evaluation(finished, folder, tmp_path, monkeypatch):
+    """A logit above 0, even where the float32 sigmoid is exactly 0.5."""
+    logits = np.tile(np.array([1e-9, -1e-9, 0, 1e-7, 200, -200, 3, -3], np.float32), 5)
+
+    def told(self, images, *_):
+        return np.tile(logits, (len(images), 1))
+
+    monkeypatch.setattr(Classifier, "logits", told)
+    for name, *flags in (("decided.csv", "--decide"), ("said.csv",)):
+        arguments = folder, "--model", finished, "--out", tmp_path / name, *flags
+        assert predict([str(x) for x in arguments]) == 0
+        for row in rows(tmp_path / name)[1:]:
+            np.testing.assert_array_equal(np.array(row[1:-1], float) > 0.5, logits > 0)
 
 
 def test_damaged_images_are_told_and_do_not_end_it(tell, folder, tmp_path, capsys):

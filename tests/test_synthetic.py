@@ -1,5 +1,6 @@
 """Synthetic faces: statistics and logic of the labels, purity of the pixels, files on disk."""
 
+import hashlib
 import io
 import json
 import zipfile
@@ -36,6 +37,16 @@ def labels():
 def faces():
     rng = np.random.default_rng(3)
     return sample_attributes(rng, 40), sample_nuisance(rng, 40)
+
+
+def test_statistics_are_celebas_own():
+    """Counted over list_attr_celeba.txt; the digest holds all other numbers."""
+    statistics = celeba_statistics()
+    assert statistics["images"] == {"train": 162_770, "validation": 19_867, "test": 19_962}
+    male = CELEBA_ATTRIBUTES.index("Male")
+    assert [count[male] for count in statistics["positives"].values()] == [68_261, 8_458, 7_715]
+    content = json.dumps([statistics["positives"], statistics["phi"]], sort_keys=True)
+    assert hashlib.sha256(content.encode()).hexdigest()[:16] == "56261b85d77e189c"
 
 
 def test_marginals_follow_celeba(labels):
@@ -225,3 +236,6 @@ def test_the_cache_renders_once(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert ensure_dataset(COUNTS, seed=3, size=32) == folder
     assert capsys.readouterr().out.count("\n") == 1
+    # Other statistics give other faces.
+    monkeypatch.setattr(dataset, "celeba_statistics", lambda: celeba_statistics() | {"phi": []})
+    assert folder != cache_folder(COUNTS, 3, 32)

@@ -1,6 +1,7 @@
 """A run: it starts, stops, continues, refuses, keeps what it should."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from iamt_jax.training.loop import Diverged, stepper, train
 from iamt_jax.training.start import initial_weights, start_from
 from iamt_jax.training.state import State, create
 from iamt_jax.training.stopping import Interrupted, stop_signals
+from iamt_jax.workdir import Run, write_run
 
 
 def splits(dataset):
@@ -210,3 +212,45 @@ def test_checkpoints_kept_are_the_latest_two_and_the_best(tmp_path):
     assert kept(tmp_path) == [2, 4, 5]
     newest, scores = recover(tmp_path, state)
     assert newest.step == 5 and scores == {2: 0.9, 5: 0.7}
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "precisions, best",
+    [
+        ([NAN, NAN, NAN, NAN], 4),  # All undefined: the latest.
+        ([NAN, 0.0, NAN, NAN], 2),  # Undefined is worse than any number.
+        ([0.5, NAN, 0.5, NAN, None], 3),  # Of equal ones the latest.
+    ],
+)
+def test_an_undefined_metric_is_worst_wherever_the_best_is_chosen(tiny, tmp_path, precisions, best):
+    _, state = create(tiny, 2)
+    write_run(tmp_path, Run(tiny, ("a", "b"), (False, False), 4, ()))
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, precision in enumerate(precisions, start=1):
+            metrics = None if precision is None else {"average_precision": precision}
+            checkpoints.save(dataclasses.replace(state, step=jnp.int32(step)), metrics)
+    assert kept(tmp_path) == sorted({best, len(precisions) - 1, len(precisions)})
+    assert best_weights(tmp_path)[1].step == best
+    assert not [x for x in tmp_path.glob("checkpoints/*/seal.json") if "NaN" in x.read_text()]
+
+
+def test_checkpoints_whose_seal_holds_nan_stay_readable(tiny, tmp_path):
+    """As earlier versions wrote it, and its digest."""
+    _, state = create(tiny, 2)
+    write_run(tmp_path, Run(tiny, ("a", "b"), (False, False), 4, ()))
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2):
+            named = dataclasses.replace(state, step=jnp.int32(step))
+            checkpoints.save(named, {"average_precision": 0.5 if step == 1 else NAN})
+    path = tmp_path / "checkpoints" / "2" / "seal.json"
+    content = json.loads(path.read_text())
+    assert content.pop("sha256") and content["metrics"] == {"average_precision": None}
+    content["metrics"]["average_precision"] = NAN
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(content | {"sha256": digest}))
+    assert best_weights(tmp_path)[1].step == 1
+    newest, scores = recover(tmp_path, state)
+    assert int(newest.step) == 2 and scores == {1: 0.5, 2: -1.0}

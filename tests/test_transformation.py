@@ -207,6 +207,16 @@ def test_statistics_move_back_to_those_of_clean_images(faces):
         np.testing.assert_allclose(np.square(x).mean((0, 1, 2)), target[name][1], rtol=1e-3)
 
 
+def test_statistics_of_a_short_last_batch_weigh_by_its_images():
+    images = np.random.default_rng(0).normal(size=(129, 4, 4, 3)).astype(np.float32)
+    images[-1] += 4  # Alone in the last batch; as a batch among equals it would weigh half.
+    whole = measure(a_layer, [images])
+    for name, parts in measure(a_layer, [images[:128], images[128:]]).items():
+        for part, expected in zip(parts, whole[name], strict=True):
+            np.testing.assert_allclose(part, expected, rtol=1e-4)
+    np.testing.assert_allclose(whole["one"][0], images.mean((0, 1, 2)) * [2, 3, 0.5] + 1, rtol=1e-4)
+
+
 def test_a_layer_without_correction_stays(faces):
     assert corrected({})("one", faces) is faces
 

@@ -21,6 +21,7 @@ from jaxtyping import Float
 
 from iamt_jax.config import LARGEST_N
 from iamt_jax.errors import InputError
+from iamt_jax.files import json_text
 from iamt_jax.inputs import Pictures, batched, curve, fit
 
 METADATA = "metadata.json"
@@ -44,7 +45,7 @@ def pack(metadata: Mapping, programs: Mapping[str, bytes]) -> bytes:
     metadata = {"format": FORMAT, "version": VERSION, **metadata, "sha256": digests}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
-        for name, member in {METADATA: json.dumps(metadata, indent=2).encode(), **members}.items():
+        for name, member in {METADATA: json_text(metadata, indent=2).encode(), **members}.items():
             # A fixed time: the same programs give the same bytes.
             file.writestr(zipfile.ZipInfo(name), member, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()

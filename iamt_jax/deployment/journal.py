@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from iamt_jax.errors import InputError
+from iamt_jax.files import json_text
 
 
 class Row(NamedTuple):
@@ -42,7 +43,7 @@ class Journal:
           OSError: it cannot be read.
         """
         self.path = out.with_name(f"{out.name}.partial")
-        self._header = json.dumps(settings, sort_keys=True)
+        self._header = json_text(settings, sort_keys=True)
         self._keys: dict[Path, str] = {}
         self._rows: dict[str, Row] = {}
         self._end = 0
@@ -86,7 +87,7 @@ class Journal:
         lines = [] if self._end else [self._header]
         for image, row in rows.items():
             values = None if row.probabilities is None else row.probabilities.tolist()
-            lines.append(json.dumps([self._key(image), values, row.error]))
+            lines.append(json_text([self._key(image), values, row.error]))
             self._rows[self._key(image)] = row
         content = "".join(f"{line}\n" for line in lines).encode()
         with open(self.path, "ab") as file:

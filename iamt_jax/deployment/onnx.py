@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from jaxtyping import Float
 
 from iamt_jax.deployment.programs import by_curve
 from iamt_jax.errors import InputError
+from iamt_jax.files import json_text
 from iamt_jax.model.network import IAMT
 
 SUFFIX = ".onnx"
@@ -47,7 +47,7 @@ def convert(network: IAMT, size: int, metadata: Mapping) -> bytes:
             input_names=INPUTS,
             output_names=(OUTPUT,),
         )
-    set_model_props(model, {name: json.dumps(value) for name, value in metadata.items()})
+    set_model_props(model, {name: json_text(value) for name, value in metadata.items()})
     return model.SerializeToString()
 
 

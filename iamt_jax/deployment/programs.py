@@ -12,6 +12,7 @@ from jax import export
 from jaxtyping import Array, Float
 
 from iamt_jax.model.network import IAMT
+from iamt_jax.prediction import probability
 from iamt_jax.transformation.statistics import corrected
 from iamt_jax.transformation.whole import Transformation, transform
 
@@ -30,7 +31,7 @@ def by_curve(network: IAMT) -> Curved:
     merged = _frozen(network)
 
     def run(images: Array, n: Array, beta: Array) -> Array:
-        return jax.nn.sigmoid(merged().predict(images, n, beta))
+        return probability(merged().predict(images, n, beta))
 
     return run
 
@@ -52,7 +53,7 @@ def automatic_program(network: IAMT, size: int, transformation: Transformation) 
         done = transform(images, transformation, jnp.full(images.shape[:1], jnp.nan))
         after_norm = corrected(done.correction)
         logits = merged().predict(done.images, None, done.beta, after_norm)
-        return jax.nn.sigmoid(logits), done.sigma
+        return probability(logits), done.sigma
 
     return _exported(run, size)
 

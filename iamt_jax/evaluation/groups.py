@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from iamt_jax.evaluation.metrics import Labels, Logits, Majority, evaluate
+from iamt_jax.files import plain
 
 EVERYWHERE = ("accuracy", "majority_accuracy", "gain")
 """Metrics averaged over all attributes but the group's own."""
@@ -243,9 +244,5 @@ def as_json(comparison: Comparison, names: Sequence[str]) -> dict:
 
 
 def _side_json(side: Side) -> dict:
-    def plain(value: float) -> float | None:
-        return float(value) if np.isfinite(value) else None
-
-    intervals = {name: [plain(v) for v in bounds] for name, bounds in side.interval.items()}
-    average = {name: plain(value) for name, value in side.average.items()}
-    return {"images": side.images, "average": average | {"interval": intervals}}
+    average = {**side.average, "interval": side.interval}
+    return {"images": side.images, "average": plain(average)}

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int8
+from scipy.special import expit
 
 from iamt_jax.data.attributes import MISSING
+from iamt_jax.files import plain
 
 Logits = Float[np.ndarray, "image attribute"]
 Labels = Int8[np.ndarray, "image attribute"]
@@ -160,17 +162,18 @@ def as_json(metrics: Metrics, names: Sequence[str]) -> dict:
     columns = len(metrics.attributes[METRICS[0]])
     if not len(names) == len(set(names)) == columns:
         raise ValueError(f"{columns} attributes need as many different names, got {list(names)}")
-    average: dict = {name: _plain(metrics.average[name]) for name in METRICS}
-    average["interval"] = {name: [_plain(v) for v in metrics.interval[name]] for name in METRICS}
+    average = {name: metrics.average[name] for name in METRICS}
+    average["interval"] = {name: metrics.interval[name] for name in METRICS}
     attributes = {
-        attribute: {name: _plain(metrics.attributes[name][k]) for name in METRICS}
+        attribute: {name: metrics.attributes[name][k] for name in METRICS}
         for k, attribute in enumerate(names)
     }
-    return {"average": average, "attributes": attributes}
+    return plain({"average": average, "attributes": attributes})
 
 
-def _plain(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """A metric for people, such as 89.0%; `undefined` where it has no value (None or NaN)."""
+    return "undefined" if plain(fraction) is None else f"{fraction:.{digits}%}"
 
 
 def _checked(logits: Logits, labels: Labels) -> tuple[Logits, Labels]:
@@ -270,7 +273,7 @@ def _ranked_precision(score: np.ndarray, positive: np.ndarray, weights: Weights)
 def _calibration_error(logits: Logits, labels: Labels, weights: Weights) -> Scores:
     """Expected calibration error: (1 / images) sum over bins of |sum over bin of (p - label)|."""
     known = labels != MISSING
-    probability = (1 + np.tanh(logits / 2)) / 2  # the sigmoid, without overflow
+    probability = expit(logits)
     residual = np.where(known, probability - labels, 0)
     bins = np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     weights64 = weights.astype(np.float64)

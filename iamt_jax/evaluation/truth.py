@@ -34,8 +34,8 @@ def pointing(maps: Maps, regions: Bool[Array, "pair y x"]) -> Scores:
 
 
 def deletion(said: Callable, images: Array, maps: Maps, hidden: Array) -> Scores:
-    """Mean probability of what was said while pixels are hidden, most important first (Petsiuk
-    et al. 2018). Lower is better.
+    """Area under the probability of what was said over the share of pixels that is hidden, most
+    important first, by the trapezoid rule (RISE, Petsiuk et al. 2018). Lower is better.
 
     Args:
       said: images (pair, y, x, 3) -> probability (pair) of what the network said of the whole.
@@ -52,11 +52,11 @@ def insertion(said: Callable, images: Array, maps: Maps, hidden: Array) -> Score
 
 
 def _curve(said: Callable, before: Array, after: Array, maps: Maps) -> Scores:
-    """Mean of `said` over the steps from one image to the other."""
+    """Area under `said` on the way from one image to the other, which has length 1."""
     place = ranks(maps)[..., None]
     pixels = maps.shape[1] * maps.shape[2]
     steps = [said(jnp.where(place * STEPS < i * pixels, after, before)) for i in range(STEPS + 1)]
-    return jnp.mean(jnp.stack(steps), axis=0)
+    return jnp.trapezoid(jnp.stack(steps), dx=1 / STEPS, axis=0)
 
 
 def ranks(maps: Maps) -> Int[Array, "pair y x"]:
@@ -64,24 +64,6 @@ def ranks(maps: Maps) -> Int[Array, "pair y x"]:
     flat = maps.reshape(len(maps), -1)
     order = jnp.argsort(-flat, axis=1, stable=True)
     return jnp.argsort(order, axis=1).reshape(maps.shape)
-
-
-def feature_deletion(
-    added: Float[Array, "pair height width"], maps: Float[Array, "pair height width"]
-) -> Scores:
-    """Deletion in feature space, exact and without another pass: what is left of a logit, as a
-    share of what its positions add, while positions lose their masked features.
-
-    Args:
-      added: what each position adds to the logit (`Explanation.maps`), turned to be positive in
-        sum.
-      maps: ranks the positions.
-    """
-    flat = added.reshape(len(added), -1)
-    order = jnp.argsort(-maps.reshape(flat.shape), axis=1, stable=True)
-    gone = jnp.cumsum(jnp.take_along_axis(flat, order, axis=1), axis=1)
-    whole = gone[:, -1:]
-    return jnp.mean(1 - gone / whole, axis=1)
 
 
 def spearman(first: Maps, second: Maps) -> Scores:

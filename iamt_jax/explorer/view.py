@@ -17,6 +17,7 @@ from iamt_jax.explanation.explain import Explanation, explain
 from iamt_jax.inference import Classifier
 from iamt_jax.model.heads import AttributeHeads
 from iamt_jax.model.network import IAMT
+from iamt_jax.prediction import probability
 from iamt_jax.transformation.curve import tone_curve
 from iamt_jax.transformation.file import members
 from iamt_jax.transformation.statistics import corrected
@@ -152,8 +153,8 @@ class View:
         return Seen(
             noisy=_shown(noisy),
             treated=_shown(treated),
-            probabilities=_probability(logits),
-            plain=_probability(plain),
+            probabilities=probability(logits),
+            plain=probability(plain),
             curves=curves,
             explanation=jax.tree.map(lambda x: np.asarray(x)[0, 0], found[-1]),
             chosen=chosen,
@@ -204,10 +205,6 @@ def _curves(n: float, betas: Float[np.ndarray, " curve"]) -> Float[np.ndarray, "
 
 
 _bend = jax.jit(tone_curve)
-
-
-def _probability(logits: Float[np.ndarray, " attribute"]) -> Float[np.ndarray, " attribute"]:
-    return 1 / (1 + np.exp(-logits.astype(np.float32)))
 
 
 def _shown(image: Float[np.ndarray, "size size 3"]) -> Square:

@@ -185,7 +185,7 @@ class AttributeHeads(nnx.Module):
           beta: tone curve's offset, 0 <= beta <= 1, likewise.
 
         Returns:
-          Logits, in the features' type.
+          Logits, float32.
         """
         shape = (features.shape[0], self.attributes, features.shape[-1])
         n, beta = jnp.broadcast_to(n, shape), jnp.broadcast_to(beta, shape)
@@ -204,7 +204,8 @@ class AttributeHeads(nnx.Module):
           chosen: indices of attributes.
 
         Returns:
-          M^k in (0, 1), before any tone curve, in the features' type.
+          M^k in (0, 1), before any tone curve, float32 whatever the features' type: contributions
+          of masked features then add up to the logits.
         """
         some = jax.tree.map(lambda x: x[chosen], nnx.state(self.stacked))
         head = nnx.merge(nnx.graphdef(self.stacked), some)

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from iamt_jax.files import replace_bytes
+from iamt_jax.files import json_text, plain, replace_bytes
 from iamt_jax.report.figures import figures
-from iamt_jax.report.tables import json_text, markdown_row, plain
+from iamt_jax.report.tables import facts, markdown_row
 
 METRICS = {
     "energy_inside": "energy inside the region ↑",
@@ -42,7 +41,7 @@ def write_explanations(
     pictures = figures(findings, arrays)
     files = {
         "explanation.md": markdown_text(findings).encode(),
-        "explanation.json": json_text(findings).encode(),
+        "explanation.json": (json_text(findings, indent=2) + "\n").encode(),
         "explanation.npz": buffer.getvalue(),
         **pictures,
     }
@@ -66,8 +65,7 @@ def markdown_text(findings: Mapping) -> str:
         headers, rows = table
         lines += [f"## {title}", "", note, "", markdown_row(headers)]
         lines += [markdown_row(["---"] * len(headers)), *map(markdown_row, rows), ""]
-    for key, value in plain(findings["provenance"]).items():
-        lines.append(f"- {key}: {value if isinstance(value, str) else json.dumps(value)}")
+    lines += [f"- {key}: {value}" for key, value in facts(findings["provenance"])]
     return "\n".join(lines) + "\n"
 
 
@@ -85,7 +83,8 @@ COUPLED_NOTE = (
 )
 JUDGED_NOTE = (
     "On the same images: share of the map inside the attribute's true region, whether its peak "
-    "lies there, and the mean probability while pixels are hidden (deletion) or shown (insertion)."
+    "lies there, and the area under the probability while pixels are hidden (deletion) or shown "
+    "(insertion)."
 )
 RANDOMISED_NOTE = (
     "Rank correlation of our signed maps before and after parts of the network were drawn anew: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,10 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from iamt_jax.files import replace_text
+from iamt_jax.files import json_text, replace_text
 from iamt_jax.report import explanations, overlays, tables
 from iamt_jax.report.correlations import clustered
 from iamt_jax.report.paper import Column
+from iamt_jax.report.tables import percent
 
 KINDS = ("masks", "labels", "predictions")
 """Whose correlations of attributes are shown."""
@@ -79,7 +79,8 @@ def page(
         data=_json(data),
         metrics=metrics,
         accuracy=tables.cells(metrics, beside),
-        published=tables.known(beside),
+        published=beside,
+        published_note=tables.published_note,
         noise=noise_table(plane, metrics["average"]["majority_accuracy"]),
         plane=plane,
         plane_metrics=PLANE_METRICS,
@@ -87,7 +88,7 @@ def page(
         explanations=explanations,
         kinds=KINDS,
         photographs=len(arrays["atlas_images"]),
-        facts=_facts(metrics["provenance"]),
+        facts=[(key.replace("_", " "), text) for key, text in tables.facts(metrics["provenance"])],
         note=tables.NOTE,
     )
 
@@ -158,26 +159,21 @@ def noise_table(plane: Mapping, majority: float | None) -> tuple[list[str], list
         accuracy = np.array(plane["scores"]["accuracy"][s], float)
         precision = plane["scores"]["average_precision"][s]
         i, j = np.unravel_index(np.argmax(np.nan_to_num(accuracy)), accuracy.shape)
-        row = [f"{sigma:g}", _percent(accuracy[one, zero]), _percent(precision[one][zero])]
-        row += [_percent(accuracy[i, j]), f"{plane['n'][i]:g}", f"{plane['beta'][j]:g}"]
+        row = [
+            f"{sigma:g}",
+            percent(accuracy[one, zero]),
+            percent(precision[one][zero]),
+        ]
+        row += [percent(accuracy[i, j]), f"{plane['n'][i]:g}", f"{plane['beta'][j]:g}"]
         if plane["automatic"]:
             found = plane["automatic"]
-            row += [_percent(found["accuracy"][s]), _percent(found["average_precision"][s])]
+            row += [
+                percent(found["accuracy"][s]),
+                percent(found["average_precision"][s]),
+            ]
         rows.append(row)
-    rows.append(["majority", _percent(majority), *[""] * (len(headers) - 2)])
+    rows.append(["majority", percent(majority), *[""] * (len(headers) - 2)])
     return headers, rows
-
-
-def _percent(fraction: float | None) -> str:
-    return "-" if tables.plain(fraction) is None else f"{100 * fraction:.1f}"
-
-
-def _facts(provenance: Mapping) -> list[tuple[str, str]]:
-    plain = tables.plain(provenance)
-    return [
-        (key.replace("_", " "), value if isinstance(value, str) else json.dumps(value))
-        for key, value in plain.items()
-    ]
 
 
 def _rounded(values: np.ndarray, digits: int) -> list:
@@ -186,5 +182,5 @@ def _rounded(values: np.ndarray, digits: int) -> list:
 
 def _json(data: dict) -> Markup:
     """JSON inside a script element: no `<` of it can end the element."""
-    text = json.dumps(tables.plain(data), allow_nan=False, separators=(",", ":"))
+    text = json_text(data, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))

@@ -16,15 +16,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from iamt_jax.files import replace_text
+from iamt_jax.files import json_text, plain, replace_text
 from iamt_jax.report.paper import Column
 
 HEADERS = {
@@ -47,6 +47,11 @@ NOTE = (
 PUBLISHED = "The columns at the right are published accuracies on CelebA's own test split."
 """What a reader of the columns beside ours must know: this data may be another."""
 
+MISSTATED = (
+    "The average stated for {name} is {stated}; the mean of its {count} values is {mean:.2f}."
+)
+"""Of a published column that does not average to what it states."""
+
 GROUPS_NOTE = (
     "Groups: percent, with 95 % intervals. Accuracy and average precision (AP) depend on how "
     "common an attribute is in a group, so compare an accuracy with its majority, and groups by "
@@ -61,6 +66,9 @@ GAPS = 5
 """Gaps that a table shows of each group; metrics.json has them all."""
 
 _RATES = {"true_positive_rate": "TPR", "false_positive_rate": "FPR"}
+
+_BREAKS = re.compile(r" (?!%)|(?<=-)|(?<=[a-z])(?=[A-Z+])")
+"""Where a header of the terminal's table may break: LNets+ANet, but not 95 %."""
 
 AVERAGE, LOW, HIGH = "average", "95 % from", "to"
 """Names of the rows below the attributes."""
@@ -83,7 +91,7 @@ def write_tables(report: Mapping, folder: Path | str, beside: Sequence[Column] =
     folder = Path(folder)
     # All text first: a report that cannot be formatted leaves the folder untouched.
     texts = {
-        "metrics.json": json_text(report),
+        "metrics.json": json_text(report, indent=2) + "\n",
         "metrics.csv": csv_text(report),
         "metrics.md": markdown_text(report, beside),
     }
@@ -104,32 +112,26 @@ def print_table(
       console: where to print; standard output if None.
     """
     headers, rows = cells(report, beside)
-    facts = [f"{k} {v}" for k, v in plain(report["provenance"]).items() if _scalar(v)]
+    made = [f"{k} {v}" for k, v in plain(report["provenance"]).items() if _scalar(v)]
     console = console or Console()
     console.print(_for_terminal(headers, rows))
-    if known(beside):
-        console.print(PUBLISHED, style="dim", highlight=False)
+    if beside:
+        console.print(published_note(beside), style="dim", highlight=False)
     for note, headers, rows in group_tables(report):
         console.print(note, style="dim", highlight=False)
         console.print(_for_terminal(headers, rows))
-    console.print(" · ".join(facts), style="dim", highlight=False, markup=False)
+    console.print(" · ".join(made), style="dim", highlight=False, markup=False)
 
 
 def _for_terminal(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Tight enough for 80 columns: headers break at their space, numbers and names never."""
+    """Tight enough for 80 columns: headers break between words, numbers and names never."""
     table = Table(box=None, pad_edge=False, collapse_padding=True)
     table.add_column(headers[0], no_wrap=True)
     for header in headers[1:]:
-        # Of a header such as acc [95 %] only the first space is a good place.
-        table.add_column(header.replace(" ", "\n", 1), justify="right", overflow="fold")
+        table.add_column(_BREAKS.sub("\n", header), justify="right", overflow="fold")
     for row in rows:
         table.add_row(*row, style="bold" if row[0] == AVERAGE else None)
     return table
-
-
-def json_text(report: Mapping) -> str:
-    """The report as JSON that every parser reads: what is not finite becomes null."""
-    return json.dumps(plain(report), indent=2, allow_nan=False) + "\n"
 
 
 def csv_text(report: Mapping) -> str:
@@ -147,29 +149,26 @@ def markdown_text(report: Mapping, beside: Sequence[Column] = ()) -> str:
     headers, rows = cells(report, beside)
     rows = [[f"**{c}**" if r[0] == AVERAGE else c for c in r] for r in rows]
     lines = [*markdown_table(headers, rows), "", NOTE]
-    lines += [*([PUBLISHED] if known(beside) else []), ""]
+    lines += [*([published_note(beside)] if beside else []), ""]
     for note, headers, rows in group_tables(report):
         lines += [note, "", *markdown_table(headers, rows), ""]
-    for key, value in plain(report["provenance"]).items():
-        lines.append(f"- {key}: {value if isinstance(value, str) else json.dumps(value)}")
-    lines += [f"- column {column.name}: {column.source}" for column in known(beside)]
+    lines += [f"- {key}: {value}" for key, value in facts(report["provenance"])]
+    lines += [f"- column {column.name}: {column.source}" for column in beside]
     return "\n".join(lines) + "\n"
 
 
 def cells(report: Mapping, beside: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
     """Headers and rows of the table for people; the first cell of a row is its name."""
-    beside = known(beside)
     headers = ["attribute", *HEADERS.values(), *(column.name for column in beside)]
     rows = []
     for name, metrics in report["attributes"].items():
-        # A published cell may be absent; that is what None stands for here.
-        published = [_published(column.accuracy.get(name)) for column in beside]
-        rows.append([name, *(_percent(metrics[metric]) for metric in HEADERS), *published])
+        published = [_published(column.accuracy.get(name), column) for column in beside]
+        rows.append([name, *(percent(metrics[metric]) for metric in HEADERS), *published])
     average = report["average"]
-    published = [_published(column.average) for column in beside]
-    rows.append([AVERAGE, *(_percent(average[metric]) for metric in HEADERS), *published])
+    published = [_published(column.average, column) for column in beside]
+    rows.append([AVERAGE, *(percent(average[metric]) for metric in HEADERS), *published])
     for end, name in enumerate((LOW, HIGH)):
-        bounds = [_percent(average["interval"][metric][end]) for metric in HEADERS]
+        bounds = [percent(average["interval"][metric][end]) for metric in HEADERS]
         rows.append([name, *bounds, *[""] * len(beside)])
     return headers, rows
 
@@ -186,7 +185,7 @@ def group_tables(report: Mapping) -> list[tuple[str, list[str], list[list[str]]]
             name,
             str(side["images"]),
             with_interval(side["average"], "accuracy"),
-            _percent(side["average"]["majority_accuracy"]),
+            percent(side["average"]["majority_accuracy"]),
             with_interval(side["average"], "balanced_accuracy"),
             with_interval(side["average"], "average_precision"),
         ]
@@ -200,9 +199,9 @@ def _gap_table(group: str, found: Mapping) -> tuple[str, list[str], list[list[st
     headers = [group, "rate", "with", "without", "difference [95 %]", "positives", "negatives"]
     rows = []
     for attribute, gap in list(found["gaps"].items())[:GAPS]:
-        shares = [_percent(share) for share in gap[gap["rate"]]]
-        low, high = map(_percent, gap["interval"])
-        difference = f"{_percent(gap['difference'])} [{low}, {high}]"
+        shares = [percent(share) for share in gap[gap["rate"]]]
+        low, high = map(percent, gap["interval"])
+        difference = f"{percent(gap['difference'])} [{low}, {high}]"
         counts = [" / ".join(map(str, gap[of])) for of in ("positives", "negatives")]
         rows.append([attribute, _RATES[gap["rate"]], *shares, difference, *counts])
     note = (
@@ -214,24 +213,35 @@ def _gap_table(group: str, found: Mapping) -> tuple[str, list[str], list[list[st
 
 def with_interval(average: Mapping, metric: str) -> str:
     """An average in percent with the bounds of its interval."""
-    low, high = map(_percent, average["interval"][metric])
-    return f"{_percent(average[metric])} [{low}, {high}]"
+    low, high = map(percent, average["interval"][metric])
+    return f"{percent(average[metric])} [{low}, {high}]"
 
 
-def known(columns: Sequence[Column]) -> list[Column]:
-    """The columns that state anything."""
-    return [c for c in columns if c.average is not None or c.accuracy]
+def published_note(beside: Sequence[Column]) -> str:
+    """A note on published columns, with the average of each that its own values contradict."""
+    wrong = [c for c in beside if round(c.mean, c.digits) != round(c.average, c.digits)]
+    told = [
+        MISSTATED.format(
+            name=column.name,
+            stated=_published(column.average, column),
+            count=len(column.accuracy),
+            mean=column.mean,
+        )
+        for column in wrong
+    ]
+    return " ".join([PUBLISHED, *told])
 
 
-def _percent(fraction: float | None) -> str:
+def percent(fraction: float | None) -> str:
+    """A fraction in percent, without the sign; a dash where it is undefined."""
     if fraction is None or not math.isfinite(fraction):
         return "-"
     return f"{round(100 * fraction, 1) + 0.0:.1f}"  # + 0.0 turns -0.0 into 0.0
 
 
-def _published(percent: float | None) -> str:
-    """A published percent with the digits it was published with."""
-    return "" if percent is None else f"{percent:g}"
+def _published(value: float | None, column: Column) -> str:
+    """A published percent with its column's decimals; empty for an attribute it does not have."""
+    return "" if value is None else f"{value:.{column.digits}f}"
 
 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -245,20 +255,13 @@ def markdown_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def facts(provenance: Mapping) -> list[tuple[str, str]]:
+    """What made the numbers, for people: names as they are, other values as JSON."""
+    return [
+        (key, value if isinstance(value, str) else json_text(value))
+        for key, value in plain(provenance).items()
+    ]
+
+
 def _scalar(value: object) -> bool:
     return isinstance(value, str | int | float)
-
-
-def plain(value):
-    """The value in JSON's types: NumPy scalars unwrapped, what is not finite as None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):  # a NumPy scalar or array
-        return plain(value.tolist())
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

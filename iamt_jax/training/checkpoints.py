@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import shutil
 import sys
@@ -39,6 +40,20 @@ _UNFINISHED = ".orbax-checkpoint-tmp"
 """What Orbax calls a folder that it is still writing, after the step."""
 
 
+WORST = -1.0
+"""Score of a checkpoint without one."""
+
+
+def score(metrics: Metrics | None) -> float:
+    """The number by which checkpoints are compared, everywhere; of equal ones the latest is best.
+
+    `WORST` where the checkpoint was not validated, or the metric is undefined: None, NaN in those
+    of earlier versions.
+    """
+    found = None if metrics is None else metrics[BEST]
+    return WORST if found is None or math.isnan(found) else found
+
+
 class Weights(NamedTuple):
     """What evaluation needs of a checkpoint."""
 
@@ -72,8 +87,8 @@ class Checkpoints:
         del context
         steps = sorted(checkpoint.step for checkpoint in checkpoints)
         kept = set(steps[-LATEST:])
-        if scored := [step for step in steps if step in self.scores]:
-            kept.add(max(scored, key=lambda step: (self.scores[step], step)))
+        if steps:
+            kept.add(max(steps, key=lambda step: (self.scores.get(step, WORST), step)))
         return [checkpoint.step in kept for checkpoint in checkpoints]
 
     def __enter__(self) -> Checkpoints:
@@ -116,7 +131,7 @@ class Checkpoints:
             return
         with self._written():
             if metrics is not None:
-                self.scores[step] = metrics[BEST]
+                self.scores[step] = score(metrics)
             saved = self._orbax.save_checkpointables_async(step, {"state": state}, force=True)
             shapes = jax.tree.map(_abstract, state)
             self._sealing = self._sealer.submit(self._seal, saved, step, shapes, metrics)
@@ -169,7 +184,7 @@ def recover(workdir: Path, like: State) -> tuple[State | None, dict[int, float]]
             continue
         state = found
         if metrics is not None:
-            scores[int(path.name)] = metrics[BEST]
+            scores[int(path.name)] = score(metrics)
     lost = [one for one in refused if not isinstance(one[1], Unfinished)]
     if state is None and lost:
         raise _unreadable(*lost[0])
@@ -187,7 +202,7 @@ def _tidy(workdir: Path, refused: list[tuple[Path, Damaged]]) -> None:
 
 
 def best_weights(workdir: Path) -> tuple[Run, Weights]:
-    """The run and the best validated checkpoint of a workdir; the newest, if none was validated.
+    """The run and the best checkpoint of a workdir, by `score`.
 
     One that cannot be read is left alone, with a warning, and the next best is taken.
 
@@ -203,7 +218,7 @@ def best_weights(workdir: Path) -> tuple[Run, Weights]:
         except Damaged as reason:
             refused.append((path, reason))
         else:
-            ranked.append((-1.0 if metrics is None else metrics[BEST], int(path.name), path))
+            ranked.append((score(metrics), int(path.name), path))
     for _, step, path in sorted(ranked, reverse=True):
         try:
             state = read(path, like)

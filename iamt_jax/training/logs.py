@@ -15,7 +15,7 @@ from tensorboardX import SummaryWriter
 
 from iamt_jax import processes
 from iamt_jax.data.pipeline import Batch
-from iamt_jax.files import replace_text
+from iamt_jax.files import json_text, plain, replace_text
 from iamt_jax.training.state import State
 from iamt_jax.workdir import METRICS
 
@@ -53,7 +53,7 @@ class Logs:
         if path.is_file():
             # A run that was killed logged steps that it did not save and will take again.
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-            replace_text(path, "".join(x for x in lines if _until(start, x)))
+            replace_text(path, "".join(_kept(start, x) for x in lines))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
         self._board = SummaryWriter(str(workdir / "tensorboard")) if tensorboard else None
 
@@ -83,19 +83,22 @@ class Logs:
 
     def _write(self, kind: str, step: int, metrics: dict[str, float]) -> None:
         line = {"step": step, "kind": kind, "time": round(time.time(), 3), **metrics}
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(json_text(line) + "\n")
         self._file.flush()
         if self._board:
-            for name, value in metrics.items():
+            defined = {name: value for name, value in plain(metrics).items() if value is not None}
+            for name, value in defined.items():
                 self._board.add_scalar(f"{kind}/{name}", value, step)
 
 
-def _until(start: int, line: str) -> bool:
-    """Whether a line of metrics.jsonl is whole, and of a step that was saved."""
+def _kept(start: int, line: str) -> str:
+    """A line of metrics.jsonl that is whole, and of a step that was saved; nothing of another.
+    Earlier versions wrote NaN, which is no JSON."""
     try:
-        return line.endswith("\n") and json.loads(line)["step"] <= start
+        record = json.loads(line)
+        return json_text(record) + "\n" if line.endswith("\n") and record["step"] <= start else ""
     except (ValueError, KeyError, TypeError):
-        return False
+        return ""
 
 
 def pictures(definition: nnx.GraphDef, state: State, batch: Batch) -> dict[str, np.ndarray]:

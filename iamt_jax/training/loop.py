@@ -18,7 +18,7 @@ from iamt_jax.config import Config
 from iamt_jax.data.celeba import Records
 from iamt_jax.data.pipeline import Batch, training_batches
 from iamt_jax.errors import InputError
-from iamt_jax.evaluation.metrics import majority_class, summary
+from iamt_jax.evaluation.metrics import majority_class, percent, summary
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.prediction import Predictor
 from iamt_jax.training.checkpoints import Checkpoints, Weights, recover, step_folders
@@ -189,7 +189,7 @@ class Fit:
         logits = processes.gathered(logits, len(self.validation))
         self.validated = summary(logits, self.validation.labels)
         logs.validation(step, self.validated)
-        shown = ", ".join(f"{k.replace('_', ' ')} {v:.1%}" for k, v in self.validated.items())
+        shown = ", ".join(f"{k.replace('_', ' ')} {percent(v)}" for k, v in self.validated.items())
         bar.write(f"step {step}: validation {shown}", file=sys.stderr)
 
 

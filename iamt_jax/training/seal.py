@@ -13,12 +13,12 @@ from typing import Any
 
 import jax
 
-from iamt_jax.files import replace_text
+from iamt_jax.files import json_text, plain, replace_text
 from iamt_jax.training.state import State
 
 SEAL = "seal.json"
 
-Metrics = dict[str, float]
+Metrics = dict[str, float | None]
 
 
 class Damaged(Exception):
@@ -36,9 +36,9 @@ def write_seal(folder: Path, like: State, metrics: Metrics | None) -> None:
     Raises:
       OSError: a file cannot be read, or the seal not written.
     """
-    content = {"metrics": metrics, "network": shapes(like), "files": _digests(folder)}
+    content = {"metrics": plain(metrics), "network": shapes(like), "files": _digests(folder)}
     sealed = content | {"sha256": _digest_of(content)}
-    replace_text(folder / SEAL, json.dumps(sealed, indent=1) + "\n")
+    replace_text(folder / SEAL, json_text(sealed, indent=1) + "\n")
 
 
 def check_seal(folder: Path, like: State) -> Metrics | None:
@@ -85,6 +85,7 @@ def _content(folder: Path) -> dict[str, Any]:
 
 
 def _digest_of(content: dict[str, Any]) -> str:
+    # Not `json_text`: seals of earlier versions hold NaN, and their digests are of that.
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

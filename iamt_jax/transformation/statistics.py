@@ -29,7 +29,7 @@ EPSILON = 1e-6
 
 
 def measure(extract: Extract, batches: Iterable[Array], target: Moments | None = None) -> Moments:
-    """Moments after every normalisation, averaged over the batches.
+    """Moments after every normalisation, averaged over the images of all batches.
 
     With a `target`, each layer's output is moved to the target's moments before it goes on, so
     that a layer is measured on what it will see once those before it are corrected.
@@ -49,8 +49,10 @@ def measure(extract: Extract, batches: Iterable[Array], target: Moments | None =
         extract(images, look)
         return found
 
-    each = [run(images) for images in batches]
-    return jax.tree.map(lambda *parts: np.mean([np.asarray(p) for p in parts], axis=0), *each)
+    each, counts = zip(*((run(images), len(images)) for images in batches), strict=True)
+    # The last batch may be short: its images weigh no more than the others.
+    weights = np.array(counts, np.float32)
+    return jax.tree.map(lambda *parts: np.average(parts, axis=0, weights=weights), *each)
 
 
 def _moments(x: Float[Array, "batch height width channel"]) -> tuple[Array, Array]:
