@@ -6,8 +6,9 @@ import io
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
+from iamt_jax.data.metadata import orientation, tell_damaged, turned, without_metadata
 from iamt_jax.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -42,9 +43,8 @@ def decode(data: bytes, size: int, name: str) -> UInt8[np.ndarray, "size size 3"
       InputError: truncated, damaged, of another format, or larger than `MAX_PIXELS`.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        extent = _load(image, size)
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        image, extent = _opened(data, size, name)
+        turn = orientation(image, name)
         image = _rgb(image)
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged files.
         raise InputError(
@@ -52,9 +52,7 @@ def decode(data: bytes, size: int, name: str) -> UInt8[np.ndarray, "size size 3"
             "the original, or take it off the lists"
         ) from error
     square = image.resize((size, size), Image.Resampling.BICUBIC, box=_centre(extent, size))
-    square.info.clear()  # exif_transpose would write all of it anew, and may stumble over it.
-    square.getexif()[ExifTags.Base.Orientation] = orientation
-    return np.array(ImageOps.exif_transpose(square))
+    return np.array(turned(square, turn))
 
 
 def square(
@@ -68,7 +66,8 @@ def square(
       InputError: names the image, what it is, and what it may be.
     """
     if isinstance(picture, Image.Image):
-        pixels = np.asarray(_rgb(ImageOps.exif_transpose(picture)))
+        name = f"{name} ({file})" if (file := getattr(picture, "filename", "")) else name
+        pixels = np.asarray(_rgb(turned(picture, orientation(picture, name))))
     else:
         pixels = np.asarray(picture)
     expected = "expected height x width x 3, uint8 or float in [0, 1]"
@@ -91,6 +90,24 @@ def square(
         for plane in planes
     ]
     return np.stack(resized, axis=-1) if floats else np.array(resized[0])
+
+
+def _opened(data: bytes, size: int, name: str) -> tuple[Image.Image, tuple[float, float]]:
+    """The loaded image and `_load`'s extent; without its metadata, if that is what is damaged."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        return image, _load(image, size)
+    except Exception as error:
+        pixels = without_metadata(data)
+        if pixels is None:
+            raise
+        try:
+            image = Image.open(io.BytesIO(pixels), formats=FORMATS)
+            extent = _load(image, size)
+        except Exception:
+            raise error from None  # It is not the metadata.
+        tell_damaged(name, error)
+        return image, extent
 
 
 def _load(image: Image.Image, size: int) -> tuple[float, float]:
