@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 from PIL import ExifTags, Image
 
+from iamt_jax.errors import printable
+
 SHOWN = 10
 """Images with damaged metadata that are named; what follows is only summed up."""
 
@@ -67,8 +69,7 @@ def tell_damaged(name: str, error: Exception) -> None:
         text = f"{name}: its metadata is damaged ({reason}); its pixels are used without it"
         if len(_told) > SHOWN:
             text = f"more than {SHOWN} images have damaged metadata; no more of them are named"
-        shown = "".join(x if x.isprintable() else ascii(x)[1:-1] for x in text)
-        print(f"warning: {shown}", file=sys.stderr)
+        print(f"warning: {printable(text)}", file=sys.stderr)
 
 
 def without_metadata(data: bytes) -> bytes | None:

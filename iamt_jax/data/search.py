@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from iamt_jax.data.names import is_image
+from iamt_jax.errors import printable
 
 _SHOWN = 6
 """Kinds of files that are named of those left out."""
+
+_LONGEST = 20
+"""Characters of a suffix in a message."""
 
 
 def walk(
@@ -59,7 +63,7 @@ def images_below(
 
     def enter(name: str) -> bool:
         hidden = name.startswith(".")
-        left_out.update(["hidden folders"] if hidden else [])
+        left_out.update(["hidden folder"] if hidden else [])
         return not hidden
 
     for folder, files in walk(place, refuse, enter):
@@ -75,9 +79,10 @@ def images_below(
 def counted(left_out: Counter[str]) -> str:
     """How many files were left out and of what kinds, the commonest first; for people."""
     common = sorted(left_out.items(), key=lambda kind: (-kind[1], kind[0]))
-    parts = [f"{count:,} {kind}" for kind, count in common[:_SHOWN]]
+    parts = [f"{count:,} {printable(kind)[:_LONGEST]}" for kind, count in common[:_SHOWN]]
     rest = sum(count for _, count in common[_SHOWN:])
-    return ", ".join(parts + ([f"{rest:,} others"] if rest else []))
+    parts += [f"{rest:,} others"] if rest else []
+    return f"{left_out.total():,} files or folders: {', '.join(parts)}"
 
 
 def _kind(file: os.DirEntry) -> str:

@@ -15,10 +15,14 @@ from plotly.offline import get_plotlyjs
 from iamt_jax.files import replace_text
 from iamt_jax.report import explanations, overlays, tables
 from iamt_jax.report.correlations import clustered
+from iamt_jax.report.names import brief
 from iamt_jax.report.paper import Column
 
 KINDS = ("masks", "labels", "predictions")
 """Whose correlations of attributes are shown."""
+
+LONGEST = 40
+"""Letters of a name beside a matrix."""
 
 PLANE_METRICS = {
     "accuracy": "accuracy",
@@ -112,7 +116,7 @@ def drawn(
             "matrix": _rounded(arrays["correlation_features"][np.ix_(features, features)], 3),
         },
         "attributes": {
-            "names": [names[i] for i in order],
+            "names": [literal(brief(names, LONGEST)[i]) for i in order],
             **{
                 kind: _rounded(arrays[f"correlation_{kind}"][np.ix_(order, order)], 3)
                 for kind in KINDS
@@ -178,6 +182,11 @@ def _facts(provenance: Mapping) -> list[tuple[str, str]]:
         (key.replace("_", " "), value if isinstance(value, str) else json.dumps(value))
         for key, value in plain.items()
     ]
+
+
+def literal(name: str) -> str:
+    """A name in a plot, where Plotly would read some HTML."""
+    return name.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _rounded(values: np.ndarray, digits: int) -> list:
