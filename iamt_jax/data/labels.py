@@ -187,7 +187,7 @@ def _columns(path: Path, header: Row, first: Sequence[Row], form: _Form) -> tupl
     named = row if unnamed else row[1:]
     odd = [x for x in row if x and NUMBER.fullmatch(x) or x.lower().endswith(SUFFIXES)]
     if odd or not any(not _splits(name, form) for name in named):
-        found = f"{odd[0]!r} in line {line}" if odd else "none"
+        found = f"{_excerpt(odd[0])} in line {line}" if odd else "none"
         cure = "put the header back"
         used = [word for separator, word in _SEPARATORS.items() if separator in "".join(row)]
         if len(row) == 1 and used:

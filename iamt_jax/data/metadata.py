@@ -43,7 +43,7 @@ def orientation(image: Image.Image, name: str) -> int:
     try:
         exif = image.info.get("exif")
         if isinstance(exif, bytes):
-            _check_directory(exif.removeprefix(b"Exif\0\0"))
+            _check_directory(re.sub(rb"^(Exif\0\0)+", b"", exif))
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
         if found not in range(9):
             raise ValueError(f"its orientation is {found!r}")
@@ -89,9 +89,11 @@ def without_metadata(data: bytes) -> bytes | None:
 
 def _check_directory(exif: bytes) -> None:
     """Raises ValueError if the fields that the first directory announces are not all there."""
+    if not exif:
+        return
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if not order:
-        return  # Pillow says so, or knows better.
+        raise ValueError(f"its EXIF data begins with {exif[:4]!r}")
     try:
         (start,) = struct.unpack_from(f"{order}I", exif, 4)
         (count,) = struct.unpack_from(f"{order}H", exif, start)

@@ -123,7 +123,7 @@ def print_table(
     for note, headers, rows in group_tables(report):
         console.print(printable(note), style="dim", highlight=False, markup=False)
         _print_aligned(console, headers, rows)
-    console.print(" · ".join(facts), style="dim", highlight=False, markup=False)
+    console.print(printable(" · ".join(facts)), style="dim", highlight=False, markup=False)
 
 
 def _print_aligned(console: Console, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
