@@ -3,12 +3,14 @@
 import csv
 import io
 import os
+import re
 import unicodedata
 import zipfile
 
 import layouts
 import numpy as np
 import pytest
+import reports
 from pyarrow import parquet
 from rich.cells import cell_len
 from rich.console import Console
@@ -22,7 +24,9 @@ from iamt_jax.data.search import counted, images_below
 from iamt_jax.deployment.journal import Row
 from iamt_jax.deployment.results import write_results
 from iamt_jax.report import tables
+from iamt_jax.report.figures import figures
 from iamt_jax.report.names import brief, in_file_name
+from iamt_jax.report.page import page
 
 NFC, NFD = "\u00e9\uac01.jpg", unicodedata.normalize("NFD", "\u00e9\uac01.jpg")
 
@@ -233,8 +237,8 @@ def test_folders_are_searched_through_links_and_what_is_left_out_is_counted(tmp_
     found = [str(path.relative_to(tmp_path / "set")) for path in images]
     assert found == ["b.jpg", "z.jpg", "in/g.JFIF", "linked/a.jpg"]
     assert counted(left_out) == (
-        "8 files or folders: 2 .txt, 2 without a suffix, 1 .heic, 1 hidden, 1 hidden folder, "
-        "1 special"
+        "8 that are no image files: 2 .txt, 2 without a suffix, 1 .heic, 1 hidden, "
+        "1 hidden folder, 1 special"
     )
 
 
@@ -329,6 +333,18 @@ def test_an_attribute_never_has_a_column_of_the_tables_own(attributes, found, tm
     ]
     table = parquet.read_table(tmp_path / "t.parquet")
     assert table.column_names == header and table[found[1]].to_pylist() == [0.5, None]
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_name_breaks_the_page_or_the_figures(monkeypatch):
+    monkeypatch.setattr(reports, "ATTRIBUTES", (*ODD[4:9], "average"))
+    metrics, plane, findings, arrays = reports.everything()
+    text = page(metrics, plane, findings, arrays)
+    assert "<script>alert" not in text and "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S).group(1))
+    assert all("<" not in name and len(name) < 60 for name in data["attributes"]["names"])
+    files = [name for name in figures(findings, arrays) if name.startswith("atlas")]
+    assert len(set(files)) == 6 and all(re.fullmatch(r"[A-Za-z0-9_.-]+", name) for name in files)
 
 
 def test_groups_of_any_name_are_told_apart(report):

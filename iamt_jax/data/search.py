@@ -82,7 +82,7 @@ def counted(left_out: Counter[str]) -> str:
     parts = [f"{count:,} {printable(kind)[:_LONGEST]}" for kind, count in common[:_SHOWN]]
     rest = sum(count for _, count in common[_SHOWN:])
     parts += [f"{rest:,} others"] if rest else []
-    return f"{left_out.total():,} files or folders: {', '.join(parts)}"
+    return f"{left_out.total():,} that are no image files: {', '.join(parts)}"
 
 
 def _kind(file: os.DirEntry) -> str:

@@ -154,7 +154,7 @@ CASES = (
         placed({"notes/a.txt": b""}, "notes", "--model", "{finished}", "--out", "out.csv"),
         cli.predict,
         "notes: holds no image (.jpg, .jpeg, .jfif, .png, .webp, .bmp, .tif, .tiff, .gif), left "
-        "out 1 files or folders: 1 .txt; name another",
+        "out 1 that are no image files: 1 .txt; name another",
     ),
     predicting("a negative n", "--n -1.0: must be a number from 0 to 1000000", "--n", -1),
     predicting("a beta above 1", "--beta 2.0: must be a number from 0 to 1", "--beta", 2),
