@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import re
 import unicodedata
@@ -24,8 +25,8 @@ from iamt_jax.data.search import counted, images_below
 from iamt_jax.deployment.journal import Row
 from iamt_jax.deployment.results import write_results
 from iamt_jax.report import tables
+from iamt_jax.report.captions import brief, in_file_name
 from iamt_jax.report.figures import figures
-from iamt_jax.report.names import brief, in_file_name
 from iamt_jax.report.page import page
 
 NFC, NFD = "\u00e9\uac01.jpg", unicodedata.normalize("NFD", "\u00e9\uac01.jpg")

@@ -28,7 +28,7 @@ import numpy as np
 from iamt_jax.errors import InputError
 from iamt_jax.files import replace_text
 from iamt_jax.report import tables
-from iamt_jax.report.names import in_markdown
+from iamt_jax.report.captions import in_markdown
 
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 """What surrounds the figures in a card."""

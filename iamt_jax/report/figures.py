@@ -11,8 +11,8 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from PIL import Image
 
+from iamt_jax.report.captions import brief, in_file_name
 from iamt_jax.report.correlations import clustered
-from iamt_jax.report.names import brief, in_file_name
 from iamt_jax.report.overlays import SIGNED, laid_over, mask_png, signed_png
 from iamt_jax.report.sheets import labelled_rows
 

@@ -14,8 +14,8 @@ from plotly.offline import get_plotlyjs
 
 from iamt_jax.files import replace_text
 from iamt_jax.report import explanations, overlays, tables
+from iamt_jax.report.captions import brief
 from iamt_jax.report.correlations import clustered
-from iamt_jax.report.names import brief
 from iamt_jax.report.paper import Column
 
 KINDS = ("masks", "labels", "predictions")

@@ -29,7 +29,7 @@ from rich.text import Text
 from iamt_jax.data.attributes import column_names
 from iamt_jax.errors import printable
 from iamt_jax.files import replace_text
-from iamt_jax.report.names import brief, in_markdown
+from iamt_jax.report.captions import brief, in_markdown
 from iamt_jax.report.paper import Column
 
 HEADERS = {
