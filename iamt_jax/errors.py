@@ -4,6 +4,11 @@ LONGEST = 600
 """Characters of a message; what is cut goes out of its middle."""
 
 
+def printable(text: str) -> str:
+    """The text in one line that no terminal reads a command in."""
+    return "".join(x if x.isprintable() else ascii(x)[1:-1] for x in text)
+
+
 class InputError(Exception):
     """Bad input from outside: a flag, a file, a field.
 
@@ -23,7 +28,7 @@ class InputError(Exception):
     """
 
     def __init__(self, message: str):
-        shown = "".join(x if x.isprintable() else ascii(x)[1:-1] for x in message)
+        shown = printable(message)
         if len(shown) > LONGEST:
             shown = f"{shown[: LONGEST * 2 // 3]} ... {shown[-LONGEST // 3 :]}"
         super().__init__(shown)

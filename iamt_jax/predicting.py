@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 import tyro
 
 from iamt_jax import platform
-from iamt_jax.errors import InputError
+from iamt_jax.errors import InputError, printable
 from iamt_jax.flags import check_curve, check_range, parse
 
 if TYPE_CHECKING:
     import numpy as np
 
     from iamt_jax.deployment.journal import Journal, Row
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-"""What is an image in a folder; a file that is named itself may be called anything."""
 
 SHOWN = 10
 """Damaged images that are named on the way; the table names all."""
@@ -38,7 +34,7 @@ class PredictArguments:
     """
 
     images: tyro.conf.Positional[tuple[Path, ...]]
-    """Image files, and folders, which are searched through and through."""
+    """Image files of any name, and folders, which are searched recursively and through links."""
     model: Path = tyro.MISSING
     """A workdir, or a file that `python -m iamt_jax export` wrote."""
     out: Path = tyro.MISSING
@@ -75,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     chosen = parse(PredictArguments, arguments, "-m iamt_jax predict")
     _check(chosen)
-    images = list(dict.fromkeys(_found(chosen.images)))
+    images, left_out = _found(chosen.images)
     platform.prepare()
 
     from iamt_jax.deployment.journal import Journal
@@ -100,6 +96,8 @@ def run(arguments: Sequence[str]) -> int:
             f"--out {chosen.out}: cannot be written ({error.strerror}); name another file"
         ) from None
     journal.close()
+    for line in left_out:
+        print(f"warning: {printable(line)}", file=sys.stderr)
     told = f"; {len(errors):,} cannot be decoded, column error says why" if errors else ""
     print(f"wrote {chosen.out}: {len(images):,} images, {len(model.attributes)} attributes{told}")
     return 0
@@ -121,34 +119,35 @@ def _check(chosen: PredictArguments) -> None:
         raise InputError("IMAGES: none were given; name image files or folders")
 
 
-def _found(given: Sequence[Path]) -> Iterator[Path]:
-    """Files as named, those in folders in the order of their names.
+def _found(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Files as named, those in folders in the order of their names, each once; and a line for
+    each folder that says what was left out of it.
 
     Raises:
       InputError: a name is nothing, or a folder holds no image or cannot be listed.
     """
-    for place in given:
-        if place.is_dir():
-            inside = list(_inside(place))
-            if not inside:
-                raise InputError(f"{place}: holds no image ({', '.join(SUFFIXES)}); name another")
-            yield from inside
-        elif place.exists():
-            yield place
-        else:
-            raise InputError(f"{place}: does not exist; name image files or folders")
+    from iamt_jax.data.names import SUFFIXES
+    from iamt_jax.data.search import counted, images_below
 
-
-def _inside(place: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> NoReturn:
         raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); give rights")
 
-    for folder, folders, names in os.walk(place, onerror=refuse):
-        # In place: the walk goes on in this order, and not into hidden folders.
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield Path(folder, name)
+    images, lines = [], []
+    for place in given:
+        if place.is_dir():
+            inside, left_out = images_below(place, refuse)
+            others = f", left out {counted(left_out)}" if left_out else ""
+            if not inside:
+                raise InputError(
+                    f"{place}: holds no image ({', '.join(SUFFIXES)}){others}; name another"
+                )
+            images += inside
+            lines += [f"{place}: {others.removeprefix(', ')}"] if others else []
+        elif place.exists():
+            images.append(place)
+        else:
+            raise InputError(f"{place}: does not exist; name image files or folders")
+    return list(dict.fromkeys(images)), lines
 
 
 def _artefact(chosen: PredictArguments) -> Model:

@@ -69,3 +69,11 @@ def finished(dataset, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("finished") / "W"
     assert train(flags(workdir)) == 0
     return workdir
+
+
+@pytest.fixture(autouse=True)
+def nothing_told():
+    """No image of another test was told of, whatever it was called."""
+    from iamt_jax.data import metadata
+
+    metadata._told.clear()

@@ -207,12 +207,6 @@ def test_labels_that_teach_nothing_are_told(tmp_path, capsys, text, warned):
     assert all(part in error for part in (*warned, *["warning: "][: len(warned)]))
 
 
-def test_accents_in_another_encoding_are_found(tmp_path):
-    (tmp_path / "labels.csv").write_text("image,x\n\u00e4.png,1\n")
-    empty(tmp_path, "a\u0308.png")
-    one_line(lambda: open_own(tmp_path), "1 of the 1 images", "did you mean a\u0308.png?")
-
-
 def test_a_folder_is_no_image(tmp_path):
     write_shapes(tmp_path, 10)
     (tmp_path / "images/003.png").unlink()

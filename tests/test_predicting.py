@@ -95,6 +95,17 @@ def test_a_folder_is_searched_in_order_and_judged_as_by_the_workdir(
     assert left(tmp_path) == {"out.csv"}
 
 
+def test_what_is_left_out_is_told_and_links_are_followed(tell, folder, tmp_path, capsys):
+    (tmp_path / "images/b").rename(tmp_path / "far")
+    (tmp_path / "images/b").symlink_to("../far")
+    (tmp_path / "far/circle").symlink_to("../images")
+    assert tell() == 0
+    assert [row[0] for row in rows(tmp_path / "out.csv")[1:]] == [str(folder / x) for x in NAMES]
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"warning: {folder}: left out 3 that are no image files: 1 .txt, 1 hidden, 1 hidden folder"
+    )
+
+
 def test_parquet_holds_the_same(tell, tmp_path):
     (tmp_path / "images/a/2.png").write_bytes(b"damaged")
     assert tell() == tell(out="out.parquet") == 0
@@ -190,7 +201,7 @@ def test_damaged_images_are_told_and_do_not_end_it(tell, folder, tmp_path, capsy
     cells = (np.array([row[1:-1] for row in table[1:]], float) for table in (told, whole))
     np.testing.assert_allclose(*cells, rtol=0, atol=1e-6)
     captured = capsys.readouterr()
-    assert captured.err.count("warning: ") == 3
+    assert captured.err.count("cannot be decoded") + captured.err.count("cannot be read") == 3
     assert "7 images, 40 attributes; 3 cannot be decoded, column error says why" in captured.out
 
 

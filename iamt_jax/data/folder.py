@@ -15,7 +15,7 @@ import os
 import posixpath
 import re
 import sys
-import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +23,17 @@ from jaxtyping import Int8
 
 from iamt_jax.data.labels import Labels, read_own_labels
 from iamt_jax.data.layouts import ListedPartitions
+from iamt_jax.data.names import is_image, resolve, shown, tidy
 from iamt_jax.data.records import Dataset, Images, Records
-from iamt_jax.data.storage import FolderImages
+from iamt_jax.data.search import walk
+from iamt_jax.data.storage import folder_images
 from iamt_jax.errors import InputError
 
-_PLACES = (".", "images")
-"""Folders below the root from which the csv may name its images; the first that fits is taken."""
+_IMAGES = "images"
+"""The folder below the root from which the csv may name its images; the root goes before it."""
 
 _OUT = re.compile(r"([A-Za-z]:)?[/\\].*|(.*[/\\])?\.\.([/\\].*)?", re.DOTALL)
 """An absolute path, on any system, or one that climbs."""
-
-_IMAGE = re.compile(r"[^.].*\.(jpe?g|png|webp|bmp|tiff?|gif)", re.IGNORECASE | re.DOTALL)
-"""What an image is called; only to count those that the csv does not name."""
 
 
 def open_own(root: str | os.PathLike[str], labels: str | None = None) -> Dataset:
@@ -119,70 +118,63 @@ def _open_images(root: Path, path: Path, names: tuple[str, ...]) -> tuple[Images
     """Opens the place that holds every image; also counts images beside them without a line."""
     if out := [name for name in names if _OUT.fullmatch(name)]:
         raise InputError(
-            f"{path}: names {_shown(out[0])}, expected paths below {root}, without ..: correct "
+            f"{path}: names {shown(out[0])}, expected paths below {root}, without ..: correct "
             "the csv"
         )
-    if len({posixpath.normpath(name) for name in names}) < len(names):
+    if len({tidy(name) for name in names}) < len(names):
         raise InputError(
             f"{path}: names an image in two ways, such as a.png and ./a.png; expected every image "
             "once: remove a row"
         )
-    lacking = []
-    for place in (root / place for place in _PLACES):
-        present = {
-            posixpath.join(parent, name)
-            for parent in {posixpath.dirname(name) for name in names}
-            for name in _files(place / parent)
-        }
-        absent = [name for name in names if name not in present]
-        if not absent:
-            unlisted = present.difference(names)
-            count = sum(bool(_IMAGE.fullmatch(posixpath.basename(name))) for name in unlisted)
-            return FolderImages(str(place), names), count
-        lacking.append((len(absent), place, absent[0]))
-    count, place, first = min(lacking, key=lambda found: found[0])
-    near = [name for place in (root / place for place in _PLACES) if (name := _near(place, first))]
-    hint = f" (did you mean {_shown(near[0])}?)" if near else ""
-    raise InputError(
-        f"{place}: {count:,} of the {len(names):,} images that {path.name} names are not in it, "
-        f"the first is {_shown(first)}{hint}: correct the csv, or add the images"
-    )
+    places = [root, *sorted(x for x in root.iterdir() if x.name.lower() == _IMAGES and x.is_dir())]
+    # Only where the names do not lead to the files all files are listed.
+    for listed in (_beside, _below):
+        found = [(place, resolve(names, listed(place, names))) for place in places]
+        place, match = min(found, key=lambda x: (len(x[1].absent), len(x[1].renamed)))
+        if not match.absent:
+            break
+    if match.absent:
+        raise InputError(
+            f"{place}: {len(match.absent):,} of the {len(names):,} images that {path.name} names "
+            f"are not in it, the first is {shown(match.absent[0])}{match.hint()}: correct the csv, "
+            "or add the images"
+        )
+    match.tell(place)
+    present, listed = match.present, set(match.rows)
+    folders = {posixpath.dirname(present[row]) for row in listed}
+    unlisted = [x for row, x in enumerate(present) if row not in listed and is_image(x)]
+    beside = [name for name in unlisted if posixpath.dirname(name) in folders]
+    return folder_images(place, match), len(beside)
+
+
+def _beside(place: Path, names: Sequence[str]) -> list[str]:
+    """Files of the folders that the names lead to."""
+    return [
+        posixpath.normpath(posixpath.join(parent, name))
+        for parent in sorted({posixpath.dirname(posixpath.normpath(name)) for name in names})
+        for name in _files(place / parent)
+    ]
+
+
+def _below(place: Path, names: Sequence[str]) -> list[str]:
+    """All files below a folder."""
+    return [
+        Path(folder, file.name).relative_to(place).as_posix()
+        for folder, files in walk(place, lambda error: None)
+        for file in files
+    ]
 
 
 def _files(folder: Path) -> list[str]:
-    """Names of the files of a folder; none where there is no such folder."""
+    """Names of the files of a folder, in order; none where there is no such folder."""
     try:
-        return [entry.name for entry in os.scandir(folder) if entry.is_file()]
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     except ValueError:  # A null character.
         return []
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
             return []
         raise
-
-
-def _near(place: Path, name: str) -> str | None:
-    """The one file whose path is `name` but for case, accents' encoding, slashes or extension."""
-    found = ""
-    *folders, last = posixpath.normpath(name.replace("\\", "/")).split("/")
-    for folder in folders:
-        try:
-            inner = [entry.name for entry in os.scandir(place / found) if entry.is_dir()]
-        except OSError:
-            return None
-        alike = [other for other in inner if _key(other) == _key(folder)]
-        if len(alike) != 1:
-            return None
-        found = posixpath.join(found, alike[0])
-    files = [file for file in _files(place / found) if _IMAGE.fullmatch(file)]
-    same = [file for file in files if _key(file) == _key(last)]
-    stem = [file for file in files if _key(Path(file).stem) in (_key(last), _key(Path(last).stem))]
-    alike = same or stem
-    return posixpath.join(found, alike[0]) if len(alike) == 1 else None
-
-
-def _key(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _warn(path: Path, listed: Labels, train: Records) -> None:
@@ -198,13 +190,7 @@ def _warn(path: Path, listed: Labels, train: Records) -> None:
         first = train.attributes[int(np.argmax(same))]
         print(
             f"warning: {path}: {same.sum()} of the {len(same)} attributes have one and the same "
-            f"label, or none, in all training images, first {_shown(first)}: nothing can be "
+            f"label, or none, in all training images, first {shown(first)}: nothing can be "
             "learnt of them",
             file=sys.stderr,
         )
-
-
-def _shown(name: str) -> str:
-    """A name as an error shows it: in one line, and not too long."""
-    name = name if name.isprintable() else repr(name)
-    return name if len(name) <= 150 else f"{name[:150]}..."

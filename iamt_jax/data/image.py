@@ -6,8 +6,9 @@ import io
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
+from iamt_jax.data.metadata import orientation, tell_damaged, turned, without_metadata
 from iamt_jax.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -42,11 +43,7 @@ def decode(data: bytes, size: int, name: str) -> UInt8[np.ndarray, "size size 3"
       InputError: truncated, damaged, of another format, or larger than `MAX_PIXELS`.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        pixels = image.width * image.height
-        if pixels > MAX_PIXELS:
-            raise ValueError(f"it has {pixels:,} pixels, more than {MAX_PIXELS:,}")
-        image = _upright(image)
+        image = _upright(_opened(data, name), name)
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged files.
         raise InputError(
             f"{name}: cannot be decoded as an image ({_reason(data, error)}): restore it from "
@@ -68,7 +65,8 @@ def square(
       InputError: names the image, what it is, and what it may be.
     """
     if isinstance(picture, Image.Image):
-        return np.array(_resized(_upright(picture), size))
+        name = f"{name} ({file})" if (file := getattr(picture, "filename", "")) else name
+        return np.array(_resized(_upright(picture, name), size))
     pixels = np.asarray(picture)
     expected = "expected height x width x 3, uint8 or float in [0, 1]"
     if pixels.ndim != 3 or pixels.shape[-1] != 3 or not pixels.size:
@@ -91,10 +89,35 @@ def square(
     return np.stack(planes, axis=-1)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """The whole image in RGB, turned as its metadata say."""
+def _opened(data: bytes, name: str) -> Image.Image:
+    """The loaded image; without its metadata, if that is what is damaged."""
+    try:
+        return _loaded(data)
+    except Exception as error:
+        pixels = without_metadata(data)
+        if pixels is None:
+            raise
+        try:
+            image = _loaded(pixels)
+        except Exception:
+            raise error from None  # It is not the metadata.
+        tell_damaged(name, error)
+        return image
+
+
+def _loaded(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
+        raise ValueError(f"it has {pixels:,} pixels, more than {MAX_PIXELS:,}")
     image.load()
-    return _rgb(ImageOps.exif_transpose(image))
+    return image
+
+
+def _upright(image: Image.Image, name: str) -> Image.Image:
+    """The whole image in RGB, turned as its metadata say."""
+    turn = orientation(image, name)  # Read first: converting may drop it.
+    return turned(_rgb(image), turn)
 
 
 def _resized(image: Image.Image, size: int) -> Image.Image:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Int8, UInt8
 
 from iamt_jax.data.attributes import MISSING
+from iamt_jax.data.cells import NUMBER, Row, read_table
+from iamt_jax.data.names import SUFFIXES
 from iamt_jax.data.records import PARTITIONS
-from iamt_jax.data.storage import refuse_web_page
 from iamt_jax.errors import InputError
 
 _MINUS, _EMPTY = 255, 2
@@ -22,19 +23,20 @@ _CODES = {"1": 1, "+1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": _MINUS, "-1.0": _MI
 _CODES |= dict.fromkeys(("", "nan", "NaN", "NA"), _EMPTY)
 """What a label's cell may hold -> one byte; what it means depends on the whole file."""
 
-_NOT_A_NAME = re.compile(r"[-+]?[\d.]*|nan|.*\.(jpe?g|png|webp|bmp|tiff?|gif)", re.IGNORECASE)
-"""What a column's name never is: a number, nothing, or the name of an image file."""
-
 _SPLIT = "split"
 """The column of a user's own csv that says which partition an image is in."""
 
-_PARTITION = {"train": 0, "validation": 1, "val": 1, "valid": 1, "test": 2, "0": 0, "1": 1, "2": 2}
+_PARTITION = {"train": 0, "validation": 1, "val": 1, "valid": 1, "test": 2}
+_PARTITION |= {f"{i}{end}": i for i in range(3) for end in ("", ".0")}
 """What a cell of that column may hold, in either case -> index into `PARTITIONS`."""
 
-_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+_IMAGE_COLUMN = re.compile(r"(image|img|file|photo|picture)?[-_ ]?(id|name|file|path)?", re.I)
+"""What the images' own column may be called, where a .txt names it."""
 
-Row = tuple[int, list[str]]
-"""A line's number, counted from 1, and its cells."""
+_COUNT = re.compile(r"[0-9]{1,12}")
+"""The number of images, which is all that line 1 of CelebA's own .txt holds."""
+
+_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 
 
 class _Form(NamedTuple):
@@ -43,15 +45,13 @@ class _Form(NamedTuple):
     commas: bool
     header: str
     """What is expected in the header's place."""
-    again: str = " or download the file again"
-    """What else may help than to correct it."""
     empty: str = "download the file again"
     """What helps where it lists nothing."""
 
 
 _CELEBA_TXT = _Form(False, "names such as 5_o_Clock_Shadow")
 _CELEBA_CSV = _CELEBA_TXT._replace(commas=True)
-_OWN = _Form(True, "a first line such as image,striped,round", "", "add a line an image")
+_OWN = _Form(True, "a first line such as image,striped,round", "add a line an image")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,16 +72,20 @@ def read_labels(path: Path) -> Labels:
     """Reads list_attr_celeba (.txt or .csv); K and the names are what its header says.
 
     In a file that holds any -1, -1 means absent and 0 means that nobody annotated it; in any
-    other, 0 means absent. An empty cell or NaN is never an annotation.
+    other, 0 means absent. An empty cell or NaN is never an annotation. The .txt may lack the
+    number of images in its first line; what pandas does to a csv is understood, see
+    `cells.read_table`.
 
     Raises:
       InputError: a web page, a header that is not names, a wrong number of rows or columns, a
         name twice, a value that is no label.
     """
     form = _celeba(path)
-    rows = _rows(path, form)
-    announced = None if form.commas else _announced(path, rows)
-    labels = _labels(path, rows, form)
+    header, rows = read_table(path, form.commas)
+    announced = None
+    if not form.commas and len(header.cells) == 1 and _COUNT.fullmatch(header.cells[0]):
+        announced, header = int(header.cells[0]), next(rows, Row(0, []))
+    labels = _labels(path, header, rows, form)
     if announced is not None and announced != len(labels.names):
         raise InputError(
             f"{path}: line 1 announces {announced:,} images, but {len(labels.names):,} rows "
@@ -95,13 +99,12 @@ def read_own_labels(path: Path) -> Labels:
     """Reads a user's own csv: the header `image,<attribute>,...`, then a line an image.
 
     Labels are what `read_labels` takes. A column called `split` is no attribute: it holds train,
-    validation (val, valid) or test, or CelebA's 0, 1 and 2. Blanks around a cell do no harm.
+    validation (val, valid) or test, or CelebA's 0, 1 and 2.
 
     Raises:
       InputError: as `read_labels`, or a split that is none.
     """
-    rows = ((line, [cell.strip() for cell in row]) for line, row in _rows(path, _OWN))
-    labels = _labels(path, rows, _OWN)
+    labels = _labels(path, *read_table(path, commas=True), _OWN)
     _refuse_empty_or_twice(path, labels.names, _OWN)
     return labels
 
@@ -114,28 +117,31 @@ def read_partitions(path: Path) -> dict[str, int]:
     """
     names, values = [], []
     form = _celeba(path)
-    for line, row in _rows(path, form):
-        if line == 1 and row[1:] == ["partition"]:
-            continue  # the header of the .csv
-        if len(row) != 2 or row[1] not in ("0", "1", "2"):
+    first, rows = read_table(path, form.commas)
+    if first.cells and first.cells[-1].lower() != "partition":  # The .txt has no header.
+        rows = itertools.chain([first], rows)
+    for line, row in rows:
+        if len(row) != 2 or row[1].lower() not in _PARTITION:
             raise InputError(
                 f"{path}: line {line} is {_excerpt(' '.join(row))}, expected an image's name and "
                 f"its partition, 0 ({PARTITIONS[0]}), 1 ({PARTITIONS[1]}) or 2 ({PARTITIONS[2]}): "
                 "correct the line"
             )
         names.append(row[0])
-        values.append(int(row[1]))
+        values.append(_PARTITION[row[1].lower()])
     _refuse_empty_or_twice(path, names, form)
     return dict(zip(names, values, strict=True))
 
 
 def _celeba(path: Path) -> _Form:
-    return _CELEBA_CSV if path.suffix == ".csv" else _CELEBA_TXT
+    return _CELEBA_CSV if path.suffix.lower() == ".csv" else _CELEBA_TXT
 
 
-def _labels(path: Path, rows: Iterator[Row], form: _Form) -> Labels:
-    """What follows the header, whatever announces it."""
-    columns = _header(path, rows, form)
+def _labels(path: Path, header: Row, rows: Iterable[Row], form: _Form) -> Labels:
+    """The labels below a header."""
+    first = list(itertools.islice(rows, 1))
+    rows = itertools.chain(first, rows)
+    columns = _columns(path, header, first, form)
     split = next((i for i, name in enumerate(columns) if _splits(name, form)), None)
     attributes = tuple(name for i, name in enumerate(columns) if i != split)
     names, cells, partition = [], bytearray(), bytearray()
@@ -144,7 +150,7 @@ def _labels(path: Path, rows: Iterator[Row], form: _Form) -> Labels:
             raise InputError(
                 f"{path}: line {line} has {len(row)} columns, expected {len(columns) + 1} (the "
                 f"image's name{'' if split is None else ', its split'} and {len(attributes)} "
-                f"labels): correct the line{form.again}"
+                "labels): correct the line"
             )
         if not row[0]:
             raise InputError(f"{path}: line {line} names no image: correct the line")
@@ -169,55 +175,32 @@ def _labels(path: Path, rows: Iterator[Row], form: _Form) -> Labels:
     )
 
 
-def _rows(path: Path, form: _Form) -> Iterator[Row]:
-    """Yields the lines that are not blank, as cells; a byte order mark and CRLF do no harm."""
-    try:
-        refuse_web_page(path, "a list")
-        with open(path, encoding="utf-8-sig", newline=None) as file:
-            if form.commas:
-                lines = csv.reader(file, skipinitialspace=True)
-            else:
-                lines = (line.split() for line in file)
-            for number, row in enumerate(lines, 1):
-                if any("\n" in cell or "\r" in cell for cell in row):
-                    raise csv.Error(f"line {number} ends within quotes")
-                if row:
-                    yield number, row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = " ".join(str(error).split())
-        what, cure = "", "correct it"
-        if isinstance(error, UnicodeDecodeError):
-            what, cure = "as UTF-8 text ", "save it so"
-        again = ", or download it again" if form.again else ""
-        raise InputError(f"{path}: cannot be read {what}({reason}): {cure}{again}") from error
-
-
-def _announced(path: Path, rows: Iterator[Row]) -> int:
-    """Returns the number of images, which is all that line 1 of the .txt holds."""
-    _, row = next(rows, (1, []))
-    if len(row) != 1 or not re.fullmatch(r"[0-9]{1,12}", row[0]):
-        raise InputError(
-            f"{path}: line 1 is {_excerpt(' '.join(row))}, expected the number of images alone, "
-            "then a line of attribute names: download the file again"
-        )
-    return int(row[0])
-
-
-def _header(path: Path, rows: Iterator[Row], form: _Form) -> tuple[str, ...]:
-    """Names of the columns after the image's."""
-    line, row = next(rows, (0, []))
-    named = row[1:] if form.commas else row
-    odd = [cell for cell in (row[:1] + named) if _NOT_A_NAME.fullmatch(cell)]
+def _columns(path: Path, header: Row, first: Sequence[Row], form: _Form) -> tuple[str, ...]:
+    """Names of the columns after the image's; `first` holds the line below them, if any."""
+    line, row = header
+    if not row:
+        raise InputError(f"{path}: is empty, expected {form.header}: {form.empty}")
+    # CelebA's .txt gives the images' column no name; copies made from tables do.
+    unnamed = not form.commas and not (
+        _IMAGE_COLUMN.fullmatch(row[0]) and first and len(first[0].cells) == len(row)
+    )
+    named = row if unnamed else row[1:]
+    odd = [x for x in row if x and NUMBER.fullmatch(x) or x.lower().endswith(SUFFIXES)]
     if odd or not any(not _splits(name, form) for name in named):
-        found = f"{odd[0]!r} in line {line}" if odd else "none"
-        cure = f"put the header back{form.again}"
+        found = f"{_excerpt(odd[0])} in line {line}" if odd else "none"
+        cure = "put the header back"
         used = [word for separator, word in _SEPARATORS.items() if separator in "".join(row)]
         if len(row) == 1 and used:
             found = f"{used[0]} between the cells of line {line}, where commas are expected"
-            cure = "save the file with commas" if form is _OWN else cure
+            cure = "save the file with commas"
         raise InputError(
             f"{path}: the header with the attributes' names is missing, found {found}, expected "
             f"{form.header}: {cure}"
+        )
+    if "" in named:
+        raise InputError(
+            f"{path}: line {line}: column {row.index('', 1) + 1} has no name, expected an "
+            "attribute's: name it, or remove the column"
         )
     twice = [name.lower() if _splits(name, form) else name for name in named]
     if len(set(twice)) < len(twice):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int8
 
 from iamt_jax.data.labels import Labels, read_labels, read_partitions
+from iamt_jax.data.names import resolve
 from iamt_jax.data.records import PARTITIONS, Images, Records, Selected
 from iamt_jax.data.storage import open_folder, open_zip
 from iamt_jax.errors import InputError
@@ -31,8 +33,11 @@ LAYOUTS = (
     Layout("Kaggle", "list_attr_celeba.csv", "list_eval_partition.csv", ""),
 )
 
-_IMAGES = ("img_align_celeba/img_align_celeba", "img_align_celeba", "img_align_celeba.zip")
-"""Kaggle doubles the folder; torchvision leaves the zip beside what it unpacked."""
+_IMAGES = "img_align_celeba"
+"""The images' folder; their archive is called so too."""
+
+_PACKED = (".7z", ".001", ".rar", ".tar", ".tgz", ".gz")
+"""Suffixes of archives that we do not read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,32 +89,54 @@ def open_listed(folder: Path, layout: Layout) -> ListedPartitions:
             f"validation (1) or test (2): download {path.name} to there"
         )
     partitions = read_partitions(path)
-    strays = [name for name in labels.names if name not in partitions]
-    if strays:
+    match = resolve(labels.names, list(partitions))
+    if strays := match.absent:
         raise InputError(
             f"{path}: {len(strays):,} of the {len(labels.names):,} images of {layout.labels} have "
-            f"no partition, the first is {strays[0]}: download the list again or add their rows"
+            f"no partition, the first is {strays[0]}{match.hint()}: add their rows"
         )
-    partition = np.array([partitions[name] for name in labels.names], np.int8)
+    match.tell(path)
+    partition = np.array(list(partitions.values()), np.int8)[list(match.rows)]
     return ListedPartitions(labels, partition, _open_images(folder / layout.images, labels.names))
 
 
 def _open_images(folder: Path, names: tuple[str, ...]) -> Images:
-    """Opens the first place that holds every image."""
-    places = [folder / place for place in _IMAGES if (folder / place).exists()]
-    if not places:
-        raise InputError(
-            f"{folder / _IMAGES[-1]}: not found, nor a folder {_IMAGES[1]} beside it; expected "
-            f"the {len(names):,} listed images: download img_align_celeba.zip to there"
-        )
-    lacking = []
-    for place in places:
-        images, absent = (open_folder if place.is_dir() else open_zip)(place, names)
-        if not absent:
+    """Opens the first place that holds every image, at best under the very names of the list."""
+    packed = []
+    opened = []
+    for place in _places(folder):
+        if place.suffix.lower() in _PACKED and place.is_file():
+            packed.append(place.name)
+            continue
+        images, match = (open_folder if place.is_dir() else open_zip)(place, names)
+        if not match.absent and not match.renamed:
             return images
-        lacking.append((len(absent), place, absent[0]))
-    count, place, first = min(lacking, key=lambda found: found[0])
-    raise InputError(
-        f"{place}: {count:,} of the {len(names):,} listed images are not in it, the first is "
-        f"{first}: unpack or download the images again, or take the rows off the lists"
-    )
+        opened.append((len(match.absent), len(match.renamed), place, images, match))
+    if not opened:
+        cure = f"unpack {packed[0]} there" if packed else f"download {_IMAGES}.zip to there"
+        raise InputError(
+            f"{folder / _IMAGES}.zip: not found, nor a folder {_IMAGES} beside it; expected "
+            f"the {len(names):,} listed images: {cure}"
+        )
+    count, _, place, images, match = min(opened, key=lambda found: found[:2])
+    if count:
+        raise InputError(
+            f"{place}: {count:,} of the {len(names):,} listed images are not in it, the first is "
+            f"{match.absent[0]}{match.hint()}: add the images, or take the rows off the lists"
+        )
+    match.tell(place)
+    return images
+
+
+def _places(folder: Path) -> Iterator[Path]:
+    """Folders and archives that may hold the images: whatever their case, of JPEG or of PNG. Kaggle
+    doubles the folder; torchvision leaves the archive beside what it unpacked."""
+    if not folder.is_dir():
+        return
+    named = [path for path in sorted(folder.iterdir()) if path.name.lower().startswith(_IMAGES)]
+    for path in sorted(named, key=lambda path: (not path.is_dir(), path.stem.lower() != _IMAGES)):
+        if path.is_dir():
+            yield from (inner for inner in _places(path) if inner.is_dir())
+            yield path
+        elif path.suffix.lower() in ("", ".zip", *_PACKED):
+            yield path

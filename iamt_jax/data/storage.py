@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import struct
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from iamt_jax.data.names import Match, resolve, tidy
 from iamt_jax.data.records import Images
 from iamt_jax.errors import InputError
 
@@ -125,45 +127,63 @@ def _read_member(path: str, header: int, stored: int) -> bytes:
     return data
 
 
-def open_folder(folder: Path, names: Sequence[str]) -> tuple[Images, list[str]]:
-    """Returns the images `names` of `folder`, and the names that it does not hold."""
-    present = {entry.name for entry in os.scandir(folder)}
-    absent = [name for name in names if name not in present]
-    return FolderImages(str(folder), tuple(names)), absent
+def open_folder(folder: Path, names: Sequence[str]) -> tuple[Images, Match]:
+    """Returns the images of `folder` that `names` mean, and which those are."""
+    match = resolve(names, sorted(entry.name for entry in os.scandir(folder)))
+    return folder_images(folder, match), match
 
 
-def open_zip(path: Path, names: Sequence[str]) -> tuple[Images, list[str]]:
-    """Returns the images `names` of the archive, in any folder of it, and those it lacks.
+def folder_images(folder: Path, match: Match) -> Images:
+    """The images of a folder under the names that they have there."""
+    files = zip(match.wanted, match.rows, strict=True)
+    return FolderImages(
+        str(folder), tuple(name if row < 0 else match.present[row] for name, row in files)
+    )
+
+
+def open_zip(path: Path, names: Sequence[str]) -> tuple[Images, Match]:
+    """Returns the images of the archive that `names` mean, in any folder of it.
 
     Raises:
       InputError: a web page, a damaged archive, or one whose members we cannot read in place.
     """
     refuse_web_page(path, "a zip archive")
-    members: dict[str, zipfile.ZipInfo] = {}
+    members: list[tuple[str, zipfile.ZipInfo]] = []
     for info in _directory(path):
-        name = info.filename.rpartition("/")[2]
-        if not name or info.filename.startswith("__MACOSX/"):  # a folder, or a Mac's notes
-            continue
-        if name in members:
+        folder, _, name = _member_name(info).rpartition("/")
+        if name and not folder.startswith("__MACOSX"):  # a folder, or a Mac's notes
+            members.append((name, info))
+    match = resolve(names, [name for name, _ in members])
+    for rows in match.alike.values():
+        (name, info), (other, second) = members[rows[0]], members[rows[1]]
+        if tidy(name) == tidy(other):
             raise InputError(
-                f"{path}: holds two images called {name} ({members[name].filename} and "
-                f"{info.filename}); expected one a name: remove one of them"
+                f"{path}: holds two images called {name} ({info.filename} and "
+                f"{second.filename}); expected one a name: remove one of them"
             )
-        members[name] = info
-    absent = [name for name in names if name not in members]
-    rows = [_row(path, members[name]) for name in names if name in members]
-    return ZipImages(str(path), tuple(names), np.array(rows, _MEMBER)), absent
+    rows = [_row(path, members[row][1]) for row in match.rows if row >= 0]
+    return ZipImages(str(path), tuple(names), np.array(rows, _MEMBER)), match
+
+
+def _member_name(info: zipfile.ZipInfo) -> str:
+    """A member's path with slashes; Macs write UTF-8 without the flag that says so."""
+    name = info.filename
+    if not info.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode()
+    return name.replace("\\", "/")
 
 
 def _directory(path: Path) -> list[zipfile.ZipInfo]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
-        raise InputError(
-            f"{path}: is not a readable zip archive ({error}; it has {path.stat().st_size:,} "
-            "bytes, CelebA's has 1,443,490,838): download it again"
-        ) from error
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return archive.infolist()
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+            raise InputError(
+                f"{path}: is not a readable zip archive ({error}; it has {path.stat().st_size:,} "
+                "bytes, CelebA's has 1,443,490,838): download it again"
+            ) from error
 
 
 def _row(path: Path, info: zipfile.ZipInfo) -> tuple[int, int, int, int, int]:

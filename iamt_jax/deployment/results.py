@@ -9,8 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from iamt_jax.data.attributes import column_names
 from iamt_jax.deployment.journal import Row
 from iamt_jax.files import replace_bytes
+
+IMAGE, ERROR = "image", "error"
+"""Names of the columns beside the attributes'."""
 
 KINDS = (".csv", ".parquet")
 """Suffixes of the files that can be written."""
@@ -24,6 +28,8 @@ def write_results(
     thresholds: Sequence[float] | None = None,
 ) -> None:
     """Writes a table with a row an image: `image`, a column an attribute, `error`.
+
+    An attribute called `image` or `error` has the column that `attributes.column_names` says.
 
     Args:
       path: `.csv` or `.parquet`.
@@ -47,20 +53,21 @@ def write_results(
         for texts in (images, [row.error for row in rows])
     )
     write = _csv if path.suffix == KINDS[0] else _parquet
-    replace_bytes(path, write(list(attributes), images, values, errors, thresholds is not None))
+    header = [IMAGE, *column_names(attributes, (IMAGE, ERROR)), ERROR]
+    replace_bytes(path, write(header, images, values, errors, thresholds is not None))
 
 
-def _csv(attributes, images, values, errors, decided: bool) -> bytes:
+def _csv(header, images, values, errors, decided: bool) -> bytes:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["image", *attributes, "error"])
+    table.writerow(header)
     form = "{:.0f}" if decided else "{:.7g}"
     for image, row, error in zip(images, values, errors, strict=True):
         table.writerow([image, *("" if np.isnan(x) else form.format(x) for x in row), error])
     return text.getvalue().encode()
 
 
-def _parquet(attributes, images, values, errors, decided: bool) -> bytes:
+def _parquet(header, images, values, errors, decided: bool) -> bytes:
     import pyarrow
     from pyarrow import parquet
 
@@ -70,7 +77,7 @@ def _parquet(attributes, images, values, errors, decided: bool) -> bytes:
         for column in np.asarray(values, np.float64).T
     ]
     arrays = [pyarrow.array(images), *columns, pyarrow.array(errors)]
-    table = pyarrow.Table.from_arrays(arrays, ["image", *attributes, "error"])
+    table = pyarrow.Table.from_arrays(arrays, header)
     buffer = io.BytesIO()
     parquet.write_table(table, buffer)
     return buffer.getvalue()

@@ -28,6 +28,7 @@ import numpy as np
 from iamt_jax.errors import InputError
 from iamt_jax.files import replace_text
 from iamt_jax.report import tables
+from iamt_jax.report.captions import in_markdown
 
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 """What surrounds the figures in a card."""
@@ -96,7 +97,7 @@ def _averages(reports: Sequence[tuple[Mapping, date]]) -> list[str]:
     lines = [*tables.markdown_table(headers, rows), "", NOTE, ""]
     for report, _ in reports:
         for note, headers, rows in tables.group_tables(report):
-            lines += [note, "", *tables.markdown_table(headers, rows), ""]
+            lines += [in_markdown(note), "", *tables.markdown_table(headers, rows), ""]
     return [*lines, *(_made_by(*report) for report in reports), ""]
 
 
@@ -162,7 +163,7 @@ def _labels(found: Mapping) -> str:
     known = np.sum([*found.get("known", everything).values()], axis=0)
     positive = np.sum([*found["positives"].values()], axis=0)
     share = positive / np.maximum(known, 1)
-    shares = ", ".join(f"{names[k]} {100 * share[k]:.1f}" for k in np.argsort(share))
+    shares = ", ".join(f"{in_markdown(names[k])} {100 * share[k]:.1f}" for k in np.argsort(share))
     splits = ", ".join(f"{split} {count:,}" for split, count in images.items())
     missing = len(names) * sum(images.values()) - known.sum()
     gaps = f"; {missing:,} labels are missing" if missing else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import re
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,12 +11,16 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from PIL import Image
 
+from iamt_jax.report.captions import brief, in_file_name
 from iamt_jax.report.correlations import clustered
 from iamt_jax.report.overlays import SIGNED, laid_over, mask_png, signed_png
 from iamt_jax.report.sheets import labelled_rows
 
 TILE = 96
 """Pixels a side of an atlas's pictures."""
+
+LONGEST = 30
+"""Letters of a name beside a matrix."""
 
 SHOWN_BETAS = (0.0, 0.5, 1.0)
 
@@ -32,9 +36,7 @@ def figures(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict[str, by
     features = arrays["correlation_features"]
     files["features.png"] = heat_map(features, clustered(features), "correlations of channels")
     for k, name in enumerate(names):
-        files[f"atlas-{k:02}-{re.sub(r'[^A-Za-z0-9_]+', '-', name)}.png"] = atlas(
-            findings, arrays, k
-        )
+        files[f"atlas-{k:02}-{in_file_name(name)}.png"] = atlas(findings, arrays, k)
     return files
 
 
@@ -73,7 +75,9 @@ def heat_map(
     if names is None:
         axis.set(xlabel="channel, clustered", ylabel="channel, clustered")
     else:
-        labels = [names[i].replace("_", " ") for i in order]
+        shown = brief(names, LONGEST)
+        # A dollar would begin a formula.
+        labels = [shown[i].replace("_", " ").replace("$", r"\$") for i in order]
         axis.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7)
         axis.set_yticks(range(len(labels)), labels, fontsize=7)
     figure.colorbar(picture, ax=axis, shrink=0.7, label="correlation")
@@ -106,5 +110,7 @@ def atlas(findings: Mapping, arrays: Mapping[str, np.ndarray], k: int) -> bytes:
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    with warnings.catch_warnings():  # Letters that the font lacks are drawn as boxes.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

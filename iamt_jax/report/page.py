@@ -13,12 +13,16 @@ from plotly.offline import get_plotlyjs
 
 from iamt_jax.files import json_text, replace_text
 from iamt_jax.report import explanations, overlays, tables
+from iamt_jax.report.captions import brief
 from iamt_jax.report.correlations import clustered
 from iamt_jax.report.paper import Column
 from iamt_jax.report.tables import percent
 
 KINDS = ("masks", "labels", "predictions")
 """Whose correlations of attributes are shown."""
+
+LONGEST = 40
+"""Letters of a name beside a matrix."""
 
 PLANE_METRICS = {
     "accuracy": "accuracy",
@@ -113,7 +117,7 @@ def drawn(
             "matrix": _rounded(arrays["correlation_features"][np.ix_(features, features)], 3),
         },
         "attributes": {
-            "names": [names[i] for i in order],
+            "names": [literal(brief(names, LONGEST)[i]) for i in order],
             **{
                 kind: _rounded(arrays[f"correlation_{kind}"][np.ix_(order, order)], 3)
                 for kind in KINDS
@@ -174,6 +178,11 @@ def noise_table(plane: Mapping, majority: float | None) -> tuple[list[str], list
         rows.append(row)
     rows.append(["majority", percent(majority), *[""] * (len(headers) - 2)])
     return headers, rows
+
+
+def literal(name: str) -> str:
+    """A name in a plot, where Plotly would read some HTML."""
+    return name.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _rounded(values: np.ndarray, digits: int) -> list:

@@ -18,13 +18,18 @@ import csv
 import io
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
+from iamt_jax.data.attributes import column_names
+from iamt_jax.errors import printable
 from iamt_jax.files import json_text, plain, replace_text
+from iamt_jax.report.captions import brief, in_markdown
 from iamt_jax.report.paper import Column
 
 HEADERS = {
@@ -73,6 +78,12 @@ _BREAKS = re.compile(r" (?!%)|(?<=-)|(?<=[a-z])(?=[A-Z+])")
 AVERAGE, LOW, HIGH = "average", "95 % from", "to"
 """Names of the rows below the attributes."""
 
+NARROWEST = 12
+"""Columns of a terminal that names keep, however many the numbers take."""
+
+NARROWEST_HEADER = 6
+"""Columns of a terminal below which no header is broken."""
+
 
 def write_tables(report: Mapping, folder: Path | str, beside: Sequence[Column] = ()) -> list[Path]:
     """Writes metrics.json, metrics.csv and metrics.md, each of them whole or not at all.
@@ -114,24 +125,43 @@ def print_table(
     headers, rows = cells(report, beside)
     made = [f"{k} {v}" for k, v in plain(report["provenance"]).items() if _scalar(v)]
     console = console or Console()
-    console.print(_for_terminal(headers, rows))
+    _print_aligned(console, headers, rows)
     if beside:
         console.print(published_note(beside), style="dim", highlight=False)
     for note, headers, rows in group_tables(report):
-        console.print(note, style="dim", highlight=False)
-        console.print(_for_terminal(headers, rows))
-    console.print(" · ".join(made), style="dim", highlight=False, markup=False)
+        console.print(printable(note), style="dim", highlight=False, markup=False)
+        _print_aligned(console, headers, rows)
+    console.print(printable(" · ".join(made)), style="dim", highlight=False, markup=False)
 
 
-def _for_terminal(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Tight enough for 80 columns: headers break between words, numbers and names never."""
-    table = Table(box=None, pad_edge=False, collapse_padding=True)
-    table.add_column(headers[0], no_wrap=True)
-    for header in headers[1:]:
-        table.add_column(_BREAKS.sub("\n", header), justify="right", overflow="fold")
-    for row in rows:
-        table.add_row(*row, style="bold" if row[0] == AVERAGE else None)
-    return table
+def _print_aligned(console: Console, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table in columns. Where they are too wide for the console headers are broken, then
+    names shortened; numbers are never broken or left out."""
+    tops = [_BREAKS.sub("\n", header).split("\n") for header in headers[1:]]
+    numbers = list(zip(*(row[1:] for row in rows), strict=True)) or [()] * len(tops)
+    narrow = [max(map(cell_len, column), default=0) for column in numbers]
+    widths = [max(w, *map(cell_len, top)) for w, top in zip(narrow, tops, strict=True)]
+    given = [headers[0], *(row[0] for row in rows)]
+    room = console.width - len(widths)
+    if max(map(cell_len, given)) > room - sum(widths):
+        narrow = [max(w, NARROWEST_HEADER) for w in narrow]
+        tops = [
+            [part for word in top for part in textwrap.wrap(word, w)]
+            for top, w in zip(tops, narrow, strict=True)
+        ]
+        widths = [max(map(cell_len, [*top, *c])) for top, c in zip(tops, numbers, strict=True)]
+    names = brief(given, max(NARROWEST, room - sum(widths)))
+    height = max(map(len, tops), default=1)
+    heads = list(zip(*([""] * (height - len(top)) + top for top in tops), strict=True)) or [()]
+    lines = [*zip([""] * (height - 1) + names[:1], heads, strict=True)]
+    lines += zip(names[1:], (row[1:] for row in rows), strict=True)
+    width = max(map(cell_len, names))
+    for at, (name, cells) in enumerate(lines, -height):
+        style = "bold" if at < 0 or rows[at][0] == AVERAGE else ""
+        line = name + " " * (width - cell_len(name))
+        for cell, of in zip(cells, widths, strict=True):
+            line += " " * (1 + of - cell_len(cell)) + cell
+        console.print(Text(line.rstrip(), style), soft_wrap=True, highlight=False)
 
 
 def csv_text(report: Mapping) -> str:
@@ -139,7 +169,10 @@ def csv_text(report: Mapping) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["attribute", *HEADERS])
-    for name, metrics in [*report["attributes"].items(), (AVERAGE, report["average"])]:
+    names = [*attribute_rows(report), AVERAGE]
+    for name, metrics in zip(
+        names, [*report["attributes"].values(), report["average"]], strict=True
+    ):
         writer.writerow([name, *(plain(metrics[metric]) for metric in HEADERS)])
     return text.getvalue()
 
@@ -151,8 +184,8 @@ def markdown_text(report: Mapping, beside: Sequence[Column] = ()) -> str:
     lines = [*markdown_table(headers, rows), "", NOTE]
     lines += [*([published_note(beside)] if beside else []), ""]
     for note, headers, rows in group_tables(report):
-        lines += [note, "", *markdown_table(headers, rows), ""]
-    lines += [f"- {key}: {value}" for key, value in facts(report["provenance"])]
+        lines += [in_markdown(note), "", *markdown_table(headers, rows), ""]
+    lines += [f"- {key}: {printable(value)}" for key, value in facts(report["provenance"])]
     lines += [f"- column {column.name}: {column.source}" for column in beside]
     return "\n".join(lines) + "\n"
 
@@ -161,9 +194,11 @@ def cells(report: Mapping, beside: Sequence[Column]) -> tuple[list[str], list[li
     """Headers and rows of the table for people; the first cell of a row is its name."""
     headers = ["attribute", *HEADERS.values(), *(column.name for column in beside)]
     rows = []
-    for name, metrics in report["attributes"].items():
+    for row, (name, metrics) in zip(
+        attribute_rows(report), report["attributes"].items(), strict=True
+    ):
         published = [_published(column.accuracy.get(name), column) for column in beside]
-        rows.append([name, *(percent(metrics[metric]) for metric in HEADERS), *published])
+        rows.append([row, *(percent(metrics[metric]) for metric in HEADERS), *published])
     average = report["average"]
     published = [_published(column.average, column) for column in beside]
     rows.append([AVERAGE, *(percent(average[metric]) for metric in HEADERS), *published])
@@ -173,12 +208,18 @@ def cells(report: Mapping, beside: Sequence[Column]) -> tuple[list[str], list[li
     return headers, rows
 
 
+def attribute_rows(report: Mapping) -> list[str]:
+    """Names of the attributes' rows; none is called as the rows below them are."""
+    return column_names([*report["attributes"]], (AVERAGE, LOW, HIGH))
+
+
 def group_tables(report: Mapping) -> list[tuple[str, list[str], list[list[str]]]]:
     """What to know of a table, its headers and its rows: of the groups, then of each one's gaps;
     nothing where no groups were asked for."""
     groups = report.get("groups", {})
     if not groups:
         return []
+    names = column_names([*groups], [f"not {group}" for group in groups])
     headers = ["group", "images", "acc [95 %]", "maj. acc", "bal. acc [95 %]", "AP [95 %]"]
     rows = [
         [
@@ -189,7 +230,7 @@ def group_tables(report: Mapping) -> list[tuple[str, list[str], list[list[str]]]
             with_interval(side["average"], "balanced_accuracy"),
             with_interval(side["average"], "average_precision"),
         ]
-        for group, found in groups.items()
+        for group, found in zip(names, groups.values(), strict=True)
         for name, side in ((group, found["present"]), (f"not {group}", found["absent"]))
     ]
     return [(GROUPS_NOTE, headers, rows), *(_gap_table(*group) for group in groups.items())]
@@ -251,8 +292,8 @@ def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> lis
 
 
 def markdown_row(cells: Sequence[str]) -> str:
-    """A row of a Markdown table."""
-    return "| " + " | ".join(cells) + " |"
+    """A row of a Markdown table; whatever its cells hold stays in them."""
+    return "| " + " | ".join(map(in_markdown, cells)) + " |"
 
 
 def facts(provenance: Mapping) -> list[tuple[str, str]]:

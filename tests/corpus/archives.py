@@ -18,6 +18,7 @@ from corpus.writing import (
     picture,
     small,
     write_faces,
+    write_lists,
     write_zip,
 )
 from iamt_jax import cli
@@ -135,6 +136,26 @@ def mac(root: Path) -> None:
     write_zip(root, MEMBERS | extra, NAMES, zipfile.ZIP_DEFLATED)
 
 
+def windows(root: Path) -> None:
+    """Backslashes in the names of members."""
+    write_lists(root, NAMES)
+    (root / "Img").mkdir()
+    with zipfile.ZipFile(root / ZIP, "w") as file:
+        for name in NAMES:
+            info = zipfile.ZipInfo("x")
+            info.filename = f"img_align_celeba\\{name}"
+            file.writestr(info, FACE)
+
+
+def png_for_jpeg(root: Path) -> None:
+    """The images as PNG, in the folder that CelebA's own archive of them makes."""
+    write_lists(root, [name.replace("png", "jpg") for name in NAMES])
+    folder = root / "Img/img_align_celeba_png"
+    folder.mkdir(parents=True)
+    for name in NAMES:
+        (folder / name.upper()).write_bytes(FACE)
+
+
 def archive(name: str, inject: Callable[[Path], object], line: str) -> Case:
     """Found before training begins."""
     return Case(f"archive: {name}", small(inject), cli.train, line)
@@ -189,8 +210,7 @@ CASES = (
         "no members",
         damaged(lambda data: b"PK\5\6" + bytes(18)),
         "{root}/celeba/Img/img_align_celeba.zip: 16 of the 16 listed images are not in it, the "
-        "first is 000001.jpg: unpack or download the images again, or take the rows off the "
-        "lists",
+        "first is 000001.jpg: add the images, or take the rows off the lists",
     ),
     archive(
         "encrypted",
@@ -215,15 +235,13 @@ CASES = (
         "missing images",
         fewer,
         "{root}/celeba/Img/img_align_celeba.zip: 15 of the 16 listed images are not in it, the "
-        "first is 000001.jpg: unpack or download the images again, or take the rows off the "
-        "lists",
+        "first is 000001.jpg: add the images, or take the rows off the lists",
     ),
     archive(
         "unzipped, an image missing",
         unzipped_without,
         "{root}/celeba/Img/img_align_celeba: 1 of the 16 listed images are not in it, the "
-        "first is 000005.jpg: unpack or download the images again, or take the rows off the "
-        "lists",
+        "first is 000005.jpg: add the images, or take the rows off the lists",
     ),
     archive(
         "a file for the folder",
@@ -281,5 +299,23 @@ CASES = (
         "photograph has; restore it from the original, or take it off the lists",
     ),
     Case("archive: members that lead elsewhere", measured(escaping), cli.evaluate, "", 0),
+    archive(
+        "packed otherwise",
+        lambda root: (root / ZIP).rename(root / "Img/img_align_celeba_png.7z.001"),
+        "{root}/celeba/Img/img_align_celeba.zip: not found, nor a folder img_align_celeba "
+        "beside it; expected the 16 listed images: unpack img_align_celeba_png.7z.001 there",
+    ),
+    Case("archive: made by Windows", measured(windows), cli.evaluate, "", 0),
+    Case(
+        "archive: PNG for a list of JPEG",
+        measured(png_for_jpeg),
+        cli.evaluate,
+        "",
+        0,
+        (
+            "{root}/celeba/Img/img_align_celeba_png: 2 of the 2 listed images have another suffix "
+            "or case there and are read nevertheless, the first is 1.PNG for 1.jpg",
+        ),
+    ),
     Case("archive: made by a Mac", measured(mac), cli.evaluate, "", 0),
 )

@@ -153,7 +153,8 @@ CASES = (
         "predict: a folder without images",
         placed({"notes/a.txt": b""}, "notes", "--model", "{finished}", "--out", "out.csv"),
         cli.predict,
-        "notes: holds no image (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, .gif); name another",
+        "notes: holds no image (.jpg, .jpeg, .jfif, .png, .webp, .bmp, .tif, .tiff, .gif), left "
+        "out 1 that are no image files: 1 .txt; name another",
     ),
     predicting("a negative n", "--n -1.0: must be a number from 0 to 1000000", "--n", -1),
     predicting("a beta above 1", "--beta 2.0: must be a number from 0 to 1", "--beta", 2),

@@ -237,5 +237,9 @@ CASES = (
         cli.evaluate,
         "",
         0,
+        (
+            "{root}/celeba/Img/img_align_celeba/2.jpg: its metadata is damaged (its EXIF data is "
+            "cut short); its pixels are used without it",
+        ),
     ),
 )

@@ -45,22 +45,20 @@ CASES = (
     label(
         "empty",
         lambda root: (root / LIST).write_text(""),
-        "{root}/celeba/Anno/list_attr_celeba.txt: line 1 is '', expected the number of images "
-        "alone, then a line of attribute names: download the file again",
+        "{root}/celeba/Anno/list_attr_celeba.txt: is empty, expected names such as "
+        "5_o_Clock_Shadow: download the file again",
     ),
     label(
         "binary",
         lambda root: (root / LIST).write_bytes(b"\x89\xff\xfe\x00" * 50),
         "{root}/celeba/Anno/list_attr_celeba.txt: cannot be read as UTF-8 text ('utf-8' codec "
-        "can't decode byte 0x89 in position 0: invalid start byte): save it so, or download it "
-        "again",
+        "can't decode byte 0x89 in position 0: invalid start byte): save it so",
     ),
     label(
         "saved as UTF-16",
         lambda root: (root / LIST).write_bytes(layouts.label_text().encode("utf-16")),
         "{root}/celeba/Anno/list_attr_celeba.txt: cannot be read as UTF-8 text ('utf-8' codec "
-        "can't decode byte 0xff in position 0: invalid start byte): save it so, or download it "
-        "again",
+        "can't decode byte 0xff in position 0: invalid start byte): save it so",
     ),
     label(
         "too few rows",
@@ -69,32 +67,25 @@ CASES = (
         "follow; the file is cut short or edited: download it again, or correct line 1",
     ),
     label(
-        "no count",
-        lambda root: without_row(root / LIST, 1),
-        "{root}/celeba/Anno/list_attr_celeba.txt: line 1 is 'Bald Eyeglasses Male Smiling "
-        "Young', expected the number of images alone, then a line of attribute names: download "
-        "the file again",
-    ),
-    label(
         "a count of 5000 digits",
         lambda root: edit(root / LIST, "16", "1" * 5000),
-        "{root}/celeba/Anno/list_attr_celeba.txt: line 1 is "
-        "'1111111111111111111111111111111111111111...', expected the number of images alone, "
-        "then a line of attribute names: download the file again",
+        "{root}/celeba/Anno/list_attr_celeba.txt: the header with the attributes' names is "
+        "missing, found '1111111111111111111111111111111111111111...' in line 1, expected names "
+        "such as 5_o_Clock_Shadow: put the header back",
     ),
     label(
         "no header",
         lambda root: without_row(root / LIST, 2),
         "{root}/celeba/Anno/list_attr_celeba.txt: the header with the attributes' names is "
         "missing, found '000001.jpg' in line 2, expected names such as 5_o_Clock_Shadow: put "
-        "the header back or download the file again",
+        "the header back",
     ),
     label(
         "a header of numbers",
         lambda root: edit(root / LIST, "Bald Eyeglasses Male Smiling Young", "0 1 2 3 4"),
         "{root}/celeba/Anno/list_attr_celeba.txt: the header with the attributes' names is "
         "missing, found '0' in line 2, expected names such as 5_o_Clock_Shadow: put the header "
-        "back or download the file again",
+        "back",
     ),
     label(
         "an attribute twice",
@@ -113,13 +104,13 @@ CASES = (
             root / LIST, lambda rows: [*rows[:6], rows[6][:-3] + "\n", *rows[7:]]
         ),
         "{root}/celeba/Anno/list_attr_celeba.txt: line 7 has 5 columns, expected 6 (the "
-        "image's name and 5 labels): correct the line or download the file again",
+        "image's name and 5 labels): correct the line",
     ),
     label(
         "a column too many",
         lambda root: edit(root / LIST, "000003.jpg", "000003.jpg 1"),
         "{root}/celeba/Anno/list_attr_celeba.txt: line 5 has 7 columns, expected 6 (the "
-        "image's name and 5 labels): correct the line or download the file again",
+        "image's name and 5 labels): correct the line",
     ),
     label(
         "a value that is no label",
@@ -142,7 +133,6 @@ CASES = (
             edit(root / PARTITIONS, "000004.jpg", "../../../escaped.jpg"),
         ),
         "{root}/celeba/Img/img_align_celeba.zip: 1 of the 16 listed images are not in it, the "
-        "first is ../../../escaped.jpg: unpack or download the images again, or take the rows "
-        "off the lists",
+        "first is ../../../escaped.jpg: add the images, or take the rows off the lists",
     ),
 )

@@ -76,6 +76,17 @@ def harmless(name: str, text: str | bytes, *images: str) -> Case:
     return Case(f"own: {name}", read, cli.evaluate, "", 0, (same,))
 
 
+def renamed(name: str, was: str, file: str) -> Case:
+    """An image that the csv calls otherwise, but of which there is only one."""
+    told = (
+        "{root}/own: 1 of the 1 listed images have another suffix or case there and are read "
+        f"nevertheless, the first is {file} for {was}"
+    )
+    read = looked_at(FORTY.replace("a.png", was), {file: PNG})
+    same = SAME.format(40, 40, CELEBA_ATTRIBUTES[0])
+    return Case(f"own: {name}", read, cli.evaluate, "", 0, (told, same))
+
+
 def missing(name: str, was: str, hint: str = "", count: int = 1) -> Case:
     """Images that the csv calls otherwise than the folder does."""
     line = (
@@ -155,8 +166,7 @@ CASES = (
     fault(
         "empty",
         "",
-        f"{CSV}: the header with the attributes' names is missing, found none, expected a first "
-        "line such as image,striped,round: put the header back",
+        f"{CSV}: is empty, expected a first line such as image,striped,round: add a line an image",
     ),
     fault(
         "no header",
@@ -165,10 +175,10 @@ CASES = (
         "expected a first line such as image,striped,round: put the header back",
     ),
     fault(
-        "an index for the first column",
+        "a column too many in the header",
         TEXT.replace("image", ",image"),
-        f"{CSV}: the header with the attributes' names is missing, found '' in line 1, expected a "
-        "first line such as image,striped,round: put the header back",
+        f"{CSV}: line 2 has 3 columns, expected 4 (the image's name and 3 labels): correct the "
+        "line",
     ),
     fault(
         "semicolons",
@@ -272,10 +282,7 @@ CASES = (
     ),
     missing("an image that is not there", "seven.png"),
     missing("two images that are not there", "seven.png", "", 2),
-    missing("another case", "7.PNG", " (did you mean 7.png?)"),
-    missing("another extension", "7.jpeg", " (did you mean 7.png?)"),
-    missing("no extension", "7", " (did you mean 7.png?)"),
-    missing("a folder of another case", "Images\\7.png", " (did you mean images/7.png?)"),
+    missing("a typing error", "7_.png", " (did you mean 7.png?)"),
     Case(
         "own: a damaged image",
         looked_at(FORTY, {"a.png": b""}),
@@ -296,4 +303,24 @@ CASES = (
     harmless("blanks around cells", FORTY.replace(",", " , "), "a.png"),
     harmless("a quoted name with a comma", FORTY.replace("a.png", '"a, b.png"'), "images/a, b.png"),
     harmless("a subfolder", FORTY.replace("a.png", "x/y/a.png"), "x/y/a.png", "x/y/b.png"),
+    harmless("a backslash", FORTY.replace("a.png", "x\\y\\a.png"), "x/y/a.png"),
+    harmless("the names as pandas' index", FORTY.replace("image", "", 1), "a.png"),
+    harmless(
+        "pandas' index before the names",
+        FORTY.replace("image", ",image", 1).replace("a.png", "0,a.png"),
+        "a.png",
+    ),
+    harmless(
+        "pandas' index, written twice",
+        FORTY.replace("image", ",Unnamed: 0,image", 1).replace("a.png", "0,0,a.png"),
+        "a.png",
+    ),
+    harmless(
+        "accents in two parts", FORTY.replace("a.png", "\xe9/\xe9.png"), "e\u0301/e\u0301.png"
+    ),
+    harmless("accents in one part", FORTY.replace("a.png", "e\u0301.png"), "\xe9.png"),
+    renamed("another case", "a.PNG", "a.png"),
+    renamed("another suffix", "a.jpeg", "a.png"),
+    renamed("no suffix", "a", "a.png"),
+    renamed("a folder of another case", "Images\\a.png", "images/a.png"),
 )

@@ -83,8 +83,8 @@ CASES = (
         "images without one",
         lambda root: lines_of(root / PARTITIONS, lambda rows: rows[:10]),
         "{root}/celeba/Eval/list_eval_partition.txt: 6 of the 16 images of "
-        "Anno/list_attr_celeba.txt have no partition, the first is 000011.jpg: download the "
-        "list again or add their rows",
+        "Anno/list_attr_celeba.txt have no partition, the first is 000011.jpg: add "
+        "their rows",
     ),
     partition(
         "a value of no partition",
@@ -140,22 +140,21 @@ CASES = (
         cli.train,
         "{root}/celeba/list_attr_celeba.csv: the header with the attributes' names is missing, "
         "found '000001.jpg' in line 1, expected names such as 5_o_Clock_Shadow: put the header "
-        "back or download the file again",
+        "back",
     ),
     Case(
         "csv: a column without a name",
         kaggle("image_id,Bald", ",image_id,Bald"),
         cli.train,
-        "{root}/celeba/list_attr_celeba.csv: the header with the attributes' names is missing, "
-        "found '' in line 1, expected names such as 5_o_Clock_Shadow: put the header back or "
-        "download the file again",
+        "{root}/celeba/list_attr_celeba.csv: line 2 has 6 columns, expected 7 (the image's name "
+        "and 6 labels): correct the line",
     ),
     Case(
         "csv: a column too many",
         kaggle("000002.jpg,", "000002.jpg,yes,"),
         cli.train,
         "{root}/celeba/list_attr_celeba.csv: line 3 has 7 columns, expected 6 (the image's "
-        "name and 5 labels): correct the line or download the file again",
+        "name and 5 labels): correct the line",
     ),
     Case(
         "csv: semicolons",
@@ -163,14 +162,37 @@ CASES = (
         cli.train,
         "{root}/celeba/list_attr_celeba.csv: the header with the attributes' names is missing, "
         "found semicolons between the cells of line 1, where commas are expected, expected "
-        "names such as 5_o_Clock_Shadow: put the header back or download the file again",
+        "names such as 5_o_Clock_Shadow: save the file with commas",
     ),
     Case(
         "csv: a line break in a name",
         kaggle("000002.jpg,", '"000002.jpg\n",'),
         cli.train,
         "{root}/celeba/list_attr_celeba.csv: cannot be read (line 3 ends within quotes): correct "
-        "it, or download it again",
+        "it",
+    ),
+    Case(
+        "csv: an attribute without a name",
+        kaggle("Male,Smiling", "Male,"),
+        cli.train,
+        "{root}/celeba/list_attr_celeba.csv: line 1: column 5 has no name, expected an "
+        "attribute's: name it, or remove the column",
+    ),
+    Case(
+        "partitions: images of another name",
+        small(lambda root: edit(root / PARTITIONS, "000011.jpg", "00011.jpg")),
+        cli.train,
+        "{root}/celeba/Eval/list_eval_partition.txt: 1 of the 16 images of "
+        "Anno/list_attr_celeba.txt have no partition, the first is 000011.jpg (did you mean "
+        "00011.jpg?): add their rows",
+    ),
+    Case("no count", reads(lambda text: text.split("\n", 1)[1]), cli.evaluate, "", 0),
+    Case(
+        "no count, and a name for the images' column",
+        reads(lambda text: "image_id " + text.split("\n", 1)[1]),
+        cli.evaluate,
+        "",
+        0,
     ),
     Case("a byte order mark", reads(lambda text: "\ufeff" + text), cli.evaluate, "", 0),
     Case("CRLF", reads(lambda text: text.replace("\n", "\r\n")), cli.evaluate, "", 0),
