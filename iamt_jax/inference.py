@@ -6,6 +6,7 @@ import difflib
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -281,7 +282,7 @@ def load(workdir: Path | str) -> Classifier:
       >>> classifier.attributes[:2]
       ('5_o_Clock_Shadow', 'Arched_Eyebrows')
     """
-    workdir = Path(workdir)
+    workdir = Path(os.path.expanduser(workdir))
     run, best = best_weights(workdir)
     definition, _, _ = build(run.config, len(run.attributes))
     predictor = Predictor(definition, best.params, best.statistics)

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import io
 import json
+import shlex
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,6 +57,7 @@ def read_artefact(path: Path) -> Artefact:
     Raises:
       InputError: it cannot be read, is none of ours, damaged, or of another version.
     """
+    path = Path(path).expanduser()
     try:
         return Artefact(path.read_bytes(), str(path))
     except OSError as error:
@@ -90,7 +92,7 @@ class Artefact:
             raise InputError(
                 f"{name}: not an exported network of this version ({' '.join(reason.split())}); "
                 "write it anew with python -m iamt_jax export --workdir W --out "
-                f"{Path(name).with_suffix('.iamt')}"
+                f"{shlex.quote(str(Path(name).with_suffix('.iamt')))}"
             ) from None
 
     def require_automatic(self) -> None:

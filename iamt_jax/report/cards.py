@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -174,7 +175,11 @@ def _labels(found: Mapping) -> str:
 
 def _without_folders(command: str) -> str:
     """A command whose absolute paths show their last part only."""
-    return re.sub(r"(?<![\w./])/(?:[^\s/]+/)*([^\s/]+)/?", r"\1", command)
+    try:
+        words = shlex.split(command)
+    except ValueError:  # Older files hold commands whose words were not quoted.
+        words = command.split()
+    return shlex.join(re.sub(r"^(--[^=]+=)?/.*?([^/]+)/*$", r"\1\2", word) for word in words)
 
 
 def _json(path: Path) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -217,7 +218,7 @@ def best_weights(workdir: Path) -> tuple[Run, Weights]:
         raise _unreadable(*refused[-1])
     raise InputError(
         f"{workdir / FOLDER}: no checkpoint found; train first, "
-        f"with python train.py --workdir {workdir}"
+        f"with python train.py --workdir {shlex.quote(str(workdir))}"
     )
 
 
