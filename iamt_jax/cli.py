@@ -164,6 +164,7 @@ def _calibrate(arguments: Sequence[str]) -> int:
     chosen = parse(CalibrateArguments, arguments, "-m iamt_jax calibrate")
     check_range("images", chosen.images, FEWEST_IMAGES, math.inf)
     platform.prepare()
+    platform.start()
 
     from iamt_jax.calibration import calibrate_workdir
     from iamt_jax.transformation.file import members

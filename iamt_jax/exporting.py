@@ -56,6 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     out = chosen.out or chosen.workdir / "model.iamt"
     _check(chosen, out)
     platform.prepare()
+    platform.start()
 
     from iamt_jax.inference import load
 

@@ -77,6 +77,7 @@ def run(arguments: Sequence[str]) -> int:
     _check(chosen)
     images = list(dict.fromkeys(_found(chosen.images)))
     platform.prepare()
+    platform.start()
 
     from iamt_jax.deployment.journal import Journal
     from iamt_jax.deployment.results import write_results
