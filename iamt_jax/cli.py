@@ -190,7 +190,8 @@ def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
     training all of them save first.
     """
     unwinding = [number for number in ENDING if number != signal.SIGINT]
-    with handled(lambda number, _: sys.exit(128 + number), unwinding):
+    unwound = handled(lambda number, _: sys.exit(128 + number), unwinding)
+    with unwound, platform.default_numbers():
         try:
             return command(arguments)
         except InputError as error:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from iamt_jax import platform
 from iamt_jax.config import LARGEST_N
 from iamt_jax.errors import InputError
 from iamt_jax.explanation.explain import Explanation, explain
@@ -113,6 +114,7 @@ class Classifier:
         """
         return 1 / (1 + np.exp(-self.logits(images, n, beta, auto)))
 
+    @platform.default_numbers()
     def logits(
         self, images: Pictures, n: Curve = 1.0, beta: Curve = 0.0, auto: bool = False
     ) -> Float[np.ndarray, "image attribute"]:
@@ -145,6 +147,7 @@ class Classifier:
 
         return self._batched(answer, fitted)
 
+    @platform.default_numbers()
     def sweep(
         self,
         images: Pictures,
@@ -177,6 +180,7 @@ class Classifier:
         logits = np.moveaxis(logits, 0, 2) if logits.ndim == 4 else logits
         return 1 / (1 + np.exp(-logits))
 
+    @platform.default_numbers()
     def masks(
         self, images: Pictures, attributes: Sequence[str]
     ) -> Float[np.ndarray, "image attribute height width channel"]:
@@ -197,6 +201,7 @@ class Classifier:
         answer = lambda some, _: self.predictor.masks(some, chosen)  # noqa: E731
         return self._batched(answer, self._fitted(images))
 
+    @platform.default_numbers()
     def explain(
         self,
         images: Pictures,
@@ -264,6 +269,7 @@ class Classifier:
         return batched(answer, fitted, self.predictor.devices)
 
 
+@platform.default_numbers()
 def load(workdir: Path | str) -> Classifier:
     """Loads the best checkpoint of a workdir.
 

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
@@ -112,6 +113,28 @@ def _check_environment(xla_flags: str) -> None:
         raise InputError(
             f"JAX refuses a variable of the environment ({error}); correct it, or leave it unset"
         ) from None
+
+
+@contextlib.contextmanager
+def default_numbers() -> Iterator[None]:
+    """Within it, JAX computes as it does by default: in 32 bits, with standard promotion.
+
+    A program that imports this package may have set JAX up otherwise (`jax_enable_x64`), and keeps
+    that for itself.
+    """
+    if "jax" not in sys.modules:
+        return (yield)  # `prepare` sees to it.
+    import jax
+
+    if hasattr(jax, "enable_x64"):
+        narrow = jax.enable_x64(False)
+    else:  # jax before 0.8
+        from jax.experimental import disable_x64
+
+        narrow = disable_x64()
+    promotion, ranks = jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow")
+    with narrow, promotion, ranks:
+        yield
 
 
 def give_back() -> None:

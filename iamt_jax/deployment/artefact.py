@@ -20,6 +20,7 @@ import numpy as np
 from jax import export
 from jaxtyping import Float
 
+from iamt_jax import platform
 from iamt_jax.config import LARGEST_N
 from iamt_jax.errors import InputError
 from iamt_jax.inputs import Pictures, batched, curve, fit
@@ -103,6 +104,7 @@ class Artefact:
                 "-m iamt_jax calibrate --workdir W, then export again"
             )
 
+    @platform.default_numbers()
     def __call__(
         self, images: Pictures, n: float = 1.0, beta: float = 0.0, auto: bool = False
     ) -> Float[np.ndarray, "image attribute"]:

@@ -15,7 +15,7 @@ def blurred(images: Float[Array, "*batch y x"], spread: float) -> Float[Array, "
       spread: standard deviation as a share of the side.
     """
     side = images.shape[-1]
-    place = jnp.arange(side)
+    place = jnp.arange(side, dtype=jnp.float32)
     blur = jax.nn.softmax(-jnp.square((place[:, None] - place) / (spread * side)) / 2, axis=1)
     return jnp.einsum("...yx,vy,ux->...vu", images, blur, blur)
 

@@ -37,6 +37,7 @@ class Diverged(Exception):
     """A loss was not finite; the message says at which step, which terms, and what to try."""
 
 
+@platform.default_numbers()
 def train(
     config: Config,
     workdir: Path,
