@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,6 +118,7 @@ def training_batches(
     workers = _fitting(data.workers, data.size, train.batch_size // processes, records)
     if not workers:
         return iter(iterator)
+    _start_tracker()
     options = grain.MultiprocessingOptions(num_workers=workers)
     return _told_of_workers(iter(iterator.mp_prefetch(options, _begin_worker)), workers)
 
@@ -138,6 +140,27 @@ def _fitting(workers: int, size: int, batch: int, records: Records) -> int:
             file=sys.stderr,
         )
     return fitting
+
+
+def _start_tracker() -> None:
+    """Starts Python's process that frees shared memory which its users left, as it is wanted here:
+    deaf to signals, as workers are, and silent about what it frees where one was killed."""
+    before = os.environ.get("PYTHONWARNINGS")
+    silent = "ignore::UserWarning:multiprocessing.resource_tracker"
+    os.environ["PYTHONWARNINGS"] = f"{before},{silent}" if before else silent
+    mask = (
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        if hasattr(signal, "pthread_sigmask")
+        else None
+    )
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        os.environ.pop("PYTHONWARNINGS")
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def _begin_worker(_index: int, _count: int) -> None:
