@@ -58,8 +58,6 @@ class Forgiving:
 
     @contextlib.contextmanager
     def _forgiven(self) -> Iterator[None]:
-        if self._gone and self._descriptor() is None:
-            return (yield)
         try:
             yield
         except BlockingIOError:

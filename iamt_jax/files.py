@@ -1,9 +1,26 @@
-"""Writing a file whole or not at all."""
+"""Paths as users write them, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+
+from iamt_jax.errors import InputError
+
+
+def expanded(path: str | os.PathLike[str]) -> str:
+    """The path with the home folder in the place of a `~` that begins it.
+
+    Raises:
+      InputError: the home folder is not known; the path would name a folder called `~`.
+    """
+    whole = os.path.expanduser(path)
+    if re.match(r"~(/|$)", whole):
+        raise InputError(
+            f"{path}: the home folder is not known (HOME is not set); give the whole path"
+        )
+    return whole
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -7,7 +7,6 @@ import dataclasses
 import difflib
 import io
 import math
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import tyro
 
 from iamt_jax.config import LARGEST_N, PRESETS, Config
 from iamt_jax.errors import InputError
+from iamt_jax.files import expanded
 
 _BETTER = (
     (r"Error parsing (\S+): invalid literal .*: ('.*')", r"\1: found \2, expected a whole number"),
@@ -124,12 +124,10 @@ def _expanded(argument: str) -> str:
     """A `~` that begins an argument, or the value after its `=`, is the home folder: shells only
     expand the first, and no value of ours but a path begins so."""
     flag, path = re.fullmatch(r"(--[^=]+=)?(.*)", argument, re.DOTALL).groups("")
-    whole = os.path.expanduser(path)
-    if whole == path and re.match(r"~(/|$)", path):
-        raise InputError(
-            f"{flag}{path}: the home folder is not known (HOME is not set); give the whole path"
-        )
-    return flag + whole
+    try:
+        return flag + expanded(path)
+    except InputError as error:
+        raise InputError(f"{flag}{error}") from None
 
 
 def one_line(box: str, program: str) -> str:

@@ -6,7 +6,6 @@ import difflib
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from iamt_jax import platform
 from iamt_jax.config import LARGEST_N
 from iamt_jax.errors import InputError
 from iamt_jax.explanation.explain import Explanation, explain
+from iamt_jax.files import expanded
 from iamt_jax.inputs import Curve, Fitted, Pictures, batched, curve, fit, of_rows
 from iamt_jax.model.network import IAMT
 from iamt_jax.prediction import Predictor, Setting, as_float
@@ -288,7 +288,7 @@ def load(workdir: Path | str) -> Classifier:
       >>> classifier.attributes[:2]
       ('5_o_Clock_Shadow', 'Arched_Eyebrows')
     """
-    workdir = Path(os.path.expanduser(workdir))
+    workdir = Path(expanded(workdir))
     run, best = best_weights(workdir)
     definition, _, _ = build(run.config, len(run.attributes))
     predictor = Predictor(definition, best.params, best.statistics)

@@ -58,6 +58,8 @@ def prepare() -> None:
     # Orbax logs a failed write with a traceback from every thread, and raises it: we tell it once.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger().addFilter(_worth_telling)
+    # Without a home folder that it can write, matplotlib does with a temporary one, and says so.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(sys.argv[:1])  # Grain's worker processes ask for parsed flags.
     given = os.environ.get("XLA_FLAGS", "")

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from iamt_jax import platform
 from iamt_jax.config import LARGEST_N
 from iamt_jax.errors import InputError
+from iamt_jax.files import expanded
 from iamt_jax.inputs import Pictures, batched, curve, fit
 
 METADATA = "metadata.json"
@@ -58,7 +59,7 @@ def read_artefact(path: Path) -> Artefact:
     Raises:
       InputError: it cannot be read, is none of ours, damaged, or of another version.
     """
-    path = Path(path).expanduser()
+    path = Path(expanded(path))
     try:
         return Artefact(path.read_bytes(), str(path))
     except OSError as error:

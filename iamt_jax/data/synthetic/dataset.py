@@ -24,6 +24,7 @@ from iamt_jax.data.synthetic.nuisance import Nuisance, sample_nuisance
 from iamt_jax.data.synthetic.render import render
 from iamt_jax.data.synthetic.sampling import sample_attributes
 from iamt_jax.errors import InputError
+from iamt_jax.files import expanded
 
 VERSION = 1
 """Raise it when the same seed would give other faces: cached data sets are then made anew."""
@@ -73,7 +74,7 @@ def cache_folder(counts: dict[str, int], seed: int = 0, size: int = 64) -> Path:
     settings = json.dumps(_settings(counts, seed, size), sort_keys=True)
     name = f"faces-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
     if given := os.environ.get("IAMT_CACHE"):
-        return Path(os.path.expanduser(given)) / name
+        return Path(expanded(given)) / name
     home = os.path.expanduser("~")
     root = Path(home, ".cache", "iamt_jax")
     if Path(home).is_absolute() and ((root / name / _RECORD).is_file() or _writable(root)):
