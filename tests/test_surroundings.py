@@ -124,15 +124,17 @@ def test_a_full_disk_behind_standard_output_is_told_once(finished, tmp_path, mon
 
 
 def shell(command, **environment):
-    """A command line with a real pipe: its status, and what it says on standard error."""
+    """A command line with a real pipe: its status, and all that it says to us."""
+    inherited = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
     done = subprocess.run(
         ["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         cwd=REPOSITORY,
-        env={**os.environ, **environment},
+        env={**inherited, **environment},
     )
-    return done.returncode, done.stderr
+    return done.returncode, done.stdout
 
 
 @pytest.mark.parametrize("words", ["train.py --help", "-m iamt_jax --help", "-m iamt_jax export"])
@@ -341,6 +343,7 @@ def test_home_is_expanded_in_every_flag(finished, tmp_path, monkeypatch, capsys)
     assert cli.evaluate(arguments) == 0
     assert (tmp_path / "E/metrics.json").is_file() and not (tmp_path / "~").exists()
     assert iamt_jax.load("~/W").workdir == tmp_path / "W"
+    capsys.readouterr()
     refused(capsys, cli.train, flags("~/T", **{"data.root": "~/D"}), f"{tmp_path}/D")
     refused(capsys, cli.train, flags("T", **{"train.init-from": "~/I"}), f"{tmp_path}/I")
 
