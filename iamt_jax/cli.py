@@ -193,6 +193,7 @@ def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
     unwound = handled(lambda number, _: sys.exit(128 + number), unwinding)
     with unwound, platform.default_numbers():
         try:
+            _check_current_folder()
             return command(arguments)
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -214,6 +215,15 @@ def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
             status = _of_several(error)
         _leave(status)
         return status
+
+
+def _check_current_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise InputError(
+            "the current folder does not exist any more; cd to one that does"
+        ) from None
 
 
 def _leave(status: int) -> None:

@@ -1,7 +1,9 @@
 """What surrounds a command: streams, the environment, home folder, shared memory, threads."""
 
+import dataclasses
 import io
 import json
+import multiprocessing
 import os
 import re
 import shlex
@@ -321,9 +323,6 @@ def test_workers_fit_into_shared_memory(megabytes, workers, dataset, monkeypatch
 
 def test_a_worker_that_is_killed_is_one_line(tiny, dataset):
     """And one that is told to end by the session, as the main process is, is not."""
-    import dataclasses
-    import multiprocessing
-
     data = dataclasses.replace(tiny.data, workers=1)
     batches = pipeline.training_batches(dataset.split("train"), data, tiny.train)
     next(batches)
@@ -386,3 +385,9 @@ def test_printed_commands_can_be_pasted(finished, tmp_path, monkeypatch, capsys)
         ["--workdir", "a b", "--auto"],
         "python -m iamt_jax calibrate --workdir 'a b'",
     )
+
+
+def test_a_current_folder_that_is_gone_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "cwd", lambda: (_ for _ in ()).throw(FileNotFoundError(2, "gone")))
+    refused(capsys, cli.evaluate, ["--workdir", "W"], "the current folder does not exist any more")
