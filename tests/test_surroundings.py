@@ -391,3 +391,10 @@ def test_a_current_folder_that_is_gone_is_one_line(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Path, "cwd", lambda: (_ for _ in ()).throw(FileNotFoundError(2, "gone")))
     refused(capsys, cli.evaluate, ["--workdir", "W"], "the current folder does not exist any more")
+
+
+def test_a_card_s_command_keeps_its_words_and_no_folders():
+    from iamt_jax.report.cards import _without_folders
+
+    command = "evaluate.py --workdir '/home/me/my runs/W' --out=/tmp/E/ --data.root ../D"
+    assert _without_folders(command) == "evaluate.py --workdir W --out=E --data.root ../D"

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from iamt_jax import console
 from iamt_jax.errors import InputError
 from iamt_jax.files import replace_text
 from iamt_jax.report import tables
@@ -200,6 +201,7 @@ def _read(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({reason}); name a text file") from None
 
 
+@console.forgiving()
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m iamt_jax.report.cards`: returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m iamt_jax.report.cards")
