@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import shlex
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,11 +15,12 @@ from pathlib import Path
 
 import tyro
 
-from iamt_jax import evaluating, exploring, exporting, platform, predicting
+from iamt_jax import console, evaluating, exploring, exporting, platform, predicting
 from iamt_jax.checks import check
 from iamt_jax.config import FEWEST_IMAGES, PRESETS, Config, OtherData, Processes
 from iamt_jax.errors import InputError
 from iamt_jax.flags import absolute, check_range, parse, take_preset
+from iamt_jax.signals import ENDING, handled
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def explore(arguments: Sequence[str] | None = None) -> int:
     return _guarded(exploring.run, sys.argv[1:] if arguments is None else arguments)
 
 
+@console.forgiving()
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m iamt_jax COMMAND`: returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -154,7 +156,7 @@ def _train(arguments: Sequence[str]) -> int:
     except Diverged as failure:
         processes.say(f"error: {failure}", file=sys.stderr)
         return 1
-    processes.say(f"trained; now: python evaluate.py --workdir {chosen.workdir}")
+    processes.say(f"trained; now: python evaluate.py --workdir {shlex.quote(str(chosen.workdir))}")
     return 0
 
 
@@ -162,6 +164,7 @@ def _calibrate(arguments: Sequence[str]) -> int:
     chosen = parse(CalibrateArguments, arguments, "-m iamt_jax calibrate")
     check_range("images", chosen.images, FEWEST_IMAGES, math.inf)
     platform.prepare()
+    platform.start()
 
     from iamt_jax.calibration import calibrate_workdir
     from iamt_jax.transformation.file import members
@@ -169,7 +172,7 @@ def _calibrate(arguments: Sequence[str]) -> int:
     path, transformation = calibrate_workdir(chosen.workdir, chosen.images, chosen.data)
     print(
         f"calibrated {', '.join(members(transformation))}; wrote {path}\n"
-        f"now: python evaluate.py --workdir {chosen.workdir} --auto"
+        f"now: python evaluate.py --workdir {shlex.quote(str(chosen.workdir))} --auto"
     )
     return 0
 
@@ -179,36 +182,55 @@ def _fields(config: Config) -> dict:
     return {field.name: getattr(config, field.name) for field in dataclasses.fields(Config)}
 
 
+@console.forgiving()
 def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
     """Runs a command; bad input becomes one line and exit status 2.
 
-    SIGTERM unwinds like Ctrl-C, so that half-written files are removed; during training both
-    save first.
+    Signals that end a process unwind like Ctrl-C, so that half-written files are removed; during
+    training all of them save first.
     """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        return command(arguments)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 2
-    except OSError as error:
-        if error.filename is None:  # No file of the user's: a fault of ours.
-            status = _of_several(error)
-        else:
-            words = f"{error.filename}: cannot be used ({error.strerror}); name another"
-            print(f"error: {words}", file=sys.stderr)
+    unwinding = [number for number in ENDING if number != signal.SIGINT]
+    unwound = handled(lambda number, _: sys.exit(128 + number), unwinding)
+    with unwound, platform.default_numbers():
+        try:
+            _check_current_folder()
+            return command(arguments)
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
             status = 2
-    except KeyboardInterrupt:
-        print("stopped; what was saved before stays", file=sys.stderr)
-        status = 130
-    except Exception as error:
-        status = _of_several(error)
+        except OSError as error:
+            if error.filename is None:  # No file of the user's: a fault of ours.
+                status = _of_several(error)
+            else:
+                words = f"{error.filename}: cannot be used ({error.strerror}); name another"
+                print(f"error: {words}", file=sys.stderr)
+                status = 2
+        except KeyboardInterrupt:
+            print("stopped; what was saved before stays", file=sys.stderr)
+            status = 130
+        except SystemExit as end:  # By a signal, or after --help.
+            _leave(end.code)
+            raise
+        except Exception as error:
+            status = _of_several(error)
+        _leave(status)
+        return status
+
+
+def _check_current_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise InputError(
+            "the current folder does not exist any more; cd to one that does"
+        ) from None
+
+
+def _leave(status: int) -> None:
     if "jax" in sys.modules:
         from iamt_jax import processes
 
         processes.leave(status)
-    return status
 
 
 def _of_several(error: Exception) -> int:

@@ -81,12 +81,11 @@ def run(arguments: Sequence[str]) -> int:
 def _write(
     chosen: EvaluateArguments, metrics: dict, plane: dict | None, explained: tuple | None
 ) -> None:
-    """Prints the table, writes what was found, and says where."""
+    """Writes what was found, then prints the table and says where."""
     from iamt_jax.evaluation.metrics import percent
     from iamt_jax.report.tables import print_table, write_tables
 
     beside = _published(metrics)
-    print_table(metrics, beside)
     with _writable(chosen):
         wrote = [write_tables(metrics, _out(chosen), beside)[0].parent]
         if explained is not None:
@@ -98,6 +97,7 @@ def _write(
 
             write_page(metrics, plane, *explained, _page(chosen), beside)
             wrote.append(_page(chosen))
+    print_table(metrics, beside)
     average = metrics["average"]
     print(
         f"average accuracy {percent(average['accuracy'], 2)} (majority "

@@ -95,6 +95,7 @@ def _check_gradio() -> None:
 def _page(chosen: ExploreArguments):
     """The page, with its programs compiled."""
     platform.prepare()
+    platform.start()
 
     from iamt_jax.explorer.view import View
     from iamt_jax.inference import load

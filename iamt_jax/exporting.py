@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     out = chosen.out or chosen.workdir / "model.iamt"
     _check(chosen, out)
     platform.prepare()
+    platform.start()
 
     from iamt_jax.inference import load
 
@@ -78,7 +80,8 @@ def run(arguments: Sequence[str]) -> int:
         f"workdir's by at most {apart:.1e}"
     )
     if make is _artefact:
-        print(f"now: python -m iamt_jax predict --model {out} IMAGES --out probabilities.csv")
+        model = shlex.quote(str(out))
+        print(f"now: python -m iamt_jax predict --model {model} IMAGES --out probabilities.csv")
     return 0
 
 

@@ -1,13 +1,31 @@
-"""Writing a file whole or not at all, and JSON that every parser reads."""
+"""Paths as users write them, files that are written whole or not at all, and JSON that every parser
+reads."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from iamt_jax.errors import InputError
+
+
+def expanded(path: str | os.PathLike[str]) -> str:
+    """The path with the home folder in the place of a `~` that begins it.
+
+    Raises:
+      InputError: the home folder is not known; the path would name a folder called `~`.
+    """
+    whole = os.path.expanduser(path)
+    if re.match(r"~(/|$)", whole):
+        raise InputError(
+            f"{path}: the home folder is not known (HOME is not set); give the whole path"
+        )
+    return whole
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -7,7 +7,6 @@ import dataclasses
 import difflib
 import io
 import math
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import tyro
 
 from iamt_jax.config import LARGEST_N, PRESETS, Config
 from iamt_jax.errors import InputError
+from iamt_jax.files import expanded
 
 _BETTER = (
     (r"Error parsing (\S+): invalid literal .*: ('.*')", r"\1: found \2, expected a whole number"),
@@ -87,6 +87,7 @@ def parse(
       InputError: an unknown flag (the line names the nearest), or a value that does not fit.
     """
     _refuse_odd(arguments, program)
+    arguments = list(map(_expanded, arguments))
     if {"-h", "--help"} & set(arguments):
         return tyro.cli(kind, args=list(arguments), prog=program, default=default)
     # An encoding, or tyro draws its boxes in ASCII.
@@ -119,6 +120,16 @@ def _refuse_odd(arguments: Sequence[str], program: str) -> None:
             )
 
 
+def _expanded(argument: str) -> str:
+    """A `~` that begins an argument, or the value after its `=`, is the home folder: shells only
+    expand the first, and no value of ours but a path begins so."""
+    flag, path = re.fullmatch(r"(--[^=]+=)?(.*)", argument, re.DOTALL).groups("")
+    try:
+        return flag + expanded(path)
+    except InputError as error:
+        raise InputError(f"{flag}{error}") from None
+
+
 def one_line(box: str, program: str) -> str:
     """The gist of tyro's error box: what is wrong, the nearest flag, where to look."""
     rows = [row.strip("│ ").strip() for row in box.splitlines() if row.startswith("│")]
@@ -142,7 +153,7 @@ def absolute(config: Config) -> Config:
     """The config with whole paths: it is read again from other folders."""
 
     def whole(path: str | None) -> str | None:
-        return None if path is None else str(Path(os.path.expanduser(path)).resolve())
+        return None if path is None else str(Path(path).resolve())
 
     return dataclasses.replace(
         config,

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from iamt_jax import platform
 from iamt_jax.config import LARGEST_N
 from iamt_jax.errors import InputError
 from iamt_jax.explanation.explain import Explanation, explain
-from iamt_jax.files import json_text
+from iamt_jax.files import expanded, json_text
 from iamt_jax.inputs import Curve, Fitted, Pictures, batched, curve, fit, of_rows
 from iamt_jax.model.network import IAMT
 from iamt_jax.prediction import Predictor, Setting, as_float, probability
@@ -112,6 +113,7 @@ class Classifier:
         """
         return probability(self.logits(images, n, beta, auto))
 
+    @platform.default_numbers()
     def logits(
         self, images: Pictures, n: Curve = 1.0, beta: Curve = 0.0, auto: bool = False
     ) -> Float[np.ndarray, "image attribute"]:
@@ -144,6 +146,7 @@ class Classifier:
 
         return self._batched(answer, fitted)
 
+    @platform.default_numbers()
     def sweep(
         self,
         images: Pictures,
@@ -176,6 +179,7 @@ class Classifier:
         logits = np.moveaxis(logits, 0, 2) if logits.ndim == 4 else logits
         return probability(logits)
 
+    @platform.default_numbers()
     def masks(
         self, images: Pictures, attributes: Sequence[str]
     ) -> Float[np.ndarray, "image attribute height width channel"]:
@@ -196,6 +200,7 @@ class Classifier:
         answer = lambda some, _: self.predictor.masks(some, chosen)  # noqa: E731
         return self._batched(answer, self._fitted(images))
 
+    @platform.default_numbers()
     def explain(
         self,
         images: Pictures,
@@ -263,6 +268,7 @@ class Classifier:
         return batched(answer, fitted, self.predictor.devices)
 
 
+@platform.default_numbers()
 def load(workdir: Path | str) -> Classifier:
     """Loads the best checkpoint of a workdir.
 
@@ -281,7 +287,7 @@ def load(workdir: Path | str) -> Classifier:
       >>> classifier.attributes[:2]
       ('5_o_Clock_Shadow', 'Arched_Eyebrows')
     """
-    workdir = Path(workdir)
+    workdir = Path(expanded(workdir))
     run, best = best_weights(workdir)
     definition, _, _ = build(run.config, len(run.attributes))
     predictor = Predictor(definition, best.params, best.statistics)

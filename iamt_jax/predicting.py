@@ -73,6 +73,7 @@ def run(arguments: Sequence[str]) -> int:
     _check(chosen)
     images, left_out = _found(chosen.images)
     platform.prepare()
+    platform.start()
 
     from iamt_jax.deployment.journal import Journal
     from iamt_jax.deployment.results import write_results

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from iamt_jax import platform
 from iamt_jax.config import AUTO, Processes
 from iamt_jax.errors import InputError
 
@@ -22,14 +23,15 @@ HEARTBEAT = 30
 
 
 def start(chosen: Processes, notices: bool = False) -> None:
-    """Joins the run; call it before anything touches JAX's devices.
+    """Joins the run, and starts JAX's devices; call it before anything touches them.
 
     Args:
       chosen: how the processes find each other.
       notices: JAX takes SIGTERM for a notice to all (`stop_agreed`), and does not end at it.
 
     Raises:
-      InputError: flags that do not fit each other, or the others were not found.
+      InputError: flags that do not fit each other, the others were not found, or JAX has no such
+        devices.
     """
     if chosen.coordinator is None:
         if (chosen.count, chosen.index) != (None, None):
@@ -37,6 +39,7 @@ def start(chosen: Processes, notices: bool = False) -> None:
                 "--processes.coordinator: missing beside --processes.count and --processes.index; "
                 "give HOST:PORT of process 0, or leave all three out"
             )
+        platform.start()
         return
     details: dict[str, Any] = {}
     if chosen.coordinator != AUTO:
@@ -57,6 +60,7 @@ def start(chosen: Processes, notices: bool = False) -> None:
             f"--processes.coordinator {chosen.coordinator}: the processes did not find each other "
             f"({' '.join(str(error).split())[:200]}); start all of them, with the same address"
         ) from error
+    platform.start()
 
 
 def _check(chosen: Processes) -> None:

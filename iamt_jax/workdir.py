@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ def read_run(workdir: Path) -> Run:
     if not path.is_file():
         raise InputError(
             f"--workdir {workdir}: holds no {RUN}; train first, "
-            f"with python train.py --workdir {workdir}"
+            f"with python train.py --workdir {shlex.quote(str(workdir))}"
         )
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))

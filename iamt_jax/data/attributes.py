@@ -19,7 +19,9 @@ def celeba_statistics() -> dict:
       `images`: split -> image count; `attributes`: 40 names; `positives`: split -> 40 counts;
       `phi`: 40 x 40 correlation of the labels over validation and test; `source`: a citation.
     """
-    text = resources.files(__package__).joinpath("celeba_statistics.json").read_text()
+    text = (
+        resources.files(__package__).joinpath("celeba_statistics.json").read_text(encoding="utf-8")
+    )
     return json.loads(text)
 
 

@@ -17,6 +17,7 @@ from iamt_jax.data.layouts import LAYOUTS, find_listed, open_listed
 from iamt_jax.data.records import Dataset, Records
 from iamt_jax.data.tfds import NAME, find_prepared, open_prepared, prepare
 from iamt_jax.errors import InputError
+from iamt_jax.files import expanded
 
 __all__ = ["Dataset", "Records", "decode", "download", "open_dataset"]
 
@@ -36,7 +37,7 @@ def open_dataset(root: str | os.PathLike[str]) -> Dataset:
     Raises:
       InputError: no layout is recognised, or its lists and images are not whole.
     """
-    root = Path(os.path.expanduser(root))
+    root = Path(expanded(root))
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "does not exist"
         raise InputError(f"{root}: {found}; expected a folder with CelebA: give another root")
@@ -66,7 +67,7 @@ def download(name: str = NAME, data_dir: str | os.PathLike[str] | None = None) -
     if name != NAME:
         raise InputError(f"--data.name {name}: unknown, expected {NAME}; or give --data.root")
     default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    data_dir = Path(os.path.expanduser(data_dir or default))
+    data_dir = Path(expanded(data_dir or default))
     dataset = _open(data_dir) if data_dir.is_dir() else None
     if dataset is None:
         prepare(data_dir)

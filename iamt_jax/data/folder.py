@@ -28,6 +28,7 @@ from iamt_jax.data.records import Dataset, Images, Records
 from iamt_jax.data.search import walk
 from iamt_jax.data.storage import folder_images
 from iamt_jax.errors import InputError
+from iamt_jax.files import expanded
 
 _IMAGES = "images"
 """The folder below the root from which the csv may name its images; the root goes before it."""
@@ -50,7 +51,7 @@ def open_own(root: str | os.PathLike[str], labels: str | None = None) -> Dataset
       InputError: no folder, no csv or several, a damaged csv, or one that names images that are
         not there.
     """
-    root = Path(os.path.expanduser(root))
+    root = Path(expanded(root))
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "does not exist"
         raise InputError(f"{root}: {found}; expected a folder of images and a csv: give another")
@@ -89,7 +90,7 @@ def hashed(names: tuple[str, ...]) -> Int8[np.ndarray, " image"]:
 
 def _csv(root: Path, labels: str | None) -> Path:
     if labels is not None:
-        path = root / os.path.expanduser(labels)
+        path = root / expanded(labels)
         if not path.is_file():
             raise InputError(
                 f"--data.labels {labels}: {path} is not there; give the csv's path seen from "

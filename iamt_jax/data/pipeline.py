@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import NamedTuple
 
 import grain
@@ -13,9 +22,24 @@ from jaxtyping import Bool, Float, UInt8
 from iamt_jax.config import DataConfig, TrainConfig
 from iamt_jax.data.augmentation import Augment
 from iamt_jax.data.celeba import Records, decode
+from iamt_jax.errors import InputError
+from iamt_jax.signals import ENDING
 
 THREADS = 4
 """Threads that decode ahead; decoding releases Python's lock."""
+
+
+SHARED_MEMORY = Path("/dev/shm")
+"""Where Grain's workers leave batches, on Linux."""
+
+BATCHES_HELD = 5
+"""Batches in shared memory for each worker, as measured; and one more that is in use."""
+
+CAUSES = {
+    "SIGKILL": ", as the system does where memory runs out",
+    "SIGBUS": f", as happens where {SHARED_MEMORY} is full",
+}
+"""What commonly ends a worker."""
 
 
 class Batch(NamedTuple):
@@ -91,9 +115,86 @@ def training_batches(
     iterator = share.map(_named).to_iter_dataset(
         grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=8)
     )
-    if data.workers:
-        iterator = iterator.mp_prefetch(grain.MultiprocessingOptions(num_workers=data.workers))
-    return iter(iterator)
+    workers = _fitting(data.workers, data.size, train.batch_size // processes, records)
+    if not workers:
+        return iter(iterator)
+    _start_tracker()
+    options = grain.MultiprocessingOptions(num_workers=workers)
+    return _told_of_workers(iter(iterator.mp_prefetch(options, _begin_worker)), workers)
+
+
+def _fitting(workers: int, size: int, batch: int, records: Records) -> int:
+    """How many of the workers shared memory has room for, with a warning if not for all."""
+    batch_bytes = batch * (size * size * 3 + 4 * len(records.attributes))
+    if not workers or not SHARED_MEMORY.is_dir():
+        return workers
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    fitting = max(0, min(workers, (free // batch_bytes - 1) // BATCHES_HELD))
+    if fitting < workers:
+        need = (workers * BATCHES_HELD + 1) * batch_bytes
+        instead = f"by {fitting} of them" if fitting else "in threads"
+        print(
+            f"warning: --data.workers {workers}: need {need / 1e6:,.0f} MB of shared memory, and "
+            f"{SHARED_MEMORY} has {free / 1e6:,.0f} MB free; decoding {instead}, with the same "
+            "result (in a container, docker run --shm-size gives more)",
+            file=sys.stderr,
+        )
+    return fitting
+
+
+def _start_tracker() -> None:
+    """Starts Python's process that frees shared memory which its users left, as it is wanted here:
+    deaf to signals, as workers are, and silent about what it frees where one was killed."""
+    before = os.environ.get("PYTHONWARNINGS")
+    silent = "ignore::UserWarning:multiprocessing.resource_tracker"
+    os.environ["PYTHONWARNINGS"] = f"{before},{silent}" if before else silent
+    mask = (
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        if hasattr(signal, "pthread_sigmask")
+        else None
+    )
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        os.environ.pop("PYTHONWARNINGS")
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
+
+
+def _begin_worker(_index: int, _count: int) -> None:
+    """A signal to the whole session or job leaves the workers to the main process, which saves and
+    then ends them; they end with it, however it ends."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+    def end_with(parent) -> None:
+        parent.join()
+        os._exit(1)
+
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+
+
+def _told_of_workers(batches: Iterator[Batch], workers: int) -> Iterator[Batch]:
+    """The batches.
+
+    Raises:
+      InputError: a worker was ended from outside; Grain has no type for that error.
+    """
+    try:
+        yield from batches
+    except RuntimeError as error:
+        found = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
+        if found is None:
+            raise
+        code = int(found[1])
+        by = signal.Signals(-code).name if code < 0 else f"status {code}"
+        raise InputError(
+            f"--data.workers {workers}: one of them ended by {by}{CAUSES.get(by, '')}; give fewer, "
+            "or 0, with --resume.allow data.workers, to continue this run"
+        ) from None
 
 
 def _named(batch: tuple[np.ndarray, np.ndarray]) -> Batch:

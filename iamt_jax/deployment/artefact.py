@@ -10,6 +10,7 @@ import functools
 import hashlib
 import io
 import json
+import shlex
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,9 +20,10 @@ import numpy as np
 from jax import export
 from jaxtyping import Float
 
+from iamt_jax import platform
 from iamt_jax.config import LARGEST_N
 from iamt_jax.errors import InputError
-from iamt_jax.files import json_text
+from iamt_jax.files import expanded, json_text
 from iamt_jax.inputs import Pictures, batched, curve, fit
 
 METADATA = "metadata.json"
@@ -57,6 +59,7 @@ def read_artefact(path: Path) -> Artefact:
     Raises:
       InputError: it cannot be read, is none of ours, damaged, or of another version.
     """
+    path = Path(expanded(path))
     try:
         return Artefact(path.read_bytes(), str(path))
     except OSError as error:
@@ -91,7 +94,7 @@ class Artefact:
             raise InputError(
                 f"{name}: not an exported network of this version ({' '.join(reason.split())}); "
                 "write it anew with python -m iamt_jax export --workdir W --out "
-                f"{Path(name).with_suffix('.iamt')}"
+                f"{shlex.quote(str(Path(name).with_suffix('.iamt')))}"
             ) from None
 
     def require_automatic(self) -> None:
@@ -102,6 +105,7 @@ class Artefact:
                 "-m iamt_jax calibrate --workdir W, then export again"
             )
 
+    @platform.default_numbers()
     def __call__(
         self, images: Pictures, n: float = 1.0, beta: float = 0.0, auto: bool = False
     ) -> Float[np.ndarray, "image attribute"]:

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -219,7 +220,7 @@ def environment() -> dict[str, str | dict[str, str]]:
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "commit": commit(),
-        "command": " ".join(map(os.path.basename, sys.argv[:1])) + " " + " ".join(sys.argv[1:]),
+        "command": shlex.join([*map(os.path.basename, sys.argv[:1]), *sys.argv[1:]]),
     }
 
 

@@ -18,7 +18,7 @@ def blurred(images: Float[Array, "*batch y x"], spread: float) -> Float[Array, "
     deviation = spread * min(images.shape[-2:])
 
     def blur(length: int) -> Array:
-        place = jnp.arange(length)
+        place = jnp.arange(length, dtype=jnp.float32)
         exponent = -jnp.square((place[:, None] - place) / deviation) / 2
         return jax.nn.softmax(exponent, axis=1).astype(images.dtype)
 

@@ -126,5 +126,6 @@ def drop_channels(features: Array, rate: float, keys: Key[Array, " batch"]) -> A
     """Drops whole channels with probability `rate`, each image by its own key."""
     if rate == 0:
         return features
-    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, features.shape[-1:]))(keys)
+    kept = jnp.float32(1 - rate)  # Its type decides what is drawn.
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, kept, features.shape[-1:]))(keys)
     return features * (keep / (1 - rate)).astype(features.dtype)[:, None, None]

@@ -42,11 +42,14 @@ def attention_pool(
     """
     shape = (features.shape[0], *bias.shape)
     if n is not None:
-        n = jnp.broadcast_to(n, shape)[None]
+        n = jnp.broadcast_to(jnp.asarray(n, jnp.float32), shape)[None]
     sums, masks = _sums(features, kernel, bias, n)
     plain = jnp.mean(features, axis=(1, 2), dtype=jnp.float32)[:, None]
     bent = sums[0] / _positions(features)
-    pooled = plain + bent if beta is None else (1 - beta) * plain + (1 + beta) * bent
+    if beta is None:
+        return plain + bent, jnp.sum(masks, axis=-1)
+    beta = jnp.asarray(beta, jnp.float32)
+    pooled = (1 - beta) * plain + (1 + beta) * bent
     return pooled, jnp.sum(masks, axis=-1)
 
 

@@ -192,4 +192,4 @@ def _by_image(x: Array, images: int) -> Array:
 def _positions_summed(x: Array, images: int) -> Array:
     """(images x positions, channel), or already by image -> (images, channel)."""
     x = _by_image(x, images)
-    return jnp.einsum("ipc,op->ioc", x, jnp.ones((1, x.shape[1])))[:, 0]
+    return jnp.einsum("ipc,op->ioc", x, jnp.ones((1, x.shape[1]), x.dtype))[:, 0]

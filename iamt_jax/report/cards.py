@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from iamt_jax import console
 from iamt_jax.errors import InputError
 from iamt_jax.files import replace_text
 from iamt_jax.report import tables
@@ -175,7 +177,11 @@ def _labels(found: Mapping) -> str:
 
 def _without_folders(command: str) -> str:
     """A command whose absolute paths show their last part only."""
-    return re.sub(r"(?<![\w./])/(?:[^\s/]+/)*([^\s/]+)/?", r"\1", command)
+    try:
+        words = shlex.split(command)
+    except ValueError:  # Older files hold commands whose words were not quoted.
+        words = command.split()
+    return shlex.join(re.sub(r"^(--[^=]+=)?/.*?([^/]+)/*$", r"\1\2", word) for word in words)
 
 
 def _json(path: Path) -> dict:
@@ -196,6 +202,7 @@ def _read(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({reason}); name a text file") from None
 
 
+@console.forgiving()
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m iamt_jax.report.cards`: returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m iamt_jax.report.cards")

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import math
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -232,7 +233,7 @@ def best_weights(workdir: Path) -> tuple[Run, Weights]:
         raise _unreadable(*refused[-1])
     raise InputError(
         f"{workdir / FOLDER}: no checkpoint found; train first, "
-        f"with python train.py --workdir {workdir}"
+        f"with python train.py --workdir {shlex.quote(str(workdir))}"
     )
 
 

@@ -37,6 +37,7 @@ class Diverged(Exception):
     """A loss was not finite; the message says at which step, which terms, and what to try."""
 
 
+@platform.default_numbers()
 def train(
     config: Config,
     workdir: Path,
@@ -148,7 +149,7 @@ class Fit:
             progress(start, train_config.steps) as bar,
         ):
             for done in range(start + 1, train_config.steps + 1):
-                batch = next(data)
+                batch = self.following(data, state, pending)
                 state, metrics = step(state, place(batch))
                 pending.append(metrics)
                 last = done == train_config.steps
@@ -175,6 +176,23 @@ class Fit:
                     self.checkpoints.wait()
                     raise Interrupted(stop, done)
         return self.validated
+
+    def following(self, data: Iterator[Batch], state: State, pending: list[Metrics]) -> Batch:
+        """The next batch; where there is none, what was trained so far is saved.
+
+        Raises:
+          InputError: an image that cannot be read, a worker process that is gone.
+        """
+        try:
+            return next(data)
+        except InputError:
+            done = int(state.step)
+            if done and jax.process_count() == 1:  # Several would have to save together.
+                if pending:
+                    fetch(pending, done)
+                self.checkpoints.save(state, None)
+                self.checkpoints.wait()
+            raise
 
     def validate(self, state: State, step: int, logs: Logs, bar: tqdm) -> None:
         """Accuracy and average precision of the evaluated weights on the validation split."""

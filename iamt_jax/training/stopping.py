@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import jax
 
 from iamt_jax import processes
+from iamt_jax.signals import ENDING, handled
 
 
 class Interrupted(Exception):
@@ -22,28 +23,25 @@ class Interrupted(Exception):
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[int], int]]:
-    """Within it, SIGINT and SIGTERM only leave a note: the function given takes the step and says
-    which came, or 0.
+    """Within it, a signal that ends a process only leaves a note: the function given takes the
+    step and says which came, or 0.
 
     A second one of the same kind acts as usual, so that nobody is ever locked in. Where several
-    processes are one run, JAX passes SIGTERM on to all, and says at which step all stop.
+    processes are one run, JAX passes SIGTERM on to all, and says at which step all stop. In a
+    thread other than the main one, signals are the program's, and none is noted.
     """
     several = jax.process_count() > 1
     came = [0]
 
-    def note(number, _frame):
+    def note(number, former):
         came[0] = number
-        signal.signal(number, before[number])
+        signal.signal(number, former)
         if several:  # JAX knows of SIGTERM alone.
             os.kill(os.getpid(), signal.SIGTERM)
 
-    numbers = (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, note) for number in numbers}
-    try:
+    numbers = [number for number in ENDING if not several or number != signal.SIGTERM]
+    with handled(note, numbers):
         if several:
-            yield lambda step: signal.SIGTERM if processes.stop_agreed(step) else 0
+            yield lambda step: (came[0] or signal.SIGTERM) if processes.stop_agreed(step) else 0
         else:
             yield lambda _: came[0]
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

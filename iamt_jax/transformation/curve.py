@@ -23,6 +23,7 @@ def contrast(mask: Float[Array, "..."], n: Float[Array, "..."] | float) -> Float
       the derivative in n is 0, and so is the one in M for n < 1 (its limit is infinite, but a
       saturated sigmoid passes nothing on).
     """
+    n = _in_type_of(mask, n)
     low = jnp.minimum(mask, 1 - mask)
     # A power of exactly 0 has an infinite derivative for n < 1; it is taken of 0.5 instead.
     safe = jnp.where(low > 0, low, 0.5)
@@ -55,4 +56,15 @@ def tone_curve(
       >>> iamt_jax.tone_curve(mask, n=1.0, beta=1.0).tolist()
       [-1.0, -0.5, 0.0, 1.0]
     """
+    beta = _in_type_of(mask, beta)
     return (1 + beta) * contrast(mask, n) - beta
+
+
+def _in_type_of(mask: Float[Array, "..."], value: Float[Array, "..."] | float):
+    """A float64 array in float32, unless the mask is float64 too: where `jax_enable_x64` is set,
+    arrays are float64 by default, and would widen everything that follows."""
+    if type(value) in (int, float):
+        return value
+    value = jnp.asarray(value)
+    wide = value.dtype == jnp.float64 and jnp.result_type(mask) != jnp.float64
+    return value.astype(jnp.float32) if wide else value

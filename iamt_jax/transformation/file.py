@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import zipfile
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def read_calibration(workdir: Path, identity: str) -> Transformation:
       InputError: there is none, it is damaged, or it was made for another network.
     """
     path = workdir / FILE
-    again = f"run python -m iamt_jax calibrate --workdir {workdir}"
+    again = f"run python -m iamt_jax calibrate --workdir {shlex.quote(str(workdir))}"
     if not path.is_file():
         raise InputError(f"{path}: does not exist, and --auto needs it; {again}")
     try:

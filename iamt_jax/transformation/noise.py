@@ -55,7 +55,7 @@ def median(values: Float[Array, "batch value"]) -> Float[Array, " batch"]:
         above = jnp.mean(values > middle[:, None], axis=1) > 0.5
         return jnp.where(above, middle, low), jnp.where(above, high, middle)
 
-    bounds = jnp.zeros(values.shape[0]), jnp.max(values, axis=1)
+    bounds = jnp.zeros(values.shape[0], values.dtype), jnp.max(values, axis=1)
     low, high = lax.fori_loop(0, HALVINGS, halve, bounds)
     return (low + high) / 2
 

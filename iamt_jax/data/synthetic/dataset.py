@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 import shutil
+import stat
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +23,7 @@ from iamt_jax.data.synthetic.nuisance import Nuisance, sample_nuisance
 from iamt_jax.data.synthetic.render import render
 from iamt_jax.data.synthetic.sampling import sample_attributes
 from iamt_jax.errors import InputError
-from iamt_jax.files import json_text
+from iamt_jax.files import expanded, json_text
 
 VERSION = 1
 """Raise it when the same seed would give other faces: cached data sets are then made anew."""
@@ -62,11 +64,42 @@ def cache_folder(counts: dict[str, int], seed: int = 0, size: int = 64) -> Path:
     """Where `ensure_dataset` keeps the data set of these settings.
 
     That is `$IAMT_CACHE` or `~/.cache/iamt_jax`, and in it a name that also depends on the
-    version of the renderer and on the statistics that the attributes follow.
+    version of the renderer and on the statistics that the attributes follow. Where there is no
+    home folder, or none that can be written, it is a folder of the user's in the system's folder
+    for temporary files.
+
+    Raises:
+      InputError: that last folder is another user's.
     """
-    root = os.environ.get("IAMT_CACHE") or Path.home() / ".cache" / "iamt_jax"
     settings = json_text(_settings(counts, seed, size), sort_keys=True)
-    return Path(root).expanduser() / f"faces-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+    name = f"faces-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+    if given := os.environ.get("IAMT_CACHE"):
+        return Path(expanded(given)) / name
+    home = os.path.expanduser("~")
+    root = Path(home, ".cache", "iamt_jax")
+    if Path(home).is_absolute() and ((root / name / _RECORD).is_file() or _writable(root)):
+        return root / name
+    return _temporary_folder() / name
+
+
+def _writable(folder: Path) -> bool:
+    """Whether a folder can be written, or made."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def _temporary_folder() -> Path:
+    """A folder among the temporary files that nobody else can have put images into."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir(), f"iamt_jax-{user}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != user):
+        raise InputError(
+            f"{folder}: belongs to another user, expected a cache folder of yours; set IAMT_CACHE "
+            "to a folder of yours"
+        )
+    return folder
 
 
 def write_dataset(
