@@ -2,7 +2,7 @@
 
 import sys
 
-from iamt_jax.cli import evaluate
+from iamt_jax.commands.main import evaluate
 
 if __name__ == "__main__":
     sys.exit(evaluate())

@@ -2,7 +2,7 @@
 
 import sys
 
-from iamt_jax.cli import train
+from iamt_jax.commands.main import train
 
 if __name__ == "__main__":
     sys.exit(train())

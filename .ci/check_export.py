@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from iamt_jax import load, platform
-from iamt_jax.cli import export
-from iamt_jax.data.pipeline import Decoded
-from iamt_jax.deployment.artefact import read_artefact
-from iamt_jax.evaluation.run import opened, predict
-from iamt_jax.prediction import Setting
+from iamt_jax import load, xla_setup
+from iamt_jax.commands.main import export
+from iamt_jax.data.batches import Decoded
+from iamt_jax.evaluation.measure import opened, predict
+from iamt_jax.export.artefact import read_artefact
+from iamt_jax.inference.predictor import Setting
 
 TOLERANCE = 1e-5
 IMAGES = 40
@@ -56,7 +56,7 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def main(workdir: Path, folder: Path) -> list[str]:
     """What is further apart than promised, a line each."""
-    platform.prepare()
+    xla_setup.prepare()
     model = folder / "model.iamt"
     if export(["--workdir", str(workdir), "--out", str(model)]):
         return ["export failed"]

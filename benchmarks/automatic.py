@@ -16,8 +16,8 @@ import measure
 import numpy as np
 import tyro
 
-from iamt_jax.inference import load
-from iamt_jax.platform import prepare
+from iamt_jax.inference.classifier import load
+from iamt_jax.xla_setup import prepare
 
 
 @dataclass(frozen=True)

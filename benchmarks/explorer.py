@@ -22,9 +22,9 @@ import tyro
 
 from iamt_jax.explorer import drawing
 from iamt_jax.explorer.view import Settings, View
-from iamt_jax.inference import load
-from iamt_jax.platform import prepare
-from iamt_jax.prediction import Setting
+from iamt_jax.inference.classifier import load
+from iamt_jax.inference.predictor import Setting
+from iamt_jax.xla_setup import prepare
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ import measure
 import numpy as np
 import tyro
 
-from iamt_jax.deployment.artefact import AUTOMATIC, CURVE, read_artefact
-from iamt_jax.inference import load
-from iamt_jax.platform import prepare
+from iamt_jax.export.artefact import AUTOMATIC, CURVE, read_artefact
+from iamt_jax.inference.classifier import load
+from iamt_jax.xla_setup import prepare
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def main(arguments: Arguments) -> None:
     for name, setting in settings.items():
         rivals = {"workdir": classifier, "iamt": artefact}
         if arguments.onnx and name == CURVE:
-            from iamt_jax.deployment.onnx import OnnxModel
+            from iamt_jax.export.onnx import OnnxModel
 
             rivals["onnx"] = OnnxModel(arguments.onnx.read_bytes())
         for batch in arguments.batches:

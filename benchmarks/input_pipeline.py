@@ -16,12 +16,12 @@ from time import perf_counter
 import jax
 import measure
 
-from iamt_jax.data.pipeline import Batch, training_batches
-from iamt_jax.data.source import open_source
-from iamt_jax.flags import take_option, take_preset, train_config
-from iamt_jax.platform import prepare
+from iamt_jax.commands.flags import take_option, take_preset, train_config
+from iamt_jax.data.batches import Batch, training_batches
+from iamt_jax.data.open import open_source
 from iamt_jax.training.state import create
 from iamt_jax.training.step import pmapped, train_step
+from iamt_jax.xla_setup import prepare
 
 REPEATS = 20
 """Timed training steps; the median is taken."""

@@ -16,8 +16,8 @@ from peer_torch import DEVICE, Peer, compiled, computing, exactly, pixels, tenso
 from torch import Tensor, nn
 
 from iamt_jax.config import Config, TrainConfig
-from iamt_jax.data.pipeline import Batch
-from iamt_jax.losses import losses
+from iamt_jax.data.batches import Batch
+from iamt_jax.model.losses import losses
 from iamt_jax.model.network import IAMT, Tree
 from iamt_jax.training.optimiser import MUON_MOMENTUM, MUON_RMS
 

@@ -22,9 +22,9 @@ import measure
 import numpy as np
 import tyro
 
-from iamt_jax.platform import prepare
-from iamt_jax.pooling import attention_pool
-from iamt_jax.transformation.curve import tone_curve
+from iamt_jax.model.tone_curve import tone_curve
+from iamt_jax.ops import attention_pool
+from iamt_jax.xla_setup import prepare
 
 TOLERANCE = 1e-4
 """Largest difference of two ways, as a share of the largest number of an array."""

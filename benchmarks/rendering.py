@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from iamt_jax.data.synthetic import render, sample_attributes, sample_nuisance
+from iamt_jax.synthetic import render, sample_attributes, sample_nuisance
 
 
 def main() -> None:

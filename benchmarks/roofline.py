@@ -21,9 +21,9 @@ import numpy as np
 import pooling
 import tyro
 
-from iamt_jax.platform import prepare
-from iamt_jax.pooling import attention_pool
-from iamt_jax.pooling.blocked import Tiles
+from iamt_jax.ops import attention_pool
+from iamt_jax.ops.tiled import Tiles
+from iamt_jax.xla_setup import prepare
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Literal
 
 DEVICES = (1, 2, 4, 8)
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(max(DEVICES)))
-os.environ.setdefault("NPROC", "32")  # See iamt_jax.platform.THREADS.
+os.environ.setdefault("NPROC", "32")  # See iamt_jax.xla_setup.THREADS.
 
 import jax  # noqa: E402
 import measure  # noqa: E402
@@ -30,10 +30,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
 
 from iamt_jax.config import PRESETS  # noqa: E402
 from iamt_jax.model.extractor import DATA_AXIS  # noqa: E402
-from iamt_jax.platform import prepare  # noqa: E402
 from iamt_jax.training.loop import stepper  # noqa: E402
 from iamt_jax.training.state import State, create  # noqa: E402
 from iamt_jax.training.step import sharded, train_step  # noqa: E402
+from iamt_jax.xla_setup import prepare  # noqa: E402
 
 CHIPS = (8, 16, 64, 256, 1024)
 

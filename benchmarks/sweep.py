@@ -21,9 +21,9 @@ from flax import nnx
 from flop import products
 
 from iamt_jax.config import PRESETS
-from iamt_jax.platform import prepare
-from iamt_jax.prediction import as_float
+from iamt_jax.inference.predictor import as_float
 from iamt_jax.training.state import build
+from iamt_jax.xla_setup import prepare
 
 N_VALUES = np.float32([0.5, 1, 2, 4, 8])
 BETA_VALUES = np.linspace(0, 1, 21, dtype=np.float32)

@@ -15,12 +15,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from iamt_jax.cli import train
+from iamt_jax.commands.flags import take_option
+from iamt_jax.commands.main import train
 from iamt_jax.errors import InputError
 from iamt_jax.files import json_text, replace_text
-from iamt_jax.flags import take_option
-from iamt_jax.platform import prepare
-from iamt_jax.prediction import Setting
+from iamt_jax.inference.predictor import Setting
+from iamt_jax.xla_setup import prepare
 
 NETWORKS = {
     "whole": [],
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     out, seeds = Path(out or "ablation"), int(seeds or 3)
     prepare()
 
-    from iamt_jax.evaluation.run import evaluate_workdir
+    from iamt_jax.evaluation.measure import evaluate_workdir
 
     path = out / "ablation.json"
     scores = json.loads(path.read_text()) if path.exists() else {}

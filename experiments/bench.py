@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from iamt_jax.data.degradation import noise_keys
-from iamt_jax.data.pipeline import evaluation_batches
-from iamt_jax.data.source import open_source
+from iamt_jax.commands.flags import Arguments, parse
+from iamt_jax.data.batches import evaluation_batches
+from iamt_jax.data.open import open_source
+from iamt_jax.degradation import noise_keys
 from iamt_jax.errors import InputError
-from iamt_jax.evaluation.metrics import evaluate
 from iamt_jax.files import json_text, replace_text
-from iamt_jax.flags import Arguments, parse
-from iamt_jax.inference import Classifier, load
-from iamt_jax.prediction import Predictor, Setting
+from iamt_jax.inference.classifier import Classifier, load
+from iamt_jax.inference.predictor import Predictor, Setting
+from iamt_jax.metrics.per_attribute import evaluate
 
 METRICS = ("accuracy", "balanced_accuracy", "average_precision")
 

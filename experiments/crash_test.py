@@ -70,9 +70,9 @@ def outcome(workdir: Path) -> tuple[list[np.ndarray], list[dict]]:
     """The last checkpoint's arrays, and the metrics without what a clock decides."""
     import jax
 
-    from iamt_jax.training.checkpoints import recover
+    from iamt_jax.runs.checkpoints import recover
+    from iamt_jax.runs.run_file import read_run
     from iamt_jax.training.state import create
-    from iamt_jax.workdir import read_run
 
     run = read_run(workdir)
     state, _ = recover(workdir, create(run.config, len(run.attributes))[1])

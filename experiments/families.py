@@ -17,8 +17,8 @@ import numpy as np
 from bench import BATCH, Results, Split, batched, load_all, read_split, run, score
 from tqdm.auto import tqdm
 
-from iamt_jax.data.degradation import FAMILIES, SEVERITIES, degradation_keys, degrade
-from iamt_jax.platform import prepare
+from iamt_jax.degradation import FAMILIES, SEVERITIES, degradation_keys, degrade
+from iamt_jax.xla_setup import prepare
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import numpy as np
 from bench import Results, batched, load_all, read_split, run, score, with_noise
 from tqdm.auto import tqdm
 
-from iamt_jax.calibration import calibrate
-from iamt_jax.platform import prepare
-from iamt_jax.transformation.file import read_calibration, write_calibration
+from iamt_jax.robust.calibration import calibrate
+from iamt_jax.robust.calibration_file import read_calibration, write_calibration
+from iamt_jax.xla_setup import prepare
 
 VARIANTS = {
     "identity": None,
@@ -29,7 +29,7 @@ VARIANTS = {
     "denoiser and curve": ("denoiser", "curve"),
     "all three": ("denoiser", "statistics", "curve"),
 }
-"""Row -> members of `iamt_jax.transformation.file.MEMBERS`."""
+"""Row -> members of `iamt_jax.robust.calibration_file.MEMBERS`."""
 
 
 @dataclass(frozen=True)

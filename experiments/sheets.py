@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from iamt_jax.data.pipeline import Decoded
-from iamt_jax.data.source import RENDERED, open_source
-from iamt_jax.data.synthetic import render, sample_attributes, sample_nuisance
+from iamt_jax.data.batches import Decoded
+from iamt_jax.data.open import RENDERED, open_source
 from iamt_jax.errors import InputError
-from iamt_jax.inference import load
-from iamt_jax.platform import prepare
+from iamt_jax.inference.classifier import load
 from iamt_jax.report.sheets import contact_sheet, heat, labelled_rows
+from iamt_jax.synthetic import render, sample_attributes, sample_nuisance
+from iamt_jax.xla_setup import prepare
 
 SHOWN = ("Eyeglasses", "Wearing_Hat", "Smiling", "Wearing_Lipstick", "Bangs", "Wearing_Earrings")
 """Attributes whose place in a face everybody knows."""

@@ -41,12 +41,12 @@ def soak(steps: int, workdir: Path) -> tuple[np.ndarray, list[int]]:
     """Trains; returns (step, MB) rows, and the step at which each program compiled."""
     import jax
 
-    from iamt_jax import platform
+    from iamt_jax import xla_setup
     from iamt_jax.config import PRESETS
-    from iamt_jax.data.source import open_source
+    from iamt_jax.data.open import open_source
     from iamt_jax.training import loop
 
-    platform.prepare()
+    xla_setup.prepare()
     debug = PRESETS["debug"]
     settings = {"steps": steps, "validate_every": VALIDATE, "save_every": SAVE}
     config = dataclasses.replace(debug, train=dataclasses.replace(debug.train, **settings))

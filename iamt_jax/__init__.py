@@ -7,11 +7,11 @@ if TYPE_CHECKING:
     from iamt_jax.config import ModelConfig
     from iamt_jax.errors import InputError
     from iamt_jax.explanation.explain import Explanation, explain
-    from iamt_jax.inference import Classifier, load
+    from iamt_jax.inference.classifier import Classifier, load
     from iamt_jax.model.attentive import sweep
     from iamt_jax.model.heads import AttributeHeads
     from iamt_jax.model.network import IAMT
-    from iamt_jax.transformation.curve import tone_curve
+    from iamt_jax.model.tone_curve import tone_curve
 
 __all__ = [
     "IAMT",
@@ -29,14 +29,14 @@ __all__ = [
 _HOMES = {
     "IAMT": "model.network",
     "AttributeHeads": "model.heads",
-    "Classifier": "inference",
+    "Classifier": "inference.classifier",
     "Explanation": "explanation.explain",
     "InputError": "errors",
     "ModelConfig": "config",
     "explain": "explanation.explain",
-    "load": "inference",
+    "load": "inference.classifier",
     "sweep": "model.attentive",
-    "tone_curve": "transformation.curve",
+    "tone_curve": "model.tone_curve",
 }
 
 
@@ -45,9 +45,9 @@ def __getattr__(name: str) -> Any:
     has set it up, and spawned decoding workers do without it."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from iamt_jax import platform
+    from iamt_jax import xla_setup
 
-    platform.turn_off_ynn()
+    xla_setup.turn_off_ynn()
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

@@ -13,7 +13,7 @@ class InputError(Exception):
     """Bad input from outside: a flag, a file, a field.
 
     The message is one line that names the file, field or flag, what was found, what was
-    expected, and what to do. `iamt_jax.cli` prints it and exits with status 2, the explorer shows
+    expected, and what to do. The command line prints it and exits with status 2, the explorer shows
     it on its page; nothing else may catch it. Whatever a file held that stands in it is made
     printable, and cut if long.
 

@@ -19,10 +19,10 @@ os.environ["IAMT_CACHE"] = os.path.join(_scratch, "faces")
 
 import pytest  # noqa: E402
 
-from iamt_jax import platform  # noqa: E402
+from iamt_jax import xla_setup  # noqa: E402
 from iamt_jax.config import PRESETS  # noqa: E402
 
-platform.prepare()
+xla_setup.prepare()
 
 TINY = {
     "data.shift": 0.05,
@@ -56,7 +56,7 @@ def tiny():
 @pytest.fixture(scope="session")
 def dataset(tiny):
     """Synthetic faces at 32 pixels: 64 to train on, 16 to validate, 16 to test."""
-    from iamt_jax.data.source import open_source
+    from iamt_jax.data.open import open_source
 
     return open_source(tiny.data)
 
@@ -64,7 +64,7 @@ def dataset(tiny):
 @pytest.fixture(scope="session")
 def finished(dataset, tmp_path_factory):
     """The workdir of a whole run, made by the command line; never write into it."""
-    from iamt_jax.cli import train
+    from iamt_jax.commands.main import train
 
     workdir = tmp_path_factory.mktemp("finished") / "W"
     assert train(flags(workdir)) == 0
@@ -74,6 +74,6 @@ def finished(dataset, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def nothing_told():
     """No image of another test was told of, whatever it was called."""
-    from iamt_jax.data import metadata
+    from iamt_jax.data import image_metadata
 
-    metadata._told.clear()
+    image_metadata._told.clear()

@@ -19,14 +19,14 @@ from flax import nnx  # noqa: E402
 
 import iamt_jax  # noqa: E402
 from iamt_jax.config import PRESETS, Config  # noqa: E402
-from iamt_jax.evaluation import judging  # noqa: E402
-from iamt_jax.evaluation.analysis import analyse, batch_sums  # noqa: E402
-from iamt_jax.prediction import Predictor  # noqa: E402
+from iamt_jax.evaluation import faithfulness  # noqa: E402
+from iamt_jax.evaluation.mask_statistics import analyse, batch_sums  # noqa: E402
+from iamt_jax.inference.predictor import Predictor  # noqa: E402
+from iamt_jax.robust.denoiser import fit_prior  # noqa: E402
+from iamt_jax.robust.levels import Levels  # noqa: E402
+from iamt_jax.robust.transform import Transformation  # noqa: E402
+from iamt_jax.runs.run_file import Run  # noqa: E402
 from iamt_jax.training.state import build  # noqa: E402
-from iamt_jax.transformation.denoise import fit_prior  # noqa: E402
-from iamt_jax.transformation.levels import Levels  # noqa: E402
-from iamt_jax.transformation.whole import Transformation  # noqa: E402
-from iamt_jax.workdir import Run  # noqa: E402
 
 CONFIG: Config = PRESETS["faces"]
 ATTRIBUTES = tuple("abcdef")
@@ -117,9 +117,9 @@ def comparisons():
         yield f"contributions, part {part}", many, np.concatenate(ones)
 
     # Every call of it compiles its programs anew, so one image and one attribute must do.
-    maps = judging.drawn(predictor, images, indices, seed=0)
-    by_image = judging.drawn(predictor, images[-1:], indices, seed=0)
-    by_attribute = judging.drawn(predictor, images, indices[-1:], seed=0)
+    maps = faithfulness.drawn(predictor, images, indices, seed=0)
+    by_image = faithfulness.drawn(predictor, images[-1:], indices, seed=0)
+    by_attribute = faithfulness.drawn(predictor, images, indices[-1:], seed=0)
     for name in ("ours", "Grad-CAM", "gradient x input", "mean mask"):
         yield f"drawn: {name}, by image", maps[name][-1:], by_image[name]
         yield f"drawn: {name}, by attribute", maps[name][:, -1:], by_attribute[name]

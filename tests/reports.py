@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from iamt_jax.evaluation.metrics import as_json, evaluate, majority_class
+from iamt_jax.metrics.per_attribute import as_json, evaluate, majority_class
 
 ATTRIBUTES = ("Bangs", "Smiling", "Big_Nose", "Eyeglasses", "Male", "Young")
 CHANNELS, SHOWN, TOP = 8, 3, 5

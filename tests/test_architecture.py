@@ -90,11 +90,13 @@ def test_each_part_keeps_to_its_libraries(path, libraries):
 def test_json_is_written_by_one_function():
     """`files.json_text`, which never writes NaN; a seal's digest is of what was written."""
     writers = {name(path) for path in FILES if "json.dump" in path.read_text()}
-    assert writers == {"files.py", "training/seal.py"}
+    assert writers == {"files.py", "runs/checksums.py"}
 
 
 def test_only_the_entry_points_import_the_command_line():
-    importers = {name(path) for path in FILES if any("iamt_jax.cli" in m for m in imported(path))}
+    importers = {
+        name(path) for path in FILES if any("iamt_jax.commands.main" in m for m in imported(path))
+    }
     assert importers <= {"__main__.py"}
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from iamt_jax.calibration import SIGMAS, calibrate
-from iamt_jax.cli import evaluate, main
-from iamt_jax.inference import load
-from iamt_jax.prediction import Setting
-from iamt_jax.transformation.file import (
+from iamt_jax.commands.main import evaluate, main
+from iamt_jax.inference.classifier import load
+from iamt_jax.inference.predictor import Setting
+from iamt_jax.robust.calibration import SIGMAS, calibrate
+from iamt_jax.robust.calibration_file import (
     MEMBERS,
     members,
     read_calibration,
@@ -32,7 +32,7 @@ def calibrated(finished, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(dataset, tiny):
-    from iamt_jax.data.pipeline import Decoded
+    from iamt_jax.data.batches import Decoded
 
     records = dataset.split("train")
     decoded = Decoded(records, tiny.data.size)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from iamt_jax.data.attributes import MISSING
 from iamt_jax.data.celeba import decode, download, open_dataset
-from iamt_jax.data.image import square
+from iamt_jax.data.decode import square
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import pytest
 from conftest import flags
 from faults import one_line
 
-from iamt_jax.cli import train
-from iamt_jax.training.checkpoints import best_weights, recover
-from iamt_jax.training.seal import SEAL
+from iamt_jax.commands.main import train
+from iamt_jax.runs.checkpoints import best_weights, recover
+from iamt_jax.runs.checksums import SEAL
 from iamt_jax.training.state import create
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from conftest import flags
 
-from iamt_jax.cli import evaluate
+from iamt_jax.commands.main import evaluate
 from iamt_jax.data.attributes import CELEBA_ATTRIBUTES
-from iamt_jax.inference import load
-from iamt_jax.prediction import Setting
-from iamt_jax.workdir import read_run
+from iamt_jax.inference.classifier import load
+from iamt_jax.inference.predictor import Setting
+from iamt_jax.runs.run_file import read_run
 
 REPOSITORY = Path(__file__).parent.parent
 METRICS = {

@@ -14,9 +14,9 @@ import conftest
 import pytest
 from PIL import Image
 
-from iamt_jax import cli
 from iamt_jax.checks import check
-from iamt_jax.flags import take_option, take_preset, train_config
+from iamt_jax.commands import main
+from iamt_jax.commands.flags import take_option, take_preset, train_config
 
 pytestmark = pytest.mark.slow
 
@@ -27,15 +27,15 @@ HERE = [
 ]
 
 PROGRAMS = {
-    "train.py": cli.train,
-    "evaluate.py": cli.evaluate,
-    **{f"-m iamt_jax {name}": command for name, command in cli.COMMANDS.items()},
+    "train.py": main.train,
+    "evaluate.py": main.evaluate,
+    **{f"-m iamt_jax {name}": command for name, command in main.COMMANDS.items()},
 }
 
 TINY = {
-    cli.train: [f"--{name}={value}" for name, value in conftest.TINY.items()],
-    cli.evaluate: ["--bootstrap=0"],
-    cli.calibrate: ["--images=64"],
+    main.train: [f"--{name}={value}" for name, value in conftest.TINY.items()],
+    main.evaluate: ["--bootstrap=0"],
+    main.calibrate: ["--images=64"],
 }
 """What makes a command small."""
 
@@ -50,10 +50,10 @@ def place(dataset, finished, tmp_path_factory):
     shutil.copytree(finished, place / "W")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        assert cli.calibrate(["--workdir", "W", "--images", "64"]) == 0
-        assert cli.export(["--workdir", "W", "--out", "model.iamt"]) == 0
+        assert main.calibrate(["--workdir", "W", "--images", "64"]) == 0
+        assert main.export(["--workdir", "W", "--out", "model.iamt"]) == 0
         for out, flags in {"evaluation": [], "noise": ["--sigma=0.2"], "auto": ["--auto"]}.items():
-            assert cli.evaluate(["--workdir", "W", "--bootstrap=0", f"--out=W/{out}", *flags]) == 0
+            assert main.evaluate(["--workdir", "W", "--bootstrap=0", f"--out=W/{out}", *flags]) == 0
     for name in ("DIR", "celeba10k"):
         (place / name).symlink_to(dataset.root)
     (place / "IMAGES").mkdir()
@@ -81,11 +81,11 @@ def value(words, flag):
 
 def own_workdir(place, words, function):
     """Gives a command a workdir: a fresh one to train in, else a trained one under its name."""
-    flag = "--model" if function is cli.predict else "--workdir"
+    flag = "--model" if function is main.predict else "--workdir"
     if flag not in words:
         words += [flag, "W"]
     at = words.index(flag) + 1
-    if function is cli.train:
+    if function is main.train:
         words[at] += "-trained"
         shutil.rmtree(place / words[at], ignore_errors=True)
     elif not (place / words[at]).exists():
@@ -105,7 +105,7 @@ def test_command_runs(command, place, monkeypatch, capsys):
                 function(words)
             assert end.value.code == 0
             return
-        if function is cli.train:
+        if function is main.train:
             preset, rest = take_preset(words)
             words = ["--preset=debug", *rest]
         own_workdir(place, words, function)

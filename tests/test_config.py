@@ -10,7 +10,7 @@ import pytest
 import iamt_jax
 from iamt_jax import config as config_module
 from iamt_jax.config import PRESETS, Config
-from iamt_jax.workdir import Run, differences, read_run, write_run
+from iamt_jax.runs.run_file import Run, differences, read_run, write_run
 
 PACKAGE = Path(iamt_jax.__file__).parent
 CONFIG = PACKAGE / "config.py"

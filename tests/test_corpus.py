@@ -21,7 +21,7 @@ from corpus import (
     workdirs,
 )
 
-from iamt_jax import cli
+from iamt_jax.commands import main
 
 PARTS = (
     flags,
@@ -41,7 +41,7 @@ CASES = [case for part in PARTS for case in part.CASES]
 BAR = re.compile(r"[^\r\n]*\d+/\d+ \[[^]\r\n]*\]|step \d+: validation accuracy [^\r\n]*")
 """A drawing of a progress bar, but not what follows it on its line; or a validation's result."""
 
-MINE = {cli.train: "/case/W/", cli.evaluate: "/case/E/"}
+MINE = {main.train: "/case/W/", main.evaluate: "/case/E/"}
 """Where a command writes that succeeds, or comes half the way."""
 
 SILENT = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)

@@ -12,7 +12,7 @@ import skimage
 from PIL import Image
 from scipy import ndimage, stats
 
-from iamt_jax.data.degradation import (
+from iamt_jax.degradation import (
     FAMILIES,
     SEVERITIES,
     blur,

@@ -10,16 +10,16 @@ from flax import nnx
 
 import iamt_jax
 from iamt_jax.data import regions
-from iamt_jax.data.pipeline import evaluation_batches
-from iamt_jax.data.synthetic import LOCAL_ATTRIBUTES, faces, render
+from iamt_jax.data.batches import evaluation_batches
 from iamt_jax.errors import InputError
 from iamt_jax.evaluation import truth
-from iamt_jax.evaluation.analysis import Spread
 from iamt_jax.evaluation.explained import analyse_split, atlas, correlation, coupled, strongest
-from iamt_jax.evaluation.judging import judge, regions_of
+from iamt_jax.evaluation.faithfulness import judge, regions_of
+from iamt_jax.evaluation.mask_statistics import Spread
 from iamt_jax.explanation.blur import blurred, coarse
 from iamt_jax.explanation.explain import explain
-from iamt_jax.prediction import Setting
+from iamt_jax.inference.predictor import Setting
+from iamt_jax.synthetic import LOCAL_ATTRIBUTES, faces, render
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iamt_jax.cli import explore, main
+from iamt_jax.commands.main import explore, main
 from iamt_jax.errors import InputError
 from iamt_jax.explorer import drawing, serving
 from iamt_jax.explorer.view import POINTS, QUANTILES, TOP, Settings, View
-from iamt_jax.inference import load
-from iamt_jax.prediction import Setting
+from iamt_jax.inference.classifier import load
+from iamt_jax.inference.predictor import Setting
 
 SMILING = Settings("Smiling")
 

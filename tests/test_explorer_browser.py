@@ -21,9 +21,9 @@ import pytest
 from browsing import PHONE, SCHEMES, chromium, required
 from PIL import Image
 
-from iamt_jax.cli import main
-from iamt_jax.data.synthetic import faces, render
-from iamt_jax.inference import load
+from iamt_jax.commands.main import main
+from iamt_jax.inference.classifier import load
+from iamt_jax.synthetic import faces, render
 
 NO_GRADIO = "Gradio is not installed: pip install -e '.[explore]'"
 HAS_GRADIO = importlib.util.find_spec("gradio") is not None
@@ -50,7 +50,7 @@ sys.addaudithook(watch)
 """
 """Says of every address that Python looks up or connects to, unless it is this machine's."""
 
-RUN = f"{WATCH}\nfrom iamt_jax.cli import main\nsys.exit(main(sys.argv[1:]))"
+RUN = f"{WATCH}\nfrom iamt_jax.commands.main import main\nsys.exit(main(sys.argv[1:]))"
 
 TABLE, PICTURES, CURVE = "#table .scroll", "#pictures .tiles", "#curve svg"
 """What the controls change."""

@@ -19,16 +19,16 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from iamt_jax.checks import check
-from iamt_jax.cli import calibrate, evaluate, train
+from iamt_jax.commands.main import calibrate, evaluate, train
 from iamt_jax.config import PRESETS, DataConfig, OtherData
 from iamt_jax.data.celeba import open_dataset
+from iamt_jax.data.decode import decode
 from iamt_jax.data.folder import hashed, open_own
-from iamt_jax.data.image import decode
-from iamt_jax.data.labels import read_own_labels
-from iamt_jax.data.source import meant, open_source
-from iamt_jax.evaluation.judging import regions_of
-from iamt_jax.inference import load
-from iamt_jax.workdir import read_run
+from iamt_jax.data.label_files import read_own_labels
+from iamt_jax.data.open import meant, open_source
+from iamt_jax.evaluation.faithfulness import regions_of
+from iamt_jax.inference.classifier import load
+from iamt_jax.runs.run_file import read_run
 
 REPOSITORY = Path(__file__).parent.parent
 SHAPES = ("round", "red", "large")

@@ -21,17 +21,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from iamt_jax.checks import check
-from iamt_jax.cli import CalibrateArguments, TrainArguments
+from iamt_jax.commands.calibrate import CalibrateArguments
+from iamt_jax.commands.evaluate import EvaluateArguments
+from iamt_jax.commands.flags import one_line, parse
+from iamt_jax.commands.train import TrainArguments
 from iamt_jax.config import PRESETS, Config
-from iamt_jax.data import image, storage
-from iamt_jax.data.labels import read_labels, read_partitions
-from iamt_jax.evaluating import EvaluateArguments
-from iamt_jax.flags import one_line, parse
-from iamt_jax.transformation.denoise import PatchPrior
-from iamt_jax.transformation.file import FILE, read_calibration, write_calibration
-from iamt_jax.transformation.levels import Levels
-from iamt_jax.transformation.whole import Transformation
-from iamt_jax.workdir import RUN, Run, read_run, write_run
+from iamt_jax.data import decode, image_files
+from iamt_jax.data.label_files import read_labels, read_partitions
+from iamt_jax.robust.calibration_file import FILE, read_calibration, write_calibration
+from iamt_jax.robust.denoiser import PatchPrior
+from iamt_jax.robust.levels import Levels
+from iamt_jax.robust.transform import Transformation
+from iamt_jax.runs.run_file import RUN, Run, read_run, write_run
 
 suffixes = st.sampled_from((".txt", ".csv"))
 
@@ -116,10 +117,10 @@ def images_of(path, content, names):
     path.write_bytes(content)
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage, "MAX_BYTES", 2**20)
+        patch.setattr(image_files, "MAX_BYTES", 2**20)
         tracemalloc.start()
         try:
-            opened = accepted(lambda: storage.open_zip(path, names), path)
+            opened = accepted(lambda: image_files.open_zip(path, names), path)
             for i, name in enumerate(names if opened and not opened[1].absent else ()):
                 found[name] = accepted(lambda i=i: opened[0].read(i), path)
             assert tracemalloc.get_traced_memory()[1] < 2**24
@@ -164,9 +165,9 @@ def test_an_image_unfolds_to_no_more_than_the_directory_says(cell):
 @given(fz.damaged_pictures, st.sampled_from((1, 7, 16)))
 def test_a_damaged_picture_is_decoded_or_refused(data, size):
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setattr(image, "MAX_PIXELS", 10**6)  # A header may ask for as many; it takes time.
+        patch.setattr(decode, "MAX_PIXELS", 10**6)  # A header may ask for as many; it takes time.
         warnings.simplefilter("ignore")  # Pillow's, about metadata.
-        pixels = accepted(lambda: image.decode(data, size, "a/b.jpg"), "a/b.jpg: ")
+        pixels = accepted(lambda: decode.decode(data, size, "a/b.jpg"), "a/b.jpg: ")
     if pixels is not None:
         assert pixels.shape == (size, size, 3) and pixels.dtype == np.uint8
         assert pixels.flags.writeable

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from iamt_jax.cli import evaluate
+from iamt_jax.commands.main import evaluate
 from iamt_jax.data.attributes import CELEBA_ATTRIBUTES, MISSING, celeba_statistics
 from iamt_jax.errors import InputError
-from iamt_jax.evaluation import metrics
-from iamt_jax.evaluation.groups import FEWEST, as_json, compare, newcombe
-from iamt_jax.evaluation.run import select
+from iamt_jax.evaluation.measure import select
+from iamt_jax.metrics import per_attribute
+from iamt_jax.metrics.groups import FEWEST, as_json, compare, newcombe
 from iamt_jax.report import cards, tables
 
 REPOSITORY = Path(__file__).parent.parent
@@ -52,7 +52,7 @@ def share(part):
 @pytest.fixture(scope="module")
 def found():
     logits, labels = draw()
-    majority = metrics.majority_class(draw(seed=1)[1])
+    majority = per_attribute.majority_class(draw(seed=1)[1])
     return as_json(compare(logits, labels, majority, 0, bootstrap=50), NAMES), majority
 
 
@@ -177,7 +177,7 @@ def test_evaluate_cuts_by_the_labels(finished, dataset, tmp_path, capsys):
 def report_of(found, **facts):
     """metrics.json of an evaluation with groups."""
     logits, labels = draw()
-    measured = metrics.evaluate(logits, labels, found[1], bootstrap=20)
+    measured = per_attribute.evaluate(logits, labels, found[1], bootstrap=20)
     provenance = {
         "split": "test",
         "images": len(labels),
@@ -193,7 +193,7 @@ def report_of(found, **facts):
         "command": "evaluate.py --workdir /home/me/W --out=/home/me/E --groups Group",
     }
     groups = {"groups": {"Group": found[0]}}
-    return metrics.as_json(measured, NAMES) | groups | {"provenance": provenance | facts}
+    return per_attribute.as_json(measured, NAMES) | groups | {"provenance": provenance | facts}
 
 
 @pytest.fixture
@@ -259,7 +259,10 @@ def test_a_card_that_cannot_be_filled_stays(card, tmp_path, capsys):
     source.write_text('{"colour": 1}')
     before = card.read_text()
     for bad, words in (
-        (source, "expected metrics.json, run.json or a table of label counts, found the fields"),
+        (
+            source,
+            "expected metrics.json, run.json or a table of label counts, found the fields",
+        ),
         (tmp_path / "absent.json", "cannot be read (No such file or directory)"),
         (card, "is not JSON"),
         (tmp_path, "holds no data that we know"),

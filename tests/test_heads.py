@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from iamt_jax.config import Config, DataConfig, ModelConfig
-from iamt_jax.data.pipeline import Batch
+from iamt_jax.data.batches import Batch
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.model.heads import AttributeHeads
 from iamt_jax.training.step import sharded, train_step

@@ -9,10 +9,10 @@ from PIL import Image
 from scipy.special import expit
 
 import iamt_jax
-from iamt_jax.data.image import decode
-from iamt_jax.data.pipeline import evaluation_batches
+from iamt_jax.data.batches import evaluation_batches
+from iamt_jax.data.decode import decode
 from iamt_jax.errors import InputError
-from iamt_jax.prediction import Setting, probability
+from iamt_jax.inference.predictor import Setting, probability
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_one_or_many_of_any_size(classifier):
 
 
 def test_any_number_compiles_for_a_few_shapes(classifier, monkeypatch):
-    monkeypatch.setattr("iamt_jax.inputs.SHAPES", (8, 16))
+    monkeypatch.setattr("iamt_jax.inference.inputs.SHAPES", (8, 16))
     many = pictures(37)
     answers = classifier(many)
     compiled = classifier.predictor._curve._cache_size()
@@ -150,5 +150,5 @@ def test_other_refusals(classifier):
 def test_decoded_and_encoded_are_fitted_alike(tmp_path):
     image = Image.fromarray(pictures(1, 90, 70)[0])
     image.save(tmp_path / "x.png")
-    fitted, _ = iamt_jax.inference.fit(image, 32)
+    fitted, _ = iamt_jax.inference.classifier.fit(image, 32)
     np.testing.assert_array_equal(fitted[0], decode((tmp_path / "x.png").read_bytes(), 32, "x"))

@@ -11,7 +11,7 @@ from jax import export
 from jax.experimental.pallas import tpu as mosaic
 
 from iamt_jax.errors import InputError
-from iamt_jax.pooling import blocked, curved_sums, dispatch, kernels
+from iamt_jax.ops import curved_sums, dispatch, kernels, tiled
 
 TRITON = "__gpu$xla.gpu.triton"
 
@@ -78,21 +78,21 @@ def test_interpreted_equals_blocked_in_values_and_derivatives(small, platform, c
     actual = both(kernels, arguments, to, platform=platform, interpret=True)
     # In bfloat16, derivatives in biases are sums of what blocked rounds (8 bits) first, and a
     # derivative in features can round to the neighbouring number.
-    close(actual, both(blocked, arguments, to), 1e-5 if dtype == jnp.float32 else 1e-2)
+    close(actual, both(tiled, arguments, to), 1e-5 if dtype == jnp.float32 else 1e-2)
 
 
 def test_sums_go_on_in_a_tpus_memory(small):
     """The simulated memory of a TPU, NaN where nothing was written: no block is left out."""
     arguments, to = inputs(2, 32, 16, 2, 1, jnp.float32)
     how = {"platform": "tpu", "interpret": mosaic.InterpretParams()}
-    close(both(kernels, arguments, to, **how), both(blocked, arguments, to), 1e-5)
+    close(both(kernels, arguments, to, **how), both(tiled, arguments, to), 1e-5)
 
 
 def test_saturated_masks_are_finite(small):
     arguments, to = inputs(1, 16, 16, 2, 1, jnp.float32, scale=1e4)
     actual = both(kernels, arguments, to, platform="tpu", interpret=True)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(actual))
-    close(actual, both(blocked, arguments, to), 1e-5)
+    close(actual, both(tiled, arguments, to), 1e-5)
 
 
 @contextlib.contextmanager
@@ -155,7 +155,7 @@ def test_each_choice_gives_the_same(monkeypatch, choice):
     monkeypatch.setenv(dispatch.VARIABLE, choice)
     fresh = functools.partial(dispatch.forward)  # The variable is read when JAX has no trace.
     assert ("pallas_call" in traced(fresh, *arguments)) == (choice in ("kernel", "interpret"))
-    close(jax.jit(fresh)(*arguments), jax.jit(blocked.forward)(*arguments), 1e-5)
+    close(jax.jit(fresh)(*arguments), jax.jit(tiled.forward)(*arguments), 1e-5)
 
 
 @pytest.mark.parametrize("choice", ["kernel", "interpret"])
@@ -163,8 +163,8 @@ def test_what_does_not_fit_is_blocked(monkeypatch, choice):
     arguments, to = inputs(1, 9, 6, 2, 1, jnp.float32)
     monkeypatch.setenv(dispatch.VARIABLE, choice)
     for mine, its, given in (
-        (dispatch.forward, blocked.forward, arguments),
-        (dispatch.backward, blocked.backward, (*arguments, *to)),
+        (dispatch.forward, tiled.forward, arguments),
+        (dispatch.backward, tiled.backward, (*arguments, *to)),
     ):
         assert traced(functools.partial(mine), *given) == traced(functools.partial(its), *given)
 

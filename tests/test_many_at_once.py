@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from iamt_jax import platform
+from iamt_jax import xla_setup
 
 SCRIPT = Path(__file__).parent / "many_at_once.py"
 
@@ -16,9 +16,9 @@ OURS = ("JAX_NUM_CPU_DEVICES", "NPROC", "XLA_FLAGS")
 """Set for the other tests; here JAX shall start as it does for a user."""
 
 
-@pytest.mark.parametrize("flags", ["", platform.YNN_FLAG], ids=["as XLA comes", "without YNNPACK"])
+@pytest.mark.parametrize("flags", ["", xla_setup.YNN_FLAG], ids=["as XLA comes", "without YNNPACK"])
 def test_many_at_once_equals_one_at_a_time(flags):
-    if flags and not platform.knows_ynn():
+    if flags and not xla_setup.knows_ynn():
         pytest.skip("this jaxlib has no such fusions, and aborts on the flag")
     env = {name: value for name, value in os.environ.items() if name not in OURS}
     done = subprocess.run(

@@ -9,8 +9,8 @@ import pytest
 from faults import one_line
 from PIL import Image
 
-from iamt_jax.data.image import decode, square
-from iamt_jax.data.metadata import SHOWN
+from iamt_jax.data.decode import decode, square
+from iamt_jax.data.image_metadata import SHOWN
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
 

@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as reference
 
 from iamt_jax.data.attributes import MISSING
-from iamt_jax.evaluation import metrics
-from iamt_jax.evaluation.metrics import METRICS, as_json, evaluate, majority_class, summary
+from iamt_jax.metrics import per_attribute
+from iamt_jax.metrics.per_attribute import METRICS, as_json, evaluate, majority_class, summary
 
 
 def draw(images=400, attributes=6, seed=0, missing=0.0, decimals=12):
@@ -105,7 +105,7 @@ def test_weights_mean_copies():
     logits, labels = draw(images=60, decimals=1, missing=0.2)
     majority = majority_class(labels)
     counts = np.random.default_rng(5).integers(0, 4, (60, 3))
-    weighed = metrics._scores(logits, labels, majority, counts.astype(np.float32))
+    weighed = per_attribute._scores(logits, labels, majority, counts.astype(np.float32))
     for r in range(3):
         copies = np.repeat(np.arange(60), counts[:, r])
         repeated = evaluate(logits[copies], labels[copies], majority, bootstrap=0).attributes
@@ -116,14 +116,14 @@ def test_weights_mean_copies():
 def test_average_precision_survives_weights_that_skip_the_first_images():
     logits, labels = np.array([[3.0], [2.0], [1.0]]), np.array([[1], [0], [1]], np.int8)
     weights = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0]], np.float32)
-    assert metrics._average_precision(logits, labels, weights).tolist() == [[1.0, 0.5]]
+    assert per_attribute._average_precision(logits, labels, weights).tolist() == [[1.0, 0.5]]
 
 
 def test_calibration_error_by_hand():
     # Probabilities 0.5, 0.5 (bin 7) and 0.9, 0.9 (bin 13); rates 1/2 and 0: (0 + 2 * 0.9) / 4.
     logits = np.log(np.array([[1.0], [1.0], [9.0], [9.0]]))
     labels = np.array([[1], [0], [0], [0]], np.int8)
-    assert metrics.CALIBRATION_BINS == 15
+    assert per_attribute.CALIBRATION_BINS == 15
     found = evaluate(logits, labels, np.array([False]), bootstrap=0)
     assert found.average["ece"] == pytest.approx(0.45, abs=1e-12)
     # Infinite logits are certain: right ones cost nothing, wrong ones everything.
@@ -179,7 +179,7 @@ def test_bootstrap_is_deterministic_and_covers_the_average():
 def test_chunks_do_not_change_the_interval(monkeypatch):
     logits, labels = draw(images=50)
     whole = evaluate(logits, labels, majority_class(labels), bootstrap=30)
-    monkeypatch.setattr(metrics, "_CHUNK", 7)
+    monkeypatch.setattr(per_attribute, "_CHUNK", 7)
     parts = evaluate(logits, labels, majority_class(labels), bootstrap=30)
     for name in METRICS:
         assert parts.interval[name] == pytest.approx(whole.interval[name], abs=1e-12)

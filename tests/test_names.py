@@ -16,18 +16,18 @@ from pyarrow import parquet
 from rich.cells import cell_len
 from rich.console import Console
 
-from iamt_jax.data import storage
+from iamt_jax.data import image_files
 from iamt_jax.data.attributes import column_names
 from iamt_jax.data.celeba import open_dataset
+from iamt_jax.data.file_names import resolve
 from iamt_jax.data.folder import open_own
-from iamt_jax.data.names import resolve
 from iamt_jax.data.search import counted, images_below
-from iamt_jax.deployment.journal import Row
-from iamt_jax.deployment.results import write_results
 from iamt_jax.report import tables
 from iamt_jax.report.captions import brief, in_file_name
 from iamt_jax.report.figures import figures
 from iamt_jax.report.page import page
+from iamt_jax.report.prediction_journal import Row
+from iamt_jax.report.prediction_table import write_results
 
 NFC, NFD = "\u00e9\uac01.jpg", unicodedata.normalize("NFD", "\u00e9\uac01.jpg")
 
@@ -142,7 +142,7 @@ def test_accents_in_an_archive_are_compared_in_one_form(tmp_path, listed, there,
         start = data.index(b"PK\x01\x02")
         data = data[: start + 8] + b"\0\0" + data[start + 10 :]
         (tmp_path / "a.zip").write_bytes(data)
-    images, match = storage.open_zip(tmp_path / "a.zip", [listed])
+    images, match = image_files.open_zip(tmp_path / "a.zip", [listed])
     assert not match.absent and not match.renamed and images.read(0) == b"pixels"
 
 
@@ -150,7 +150,7 @@ def test_names_of_an_archive_that_no_list_has_may_be_twice(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         for name in ("a/1.jpg", "a/Thumbs.db", "b/Thumbs.db"):
             file.writestr(name, name)
-    assert storage.open_zip(tmp_path / "a.zip", ["1.jpg"])[0].read(0) == b"a/1.jpg"
+    assert image_files.open_zip(tmp_path / "a.zip", ["1.jpg"])[0].read(0) == b"a/1.jpg"
 
 
 @pytest.mark.parametrize(("listed", "there"), [(NFC, NFD), (NFD, NFC)])

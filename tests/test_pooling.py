@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iamt_jax.pooling import attention_pool, blocked, curved_sums, pool_powers
+from iamt_jax.ops import attention_pool, curved_sums, pool_powers, tiled
 
 POWERS = (0.0, 0.3, 1.0, 2.5, 8.0)
 
@@ -65,8 +65,8 @@ def problems(draw):
 def test_values_and_derivatives_equal_float64(problem):
     *inputs, to_sums, to_masks = problem
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocked, "ROWS", 8)
-        patch.setattr(blocked, "HEADS", 4)
+        patch.setattr(tiled, "ROWS", 8)
+        patch.setattr(tiled, "HEADS", 4)
         values, pull = jax.vjp(curved_sums, *inputs)
         derivatives = pull((to_sums, to_masks))
     expected_values, expected = exact(*problem)
@@ -99,8 +99,8 @@ def test_tiles_change_nothing(monkeypatch):
     n = rng.choice(POWERS, (7, 11, 4)).astype(np.float32)
 
     def results(rows, heads):
-        monkeypatch.setattr(blocked, "ROWS", rows)
-        monkeypatch.setattr(blocked, "HEADS", heads)
+        monkeypatch.setattr(tiled, "ROWS", rows)
+        monkeypatch.setattr(tiled, "HEADS", heads)
         pool = lambda *x: sum(jnp.sum(jnp.sin(y)) for y in attention_pool(*x))  # noqa: E731
         return jax.value_and_grad(pool, (0, 1, 2, 3))(features, kernel, bias, n)
 

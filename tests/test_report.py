@@ -12,15 +12,15 @@ import reports
 from faults import refused
 from PIL import Image
 
-from iamt_jax.cli import evaluate
-from iamt_jax.evaluation import metrics as measured
-from iamt_jax.evaluation.plane import BETA, METRICS, N, grid_scores, measure, sampled_curves
-from iamt_jax.evaluation.run import evaluate_workdir, opened
-from iamt_jax.prediction import Setting
-from iamt_jax.report import explanations, overlays
+from iamt_jax.commands.main import evaluate
+from iamt_jax.evaluation.curve_grid import BETA, METRICS, N, grid_scores, measure, sampled_curves
+from iamt_jax.evaluation.measure import evaluate_workdir, opened
+from iamt_jax.inference.predictor import Setting
+from iamt_jax.metrics import per_attribute as measured
+from iamt_jax.report import explanation_files, overlays
 from iamt_jax.report.correlations import clustered
 from iamt_jax.report.page import noise_table, page
-from iamt_jax.report.paper import TABLE_4
+from iamt_jax.report.published import TABLE_4
 
 SECTIONS = ["accuracy", "noise", "plane", "atlas", "attributes", "features", "judged", "made"]
 
@@ -165,7 +165,7 @@ def test_a_signed_map_is_clear_at_zero_and_coloured_at_its_ends():
 
 def test_explanations_are_written_whole(made, tmp_path):
     _, _, findings, arrays = made
-    written = explanations.write_explanations(findings, arrays, tmp_path / "E")
+    written = explanation_files.write_explanations(findings, arrays, tmp_path / "E")
     assert sorted(p.name for p in written) == sorted(os.listdir(tmp_path / "E"))
     assert (
         json.loads((tmp_path / "E/explanation.json").read_text())["features"]

@@ -8,7 +8,7 @@ import pytest
 from conftest import flags
 
 import iamt_jax
-from iamt_jax import cli
+from iamt_jax.commands import main
 
 PACKAGE = Path(iamt_jax.__file__).parent
 
@@ -76,8 +76,8 @@ def no_network(monkeypatch):
 def test_a_run_from_first_to_last_needs_no_network(no_network, tmp_path):
     """Training, calibration, and the whole report; only `--data.name celeb_a` downloads."""
     workdir = str(tmp_path / "W")
-    assert cli.train(flags(workdir)) == 0
-    assert cli.calibrate(["--workdir", workdir, "--images", "64"]) == 0
-    assert cli.evaluate(["--workdir", workdir, "--auto", "--bootstrap", "10"]) == 0
+    assert main.train(flags(workdir)) == 0
+    assert main.calibrate(["--workdir", workdir, "--images", "64"]) == 0
+    assert main.evaluate(["--workdir", workdir, "--auto", "--bootstrap", "10"]) == 0
     page = (PACKAGE / "report/template/page.html.j2").read_text()
     assert "http://" not in page and "https://" not in page

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from iamt_jax.config import PRESETS
 from iamt_jax.data.attributes import MISSING
-from iamt_jax.data.pipeline import Batch
+from iamt_jax.data.batches import Batch
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.training.loop import stepper
 from iamt_jax.training.state import create

@@ -24,10 +24,11 @@ from flax import nnx
 from PIL import Image
 
 import iamt_jax
-from iamt_jax import cli, platform
-from iamt_jax.data import pipeline
-from iamt_jax.data.synthetic import dataset as synthetic
+from iamt_jax import xla_setup
+from iamt_jax.commands import calibrate, main
+from iamt_jax.data import batches
 from iamt_jax.errors import InputError
+from iamt_jax.synthetic import dataset as synthetic
 from iamt_jax.training import loop
 from iamt_jax.training.loop import train
 from iamt_jax.training.stopping import Interrupted, stop_signals
@@ -90,7 +91,7 @@ def test_no_command_needs_a_reader(name, prepared, finished, monkeypatch):
     arguments, result = COMMANDS[name](prepared, finished)
     monkeypatch.setattr(sys, "stdout", Pipe())
     monkeypatch.setattr(sys, "stderr", Pipe())
-    assert cli.COMMANDS[name](list(map(str, arguments))) == 0
+    assert main.COMMANDS[name](list(map(str, arguments))) == 0
     assert (prepared / result).exists()
 
 
@@ -100,8 +101,8 @@ def test_what_an_encoding_lacks_is_replaced(encoding, finished, tmp_path, monkey
     monkeypatch.setattr(sys, "stdout", streams[0])
     monkeypatch.setattr(sys, "stderr", streams[1])
     out = tmp_path / "E 日本"
-    assert cli.evaluate(["--workdir", str(finished), "--out", str(out), "--bootstrap=0"]) == 0
-    assert cli.evaluate(["--workdir", str(tmp_path / "日本")]) == 2
+    assert main.evaluate(["--workdir", str(finished), "--out", str(out), "--bootstrap=0"]) == 0
+    assert main.evaluate(["--workdir", str(tmp_path / "日本")]) == 2
     told, errors = (stream.buffer.getvalue().decode(encoding) for stream in streams)
     assert "Eyeglasses" in told and f"wrote {tmp_path}/E ??" in told
     assert (out / "metrics.json").is_file()
@@ -112,7 +113,7 @@ def test_a_full_disk_behind_standard_output_is_told_once(finished, tmp_path, mon
     with open("/dev/full", "w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stdout", full)
         arguments = ["--workdir", str(finished), "--out", str(tmp_path), "--bootstrap=0"]
-        assert cli.evaluate(arguments) == 0
+        assert main.evaluate(arguments) == 0
         # What the stream still holds cannot be written at its end either.
         monkeypatch.setattr(sys, "stdout", sys.__stdout__)
         with pytest.raises(OSError, match="space"):
@@ -181,10 +182,10 @@ def test_a_setting_that_jax_cannot_follow_is_one_line(setting, told, finished):
 
 
 def test_settings_that_change_numbers_are_dropped(monkeypatch):
-    for name in platform.DECIDING:
+    for name in xla_setup.DECIDING:
         monkeypatch.setenv(name, "1")
-    platform._check_environment("")
-    assert not set(platform.DECIDING) & set(os.environ)
+    xla_setup._check_environment("")
+    assert not set(xla_setup.DECIDING) & set(os.environ)
 
 
 def test_a_classifier_says_the_same_in_a_program_of_64_bits(finished):
@@ -241,14 +242,14 @@ def losses(workdir):
 
 def test_a_run_is_the_same_in_a_program_of_64_bits(finished, tmp_path):
     with x64():
-        assert cli.train(flags(tmp_path / "W")) == 0
+        assert main.train(flags(tmp_path / "W")) == 0
     assert losses(tmp_path / "W") == losses(finished)
 
 
 def test_training_in_a_thread_runs(finished, tmp_path):
     """Signals are the main thread's: there is nothing to set in another."""
     status = []
-    thread = threading.Thread(target=lambda: status.append(cli.train(flags(tmp_path / "W"))))
+    thread = threading.Thread(target=lambda: status.append(main.train(flags(tmp_path / "W"))))
     thread.start()
     thread.join()
     assert status == [0] and losses(tmp_path / "W") == losses(finished)
@@ -285,13 +286,9 @@ def test_nohup_is_respected():
 
 
 def test_a_hangup_unwinds_any_command(monkeypatch):
-    monkeypatch.setitem(
-        cli.COMMANDS,
-        "wait",
-        lambda rest: cli._guarded(lambda _: os.kill(os.getpid(), signal.SIGHUP), rest),
-    )
+    monkeypatch.setattr(calibrate, "run", lambda _: os.kill(os.getpid(), signal.SIGHUP))
     with pytest.raises(SystemExit) as end:
-        cli.main(["wait"])
+        main.main(["calibrate"])
     assert end.value.code == 128 + signal.SIGHUP
 
 
@@ -313,9 +310,9 @@ def test_data_that_end_in_the_middle_leave_what_was_trained(tiny, dataset, tmp_p
 def test_workers_fit_into_shared_memory(megabytes, workers, dataset, monkeypatch, capsys):
     """The preset `celeba` in a container: 256 images of 128 pixels a batch."""
     free = shutil._ntuple_diskusage(0, 0, megabytes * 10**6)
-    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda _: free)
-    monkeypatch.setattr(pipeline, "SHARED_MEMORY", Path("/"))
-    assert pipeline._fitting(8, 128, 256, dataset.split("train")) == workers
+    monkeypatch.setattr(batches.shutil, "disk_usage", lambda _: free)
+    monkeypatch.setattr(batches, "SHARED_MEMORY", Path("/"))
+    assert batches._fitting(8, 128, 256, dataset.split("train")) == workers
     said = capsys.readouterr().err.splitlines()
     assert len(said) == (workers < 8)
     assert all(re.match(r"warning: --data.workers 8: need 51\d MB of shared", x) for x in said)
@@ -324,14 +321,14 @@ def test_workers_fit_into_shared_memory(megabytes, workers, dataset, monkeypatch
 def test_a_worker_that_is_killed_is_one_line(tiny, dataset):
     """And one that is told to end by the session, as the main process is, is not."""
     data = dataclasses.replace(tiny.data, workers=1)
-    batches = pipeline.training_batches(dataset.split("train"), data, tiny.train)
-    next(batches)
+    running = batches.training_batches(dataset.split("train"), data, tiny.train)
+    next(running)
     (worker,) = multiprocessing.active_children()
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         os.kill(worker.pid, number)
-    next(batches)
+    next(running)
     worker.kill()
-    one_line(lambda: list(batches), "--data.workers 1", "SIGKILL", "--resume.allow data.workers")
+    one_line(lambda: list(running), "--data.workers 1", "SIGKILL", "--resume.allow data.workers")
 
 
 def test_home_is_expanded_in_every_flag(finished, tmp_path, monkeypatch, capsys):
@@ -339,19 +336,19 @@ def test_home_is_expanded_in_every_flag(finished, tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished, tmp_path / "W")
     arguments = ["--workdir=~/W", "--out=~/E", "--bootstrap=0"]
-    assert cli.evaluate(arguments) == 0
+    assert main.evaluate(arguments) == 0
     assert (tmp_path / "E/metrics.json").is_file() and not (tmp_path / "~").exists()
     assert iamt_jax.load("~/W").workdir == tmp_path / "W"
     capsys.readouterr()
-    refused(capsys, cli.train, flags("~/T", **{"data.root": "~/D"}), f"{tmp_path}/D")
-    refused(capsys, cli.train, flags("T", **{"train.init-from": "~/I"}), f"{tmp_path}/I")
+    refused(capsys, main.train, flags("~/T", **{"data.root": "~/D"}), f"{tmp_path}/D")
+    refused(capsys, main.train, flags("T", **{"train.init-from": "~/I"}), f"{tmp_path}/I")
 
 
 def test_without_a_home_a_tilde_is_refused(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     monkeypatch.chdir(tmp_path)
     told = "--workdir=~/W: the home folder is not known (HOME is not set); give the whole path"
-    refused(capsys, cli.evaluate, ["--workdir=~/W"], told)
+    refused(capsys, main.evaluate, ["--workdir=~/W"], told)
     one_line(lambda: iamt_jax.load("~/W"), "~/W: the home folder is not known")
 
 
@@ -371,17 +368,17 @@ def test_faces_are_kept_where_there_is_no_home(home, tmp_path, monkeypatch):
 def test_printed_commands_can_be_pasted(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished, "a b")
-    assert cli.calibrate(["--workdir", "a b", "--images=64"]) == 0
+    assert main.calibrate(["--workdir", "a b", "--images=64"]) == 0
     assert "now: python evaluate.py --workdir 'a b' --auto\n" in capsys.readouterr().out
-    assert cli.export(["--workdir", "a b", "--out", "m o.iamt"]) == 0
+    assert main.export(["--workdir", "a b", "--out", "m o.iamt"]) == 0
     assert "predict --model 'm o.iamt' IMAGES" in capsys.readouterr().out
-    assert cli.train([*flags("a b"), "--train.log-every=2", "--resume.allow=train.log-every"]) == 0
+    assert main.train([*flags("a b"), "--train.log-every=2", "--resume.allow=train.log-every"]) == 0
     assert "now: python evaluate.py --workdir 'a b'\n" in capsys.readouterr().out
-    refused(capsys, cli.evaluate, ["--workdir", "c d"], "with python train.py --workdir 'c d'")
+    refused(capsys, main.evaluate, ["--workdir", "c d"], "with python train.py --workdir 'c d'")
     (Path("a b") / "calibration.npz").write_bytes(b"")
     refused(
         capsys,
-        cli.evaluate,
+        main.evaluate,
         ["--workdir", "a b", "--auto"],
         "python -m iamt_jax calibrate --workdir 'a b'",
     )
@@ -390,7 +387,7 @@ def test_printed_commands_can_be_pasted(finished, tmp_path, monkeypatch, capsys)
 def test_a_current_folder_that_is_gone_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Path, "cwd", lambda: (_ for _ in ()).throw(FileNotFoundError(2, "gone")))
-    refused(capsys, cli.evaluate, ["--workdir", "W"], "the current folder does not exist any more")
+    refused(capsys, main.evaluate, ["--workdir", "W"], "the current folder does not exist any more")
 
 
 def test_a_card_s_command_keeps_its_words_and_no_folders():

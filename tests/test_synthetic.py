@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from iamt_jax.data.attributes import CELEBA_ATTRIBUTES, celeba_statistics
-from iamt_jax.data.synthetic import (
+from iamt_jax.errors import InputError
+from iamt_jax.synthetic import (
     LOCAL_ATTRIBUTES,
     cache_folder,
     dataset,
@@ -21,8 +22,7 @@ from iamt_jax.data.synthetic import (
     sample_nuisance,
     write_dataset,
 )
-from iamt_jax.data.synthetic.scene import Scene
-from iamt_jax.errors import InputError
+from iamt_jax.synthetic.scene import Scene
 
 COLUMN = {name: column for column, name in enumerate(CELEBA_ATTRIBUTES)}
 COUNTS = {"train": 9, "validation": 3, "test": 4}

@@ -15,15 +15,15 @@ from faults import one_line
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from iamt_jax.config import PRESETS
-from iamt_jax.data.pipeline import training_batches
+from iamt_jax.data.batches import training_batches
 from iamt_jax.model.extractor import DATA_AXIS
+from iamt_jax.runs.checkpoints import Checkpoints, best_weights, read, recover
+from iamt_jax.runs.run_file import Run, write_run
 from iamt_jax.training import loop
-from iamt_jax.training.checkpoints import Checkpoints, best_weights, read, recover
 from iamt_jax.training.loop import Diverged, stepper, train
 from iamt_jax.training.start import initial_weights, start_from
 from iamt_jax.training.state import State, create
 from iamt_jax.training.stopping import Interrupted, stop_signals
-from iamt_jax.workdir import Run, write_run
 
 
 def splits(dataset):

@@ -7,8 +7,8 @@ import pytest
 from scipy.optimize import lsq_linear
 from skimage.restoration import estimate_sigma as skimage_sigma
 
-from iamt_jax.data.synthetic import render, sample_attributes, sample_nuisance
-from iamt_jax.transformation.denoise import (
+from iamt_jax.robust.channel_curves import RIDGE, fit_beta
+from iamt_jax.robust.denoiser import (
     BLOCK,
     VALUES,
     denoise,
@@ -16,11 +16,11 @@ from iamt_jax.transformation.denoise import (
     from_patches,
     to_patches,
 )
-from iamt_jax.transformation.emphasis import RIDGE, fit_beta
-from iamt_jax.transformation.levels import Levels
-from iamt_jax.transformation.noise import LAPLACE, OPPONENT, estimate_sigma, is_clipped, median
-from iamt_jax.transformation.statistics import corrected, corrections, measure
-from iamt_jax.transformation.whole import Transformation, transform
+from iamt_jax.robust.levels import Levels
+from iamt_jax.robust.noise_level import LAPLACE, OPPONENT, estimate_sigma, is_clipped, median
+from iamt_jax.robust.statistics import corrected, corrections, measure
+from iamt_jax.robust.transform import Transformation, transform
+from iamt_jax.synthetic import render, sample_attributes, sample_nuisance
 
 SIDE = 32
 

@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from iamt_jax.data.image import decode
+from iamt_jax.data.dataset import Dataset, Records
+from iamt_jax.data.decode import decode
 from iamt_jax.data.layouts import LAYOUTS, find_listed, open_listed
-from iamt_jax.data.records import Dataset, Records
 from iamt_jax.data.tfds import NAME, find_prepared, open_prepared, prepare
 from iamt_jax.errors import InputError
 from iamt_jax.files import expanded

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from iamt_jax.data.storage import refuse_web_page
+from iamt_jax.data.image_files import refuse_web_page
 from iamt_jax.errors import InputError
 
 NUMBER = re.compile(r"[-+]?[\d.]*|nan", re.IGNORECASE)

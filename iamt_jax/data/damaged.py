@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm.auto import tqdm
 
-from iamt_jax.data.image import decode
-from iamt_jax.data.pipeline import THREADS
-from iamt_jax.data.records import Records
+from iamt_jax.data.batches import THREADS
+from iamt_jax.data.dataset import Records
+from iamt_jax.data.decode import decode
 from iamt_jax.errors import InputError
 
 Share = Callable[[int], np.ndarray]

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int8
 
-from iamt_jax.data.labels import Labels, read_labels, read_partitions
-from iamt_jax.data.names import resolve
-from iamt_jax.data.records import PARTITIONS, Images, Records, Selected
-from iamt_jax.data.storage import open_folder, open_zip
+from iamt_jax.data.dataset import PARTITIONS, Images, Records, Selected
+from iamt_jax.data.file_names import resolve
+from iamt_jax.data.image_files import open_folder, open_zip
+from iamt_jax.data.label_files import Labels, read_labels, read_partitions
 from iamt_jax.errors import InputError
 
 

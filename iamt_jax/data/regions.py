@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float
 
 from iamt_jax.config import SyntheticConfig
 from iamt_jax.data.attributes import CELEBA_ATTRIBUTES
-from iamt_jax.data.synthetic import LOCAL_ATTRIBUTES, faces, region
 from iamt_jax.errors import InputError
+from iamt_jax.synthetic import LOCAL_ATTRIBUTES, faces, region
 
 Regions = dict[str, Bool[np.ndarray, "image size size"]]
 """Attribute -> where it is; only attributes that have a place."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from iamt_jax.data.names import is_image
+from iamt_jax.data.file_names import is_image
 from iamt_jax.errors import printable
 
 _SHOWN = 6

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int8
 
-from iamt_jax.data.records import PARTITIONS, Records
+from iamt_jax.data.dataset import PARTITIONS, Records
 from iamt_jax.errors import InputError
 
 NAME = "celeb_a"

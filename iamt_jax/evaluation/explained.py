@@ -12,15 +12,15 @@ from jaxtyping import Array, Float, Int, UInt8
 from tqdm.auto import tqdm
 
 from iamt_jax.config import OtherData
-from iamt_jax.data.pipeline import evaluation_batches
-from iamt_jax.data.records import Records
-from iamt_jax.evaluation.analysis import Analysis, Spread, analyse, batch_sums
-from iamt_jax.evaluation.judging import Judged, judge, regions_of
-from iamt_jax.evaluation.run import environment, opened
+from iamt_jax.data.batches import evaluation_batches
+from iamt_jax.data.dataset import Records
+from iamt_jax.evaluation.faithfulness import Judged, judge, regions_of
+from iamt_jax.evaluation.mask_statistics import Analysis, Spread, analyse, batch_sums
+from iamt_jax.evaluation.measure import environment, opened
 from iamt_jax.explanation.explain import explain
-from iamt_jax.inference import Classifier
+from iamt_jax.inference.classifier import Classifier
+from iamt_jax.inference.predictor import as_float
 from iamt_jax.model.network import IAMT
-from iamt_jax.prediction import as_float
 
 BATCH = 16
 """Images whose masks are held at once."""

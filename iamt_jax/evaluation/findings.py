@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from iamt_jax.evaluation.curve_grid import BETA, N, sampled_curves
 from iamt_jax.evaluation.explained import TOP, Explained, coupled, strongest
-from iamt_jax.evaluation.plane import BETA, N, sampled_curves
 
 Arrays = dict[str, np.ndarray]
 

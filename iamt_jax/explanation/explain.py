@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from iamt_jax.explanation.blur import blurred, coarse
 from iamt_jax.model.attentive import Attentive
-from iamt_jax.transformation.curve import tone_curve
+from iamt_jax.model.tone_curve import tone_curve
 
 SPREAD = 1 / 32
 """Standard deviation of the smoothing of sensitivity, as a share of the image's side; evidence is

@@ -10,18 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from iamt_jax.data.image import decode
-from iamt_jax.data.synthetic import faces, render
+from iamt_jax.data.decode import decode
 from iamt_jax.errors import InputError
 from iamt_jax.explanation.explain import Explanation, explain
-from iamt_jax.inference import Classifier
+from iamt_jax.inference.classifier import Classifier
+from iamt_jax.inference.predictor import probability
 from iamt_jax.model.heads import AttributeHeads
 from iamt_jax.model.network import IAMT
-from iamt_jax.prediction import probability
-from iamt_jax.transformation.curve import tone_curve
-from iamt_jax.transformation.file import members
-from iamt_jax.transformation.statistics import corrected
-from iamt_jax.transformation.whole import Transformation, transform
+from iamt_jax.model.tone_curve import tone_curve
+from iamt_jax.robust.calibration_file import members
+from iamt_jax.robust.statistics import corrected
+from iamt_jax.robust.transform import Transformation, transform
+from iamt_jax.synthetic import faces, render
 
 TOP = 5
 """Channels whose masks are shown."""

@@ -20,7 +20,7 @@ STATISTICS_MOMENTUM = 0.95
 
 AfterNorm = Callable[[str, Array], Array]
 """(name of a normalisation layer, its output) -> what goes on in its place. The way in for
-statistics that are measured, or corrected, from outside (transformation/statistics.py)."""
+statistics that are measured, or corrected, from outside (robust/statistics.py)."""
 
 
 def unchanged(name: str, x: Array) -> Array:

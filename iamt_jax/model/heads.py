@@ -10,8 +10,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from iamt_jax.model.initialisation import scaled_normal
-from iamt_jax.pooling import attention_pool, pool_powers
-from iamt_jax.transformation.curve import tone_curve
+from iamt_jax.model.tone_curve import tone_curve
+from iamt_jax.ops import attention_pool, pool_powers
 
 ALL = slice(None)
 """Every attribute."""

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from iamt_jax import console
+from iamt_jax.commands import console
 from iamt_jax.errors import InputError
 from iamt_jax.files import replace_text
 from iamt_jax.report import tables
@@ -142,9 +142,9 @@ def _training(path: Path, run: Mapping) -> str:
 def _counts(folder: Path) -> dict:
     """Images of each split of a data set, and its known and its positive labels."""
     from iamt_jax.data.celeba import open_dataset
-    from iamt_jax.data.records import PARTITIONS
-    from iamt_jax.data.source import open_source
-    from iamt_jax.workdir import read_run
+    from iamt_jax.data.dataset import PARTITIONS
+    from iamt_jax.data.open import open_source
+    from iamt_jax.runs.run_file import read_run
 
     own = (folder / "run.json").is_file()
     dataset = open_source(read_run(folder).config.data) if own else open_dataset(folder)

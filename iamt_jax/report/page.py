@@ -12,10 +12,10 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from iamt_jax.files import json_text, replace_text
-from iamt_jax.report import explanations, overlays, tables
+from iamt_jax.report import explanation_files, overlays, tables
 from iamt_jax.report.captions import brief
 from iamt_jax.report.correlations import clustered
-from iamt_jax.report.paper import Column
+from iamt_jax.report.published import Column
 from iamt_jax.report.tables import percent
 
 KINDS = ("masks", "labels", "predictions")
@@ -43,7 +43,7 @@ def write_page(
 
     Args:
       metrics: a report as `tables` takes it.
-      plane: `Plane.as_json` of `iamt_jax.evaluation.plane`.
+      plane: `Plane.as_json` of `iamt_jax.evaluation.curve_grid`.
       findings: of `iamt_jax.evaluation.findings`.
       arrays: likewise.
       path: of the page.
@@ -89,7 +89,7 @@ def page(
         plane=plane,
         plane_metrics=PLANE_METRICS,
         findings=findings,
-        explanations=explanations,
+        explanations=explanation_files,
         kinds=KINDS,
         photographs=len(arrays["atlas_images"]),
         facts=[(key.replace("_", " "), text) for key, text in tables.facts(metrics["provenance"])],

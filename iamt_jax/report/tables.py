@@ -7,7 +7,7 @@ The input of every function is a `report`: a dictionary with
   groups      only where asked for: attribute -> how those with and without it fare
   provenance  what made the numbers: any names and plain values
 
-as `iamt_jax.evaluation.metrics.as_json` makes the first two, and that of `groups` the third. A
+as `iamt_jax.metrics.per_attribute.as_json` makes the first two, and that of `groups` the third. A
 value that is undefined is None (or NaN); files and tables show it as null, as an empty cell, or
 as a dash.
 """
@@ -30,7 +30,7 @@ from iamt_jax.data.attributes import column_names
 from iamt_jax.errors import printable
 from iamt_jax.files import json_text, plain, replace_text
 from iamt_jax.report.captions import brief, in_markdown
-from iamt_jax.report.paper import Column
+from iamt_jax.report.published import Column
 
 HEADERS = {
     "accuracy": "acc",

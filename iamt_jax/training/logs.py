@@ -13,11 +13,11 @@ import numpy as np
 from flax import nnx
 from tensorboardX import SummaryWriter
 
-from iamt_jax import processes
-from iamt_jax.data.pipeline import Batch
+from iamt_jax import distributed
+from iamt_jax.data.batches import Batch
 from iamt_jax.files import json_text, plain, replace_text
+from iamt_jax.runs.run_file import METRICS
 from iamt_jax.training.state import State
-from iamt_jax.workdir import METRICS
 
 SHOWN = 8
 """Images of a batch that TensorBoard shows."""
@@ -48,8 +48,8 @@ class Logs:
     the first does."""
 
     def __init__(self, workdir: Path, tensorboard: bool, start: int):
-        path = workdir / METRICS if processes.first() else Path(os.devnull)
-        tensorboard = tensorboard and processes.first()
+        path = workdir / METRICS if distributed.first() else Path(os.devnull)
+        tensorboard = tensorboard and distributed.first()
         if path.is_file():
             # A run that was killed logged steps that it did not save and will take again.
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)

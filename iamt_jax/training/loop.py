@@ -13,21 +13,21 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm.auto import tqdm
 
-from iamt_jax import platform, processes
+from iamt_jax import distributed, xla_setup
 from iamt_jax.config import Config
+from iamt_jax.data.batches import Batch, training_batches
 from iamt_jax.data.celeba import Records
-from iamt_jax.data.pipeline import Batch, training_batches
 from iamt_jax.errors import InputError
-from iamt_jax.evaluation.metrics import majority_class, percent, summary
+from iamt_jax.inference.predictor import Predictor
+from iamt_jax.metrics.per_attribute import majority_class, percent, summary
 from iamt_jax.model.extractor import DATA_AXIS
-from iamt_jax.prediction import Predictor
-from iamt_jax.training.checkpoints import Checkpoints, Weights, recover, step_folders
+from iamt_jax.runs.checkpoints import Checkpoints, Weights, recover, step_folders
+from iamt_jax.runs.run_file import Run, begin, owned
 from iamt_jax.training.logs import Logs, Throughput, pictures
 from iamt_jax.training.start import check_fit, initial_weights, start_from
 from iamt_jax.training.state import State, create, local
 from iamt_jax.training.step import Metrics, pmapped, sharded, train_step
 from iamt_jax.training.stopping import Interrupted, stop_signals
-from iamt_jax.workdir import Run, begin, owned
 
 VALIDATION_BATCH = 128
 """Images validated at once; it changes nothing but the speed."""
@@ -37,7 +37,7 @@ class Diverged(Exception):
     """A loss was not finite; the message says at which step, which terms, and what to try."""
 
 
-@platform.default_numbers()
+@xla_setup.default_numbers()
 def train(
     config: Config,
     workdir: Path,
@@ -74,17 +74,19 @@ def train(
         # A run that is continued no longer needs what it began from.
         return None if step_folders(workdir) else initial_weights(config, len(records.attributes))
 
-    initial = processes.together(check)  # Nothing is touched by a run that is refused.
+    initial = distributed.together(check)  # Nothing is touched by a run that is refused.
     with contextlib.ExitStack() as stack, told_of_storage(workdir):
-        processes.by_first(lambda: stack.enter_context(owned(workdir)))
-        processes.by_first(lambda: begin(workdir, run, allow))
+        distributed.by_first(lambda: stack.enter_context(owned(workdir)))
+        distributed.by_first(lambda: begin(workdir, run, allow))
         definition, state = create(config, len(records.attributes))
         mesh = everything()
         state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
         saved, scores = recover(workdir, state)
         if saved is not None:
             state = saved
-            processes.say(f"continuing {workdir} at step {int(state.step)} of {config.train.steps}")
+            distributed.say(
+                f"continuing {workdir} at step {int(state.step)} of {config.train.steps}"
+            )
         elif initial := initial or initial_weights(config, len(records.attributes)):
             state = start_from(state, initial)
         data = training_batches(
@@ -171,7 +173,7 @@ class Fit:
                 elif saves or stop:
                     self.checkpoints.save(state, None)
                 if validates or saves:
-                    platform.give_back()
+                    xla_setup.give_back()
                 if stop and not last:
                     self.checkpoints.wait()
                     raise Interrupted(stop, done)
@@ -201,10 +203,10 @@ class Fit:
             self.predictor = Predictor(self.definition, *weights)
         else:
             self.predictor.load(*weights)
-        mine = self.validation.take(processes.share(len(self.validation)))
+        mine = self.validation.take(distributed.share(len(self.validation)))
         answers = self.predictor.over(mine, self.config.data.size, VALIDATION_BATCH)
         logits = np.concatenate([answer.logits for answer in answers])
-        logits = processes.gathered(logits, len(self.validation))
+        logits = distributed.gathered(logits, len(self.validation))
         self.validated = summary(logits, self.validation.labels)
         logs.validation(step, self.validated)
         shown = ", ".join(f"{k.replace('_', ' ')} {percent(v)}" for k, v in self.validated.items())
@@ -220,7 +222,7 @@ def progress(start: int, steps: int) -> tqdm:
         unit="step",
         smoothing=0.02,
         dynamic_ncols=True,
-        disable=not processes.first(),
+        disable=not distributed.first(),
     )
 
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from iamt_jax.config import Config
-from iamt_jax.data.records import Records
+from iamt_jax.data.dataset import Records
 from iamt_jax.errors import InputError
-from iamt_jax.training.checkpoints import Weights, best_weights
+from iamt_jax.runs.checkpoints import Weights, best_weights
 from iamt_jax.training.state import State, create, local
 
 

@@ -12,10 +12,10 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from iamt_jax.config import Config
-from iamt_jax.data.degradation import gaussian_noise
-from iamt_jax.data.pipeline import Batch
-from iamt_jax.losses import losses
+from iamt_jax.data.batches import Batch
+from iamt_jax.degradation import gaussian_noise
 from iamt_jax.model.extractor import DATA_AXIS
+from iamt_jax.model.losses import losses
 from iamt_jax.training.optimiser import optimiser
 from iamt_jax.training.state import State
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 
-from iamt_jax import processes
+from iamt_jax import distributed
 from iamt_jax.signals import ENDING, handled
 
 
@@ -42,6 +42,6 @@ def stop_signals() -> Iterator[Callable[[int], int]]:
     numbers = [number for number in ENDING if not several or number != signal.SIGTERM]
     with handled(note, numbers):
         if several:
-            yield lambda step: (came[0] or signal.SIGTERM) if processes.stop_agreed(step) else 0
+            yield lambda step: (came[0] or signal.SIGTERM) if distributed.stop_agreed(step) else 0
         else:
             yield lambda _: came[0]

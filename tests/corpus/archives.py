@@ -21,7 +21,7 @@ from corpus.writing import (
     write_lists,
     write_zip,
 )
-from iamt_jax import cli
+from iamt_jax.commands import main
 
 FACE = encoded(picture())
 NAMES = ("1.png", "2.png")
@@ -158,7 +158,7 @@ def png_for_jpeg(root: Path) -> None:
 
 def archive(name: str, inject: Callable[[Path], object], line: str) -> Case:
     """Found before training begins."""
-    return Case(f"archive: {name}", small(inject), cli.train, line)
+    return Case(f"archive: {name}", small(inject), main.train, line)
 
 
 CASES = (
@@ -252,20 +252,20 @@ CASES = (
     Case(
         "archive: a folder for an image",
         measured(a_folder_for_an_image),
-        cli.evaluate,
+        main.evaluate,
         "{root}/celeba/Img/img_align_celeba/1.png: cannot be read (Is a directory); restore it",
     ),
     Case(
         "archive: one bit",
         measured(one_bit),
-        cli.evaluate,
+        main.evaluate,
         "{root}/celeba/Img/img_align_celeba.zip: 1.png cannot be read out of it (its checksum "
         "is wrong); the archive is damaged: download it again",
     ),
     Case(
         "archive: damaged deflate",
         measured(one_bit_deflated),
-        cli.evaluate,
+        main.evaluate,
         "{root}/celeba/Img/img_align_celeba.zip: 1.png cannot be read out of it (Error -3 "
         "while decompressing data: invalid block type); the archive is damaged: download it "
         "again",
@@ -273,43 +273,43 @@ CASES = (
     Case(
         "archive: no local header",
         measured(no_local_header),
-        cli.evaluate,
+        main.evaluate,
         "{root}/celeba/Img/img_align_celeba.zip: 1.png cannot be read out of it (no local "
         "header where the directory says); the archive is damaged: download it again",
     ),
     Case(
         "archive: a bomb",
         measured(bomb),
-        cli.evaluate,
+        main.evaluate,
         "{root}/celeba/Img/img_align_celeba.zip: 1.png has 100,000,001 bytes, expected at most "
         "100,000,000, more than any photograph has: put the original in its place",
     ),
     Case(
         "archive: a bomb that lies",
         measured(lying_bomb),
-        cli.evaluate,
+        main.evaluate,
         "{root}/celeba/Img/img_align_celeba.zip: 1.png cannot be read out of it (it unfolds to "
         "more than 100,000,000 bytes); the archive is damaged: download it again",
     ),
     Case(
         "archive: a huge image, unzipped",
         measured(huge_file),
-        cli.evaluate,
+        main.evaluate,
         "{root}/celeba/Img/img_align_celeba/1.png: has more than 100,000,000 bytes, which no "
         "photograph has; restore it from the original, or take it off the lists",
     ),
-    Case("archive: members that lead elsewhere", measured(escaping), cli.evaluate, "", 0),
+    Case("archive: members that lead elsewhere", measured(escaping), main.evaluate, "", 0),
     archive(
         "packed otherwise",
         lambda root: (root / ZIP).rename(root / "Img/img_align_celeba_png.7z.001"),
         "{root}/celeba/Img/img_align_celeba.zip: not found, nor a folder img_align_celeba "
         "beside it; expected the 16 listed images: unpack img_align_celeba_png.7z.001 there",
     ),
-    Case("archive: made by Windows", measured(windows), cli.evaluate, "", 0),
+    Case("archive: made by Windows", measured(windows), main.evaluate, "", 0),
     Case(
         "archive: PNG for a list of JPEG",
         measured(png_for_jpeg),
-        cli.evaluate,
+        main.evaluate,
         "",
         0,
         (
@@ -317,5 +317,5 @@ CASES = (
             "or case there and are read nevertheless, the first is 1.PNG for 1.jpg",
         ),
     ),
-    Case("archive: made by a Mac", measured(mac), cli.evaluate, "", 0),
+    Case("archive: made by a Mac", measured(mac), main.evaluate, "", 0),
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from corpus import QUICKLY, Case, Place, trained
 from corpus.workdirs import damaged, edited
-from iamt_jax import cli
+from iamt_jax.commands import main
 
 FOLDER = "checkpoints"
 OLD, NEW = "2", "4"
@@ -93,19 +93,19 @@ def other_network(run: dict) -> None:
 
 def checkpoint(name: str, damage: Callable[[Path], object], line: str) -> Case:
     """Met by an evaluation, which has no other to use."""
-    return Case(f"checkpoint: {name}", damaged(damage, *QUICKLY), cli.evaluate, line)
+    return Case(f"checkpoint: {name}", damaged(damage, *QUICKLY), main.evaluate, line)
 
 
 def passed_over(name: str, damage: Callable[[Path], object], *warnings: str) -> Case:
     """Met by an evaluation, which uses another."""
     command = damaged(damage, *QUICKLY)
-    return Case(f"checkpoint: {name}", command, cli.evaluate, "", 0, warnings)
+    return Case(f"checkpoint: {name}", command, main.evaluate, "", 0, warnings)
 
 
 def started(name: str, other: str, line: str, *flags: object) -> Case:
     """Weights to start from that cannot be had."""
     arguments = ("--preset", "debug", "--train.init-from", other, *flags)
-    return Case(f"init from: {name}", trained(*arguments), cli.train, line)
+    return Case(f"init from: {name}", trained(*arguments), main.train, line)
 
 
 def from_nothing(place: Place) -> Sequence[object]:
@@ -216,7 +216,7 @@ CASES = (
     Case(
         "init from: no checkpoint",
         from_nothing,
-        cli.train,
+        main.train,
         "--train.init-from {root}/other/checkpoints: no checkpoint found; train first, with "
         "python train.py --workdir {root}/other",
     ),

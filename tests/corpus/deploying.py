@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from corpus import Case, Place, plain
 from corpus.writing import QUOTA_PAGE, encoded, picture
-from iamt_jax import cli
+from iamt_jax.commands import main
 
 PNG = encoded(picture())
 NO_IMAGE = (
@@ -34,14 +34,14 @@ def placed(files: dict[str, bytes | None], *arguments: object) -> Callable[[Plac
 
 def exporting(name: str, line: str, *arguments: object, files: dict | None = None) -> Case:
     """A fault of `export`."""
-    return Case(f"export: {name}", placed(files or {}, *arguments), cli.export, line)
+    return Case(f"export: {name}", placed(files or {}, *arguments), main.export, line)
 
 
 def predicting(name: str, line: str, *arguments: object, **others: object) -> Case:
     """A fault of `predict`, on a folder of one image; later flags take the place of these."""
     files = {"images/0.png": PNG} | others.pop("files", {})
     flags = ("{root}/images", "--model", "{finished}", "--out", "{root}/out.csv", *arguments)
-    return Case(f"predict: {name}", placed(files, *flags), cli.predict, line, **others)
+    return Case(f"predict: {name}", placed(files, *flags), main.predict, line, **others)
 
 
 CASES = (
@@ -94,13 +94,13 @@ CASES = (
     Case(
         "predict: no images",
         plain("--model", "{finished}", "--out", "out.csv"),
-        cli.predict,
+        main.predict,
         "IMAGES: none were given; name image files or folders",
     ),
     Case(
         "predict: no model",
         plain("images", "--out", "out.csv"),
-        cli.predict,
+        main.predict,
         "missing --model (python -m iamt_jax predict --help lists all)",
     ),
     predicting(
@@ -146,13 +146,13 @@ CASES = (
     Case(
         "predict: an image that is not there",
         plain("{root}/0.png", "--model", "{finished}", "--out", "out.csv"),
-        cli.predict,
+        main.predict,
         "{root}/0.png: does not exist; name image files or folders",
     ),
     Case(
         "predict: a folder without images",
         placed({"notes/a.txt": b""}, "notes", "--model", "{finished}", "--out", "out.csv"),
-        cli.predict,
+        main.predict,
         "notes: holds no image (.jpg, .jpeg, .jfif, .png, .webp, .bmp, .tif, .tiff, .gif), left "
         "out 1 that are no image files: 1 .txt; name another",
     ),

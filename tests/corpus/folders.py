@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from corpus import Case, Place, evaluated, plain, trained
-from iamt_jax import cli
+from iamt_jax.commands import main
 
 LONG = "x" * 300
 """A name that no file system takes."""
@@ -71,43 +71,43 @@ CASES = (
     Case(
         "train: a home of nobody",
         trained("--data.root", "~nosuchuser/x"),
-        cli.train,
+        main.train,
         "{root}/~nosuchuser/x: does not exist; expected a folder with CelebA: give another root",
     ),
     Case(
         "train: a workdir of a long name",
         plain("--preset", "debug", "--workdir", f"{{root}}/{LONG}"),
-        cli.train,
+        main.train,
         f"{{root}}/{LONG}/checkpoints: cannot be used (File name too long); name another",
     ),
     Case(
         "evaluate: a workdir of a long name",
         plain("--workdir", f"{{root}}/{LONG}"),
-        cli.evaluate,
+        main.evaluate,
         f"{{root}}/{LONG}/evaluation: cannot be used (File name too long); name another",
     ),
     Case(
         "evaluate: out of a long name",
         evaluated("--out", f"{{root}}/{LONG}"),
-        cli.evaluate,
+        main.evaluate,
         f"{{root}}/{LONG}: cannot be used (File name too long); name another",
     ),
     Case(
         "calibrate: a workdir of a long name",
         plain("--workdir", f"{{root}}/{LONG}"),
-        cli.calibrate,
+        main.calibrate,
         f"{{root}}/{LONG}: cannot be used (File name too long); name another",
     ),
     Case(
         "train: data is a file",
         data_is_a_file,
-        cli.train,
+        main.train,
         "{root}/celeba.zip: is not a folder; expected a folder with CelebA: give another root",
     ),
     Case(
         "train: TFRecord",
         prepared("celeb_a-train.tfrecord-00000-of-00001"),
-        cli.train,
+        main.train,
         "{root}/celeb_a/2.1.0: is in TFRecord format, expected array_record: convert it in "
         "place with `pip install tensorflow apache-beam mlcroissant && tfds convert_format "
         "--dataset_version_dir={root}/celeb_a/2.1.0 --out_file_format=array_record`",
@@ -115,39 +115,39 @@ CASES = (
     Case(
         "train: no records",
         prepared("features.json"),
-        cli.train,
+        main.train,
         "{root}/celeb_a/2.1.0: holds no *.array_record* file; expected celeb_a prepared by "
         "tensorflow-datasets with file_format='array_record': prepare it again",
     ),
     Case(
         "train: workdir is a file",
         a_file_for_a_workdir,
-        cli.train,
+        main.train,
         "--workdir {workdir}: cannot be written (File exists); name a folder of yours",
     ),
     Case(
         "train: workdir below a file",
         below_a_file,
-        cli.train,
+        main.train,
         "--workdir {workdir}/below: cannot be written (Not a directory); name a folder of yours",
     ),
     Case(
         "train: photographs without a folder",
         trained("--preset", "small"),
-        cli.train,
+        main.train,
         "--data.root: missing; give the folder of a data set in CelebA's layout, or "
         "--data.name celeb_a to download CelebA, or --preset faces for synthetic faces",
     ),
     Case(
         "train: absent data",
         trained("--data.root", "{root}/absent"),
-        cli.train,
+        main.train,
         "{root}/absent: does not exist; expected a folder with CelebA: give another root",
     ),
     Case(
         "train: a folder without data",
         trained("--data.root", "{root}"),
-        cli.train,
+        main.train,
         "{root}: holds no data that we know; looked, there and in a folder called CelebA, for "
         "Anno/list_attr_celeba.txt, list_attr_celeba.txt, list_attr_celeba.csv and for "
         "tensorflow-datasets' dataset_info.json: give the folder that holds one of these",
@@ -155,51 +155,51 @@ CASES = (
     Case(
         "evaluate: workdir is a file",
         evaluated_file,
-        cli.evaluate,
+        main.evaluate,
         "--workdir {workdir}: is a file; name the folder that training wrote",
     ),
     Case(
         "evaluate: before training",
         trained(),
-        cli.evaluate,
+        main.evaluate,
         "--workdir {workdir}: holds no run.json; train first, with python train.py --workdir "
         "{workdir}",
     ),
     Case(
         "evaluate: absent data",
         evaluated("--data.root", "{root}/absent"),
-        cli.evaluate,
+        main.evaluate,
         "{root}/absent: does not exist; expected a folder with CelebA: give another root",
     ),
     Case(
         "evaluate: out is a file",
         out_is_a_file,
-        cli.evaluate,
+        main.evaluate,
         "--out {root}/E: is a file; name a folder",
     ),
     Case(
         "evaluate: out below a file",
         out_below_a_file,
-        cli.evaluate,
+        main.evaluate,
         "--out {root}/F/E: cannot be written (Not a directory); name a folder of yours",
     ),
     Case(
         "evaluate: the report's folder is a file",
         page_is_a_file,
-        cli.evaluate,
+        main.evaluate,
         "{root}/E/report: is a file; name a folder",
     ),
     Case(
         "calibrate: before training",
         trained(),
-        cli.calibrate,
+        main.calibrate,
         "--workdir {workdir}: holds no run.json; train first, with python train.py --workdir "
         "{workdir}",
     ),
     Case(
         "calibrate: workdir is a file",
         evaluated_file,
-        cli.calibrate,
+        main.calibrate,
         "--workdir {workdir}: is a file; name the folder that training wrote",
     ),
 )

@@ -21,7 +21,7 @@ from corpus.writing import (
     write_faces,
     write_zip,
 )
-from iamt_jax import cli
+from iamt_jax.commands import main
 
 JPEG = encoded(picture(), "JPEG")
 PNG = encoded(picture())
@@ -42,7 +42,7 @@ def refused(name: str, data: bytes, reason: str) -> Case:
     def write(root: Path) -> None:
         write_faces(root, {"1.jpg": JPEG, "2.jpg": data})
 
-    return Case(f"image: {name}", measured(write), cli.evaluate, undecodable("2.jpg", reason))
+    return Case(f"image: {name}", measured(write), main.evaluate, undecodable("2.jpg", reason))
 
 
 def two_bad(root: Path) -> None:
@@ -190,13 +190,13 @@ CASES = (
     Case(
         "image: empty, in an archive",
         measured(zipped),
-        cli.evaluate,
+        main.evaluate,
         undecodable("2.jpg", NO_IMAGE.format(0), ".zip: "),
     ),
     Case(
         "image: one left out",
         measured(two_bad, "--data.damaged-limit", 2),
-        cli.evaluate,
+        main.evaluate,
         "",
         0,
         (
@@ -208,7 +208,7 @@ CASES = (
     Case(
         "image: more than may be left out",
         measured(two_bad, "--data.damaged-limit", 1),
-        cli.evaluate,
+        main.evaluate,
         "--data.damaged-limit 1: 2 of 3 images cannot be decoded, first 2.jpg; restore them, "
         "take them off the lists, or raise the limit",
         2,
@@ -220,21 +220,21 @@ CASES = (
     Case(
         "image: truncated, in training",
         met_in_training,
-        cli.train,
+        main.train,
         undecodable("000002.jpg", "image file is truncated (130 bytes not processed)"),
         begins=True,
     ),
     Case(
         "images that are odd, and none a fault",
         measured(lambda root: write_faces(root, odd_images())),
-        cli.evaluate,
+        main.evaluate,
         "",
         0,
     ),
     Case(
         "image: damaged EXIF",
         measured(lambda root: write_faces(root, {"1.jpg": JPEG, "2.jpg": damaged_exif()})),
-        cli.evaluate,
+        main.evaluate,
         "",
         0,
         (

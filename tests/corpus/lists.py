@@ -9,7 +9,7 @@ import layouts
 
 from corpus import Case
 from corpus.writing import LIST, PARTITIONS, QUOTA_PAGE, small
-from iamt_jax import cli
+from iamt_jax.commands import main
 
 
 def edit(path: Path, old: str, new: str, count: int = 1) -> None:
@@ -31,7 +31,7 @@ def without_row(path: Path, number: int) -> None:
 
 def label(name: str, inject: Callable[[Path], object], line: str) -> Case:
     """A fault of the list of labels, or of what it says of the others."""
-    return Case(f"labels: {name}", small(inject), cli.train, line)
+    return Case(f"labels: {name}", small(inject), main.train, line)
 
 
 CASES = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from corpus import QUICKLY, Case, Place, trained
 from corpus.writing import QUOTA_PAGE, encoded, picture
-from iamt_jax import cli
+from iamt_jax.commands import main
 from iamt_jax.data.attributes import CELEBA_ATTRIBUTES
 
 PNG = encoded(picture())
@@ -61,19 +61,19 @@ def looked_at(text: str | bytes, images: Mapping[str, bytes]) -> Callable[[Place
 
 def fault(name: str, text: str | bytes, line: str) -> Case:
     """A fault of the csv."""
-    return Case(f"own: {name}", own(text), cli.train, line)
+    return Case(f"own: {name}", own(text), main.train, line)
 
 
 def amiss(name: str, inject: Callable[[Path], object], line: str, *arguments: object) -> Case:
     """A fault of the folder, or of the flags."""
-    return Case(f"own: {name}", own(TEXT, inject, *arguments), cli.train, line)
+    return Case(f"own: {name}", own(TEXT, inject, *arguments), main.train, line)
 
 
 def harmless(name: str, text: str | bytes, *images: str) -> Case:
     """An oddity that is none."""
     read = looked_at(text, dict.fromkeys(images, PNG))
     same = SAME.format(40, 40, CELEBA_ATTRIBUTES[0])
-    return Case(f"own: {name}", read, cli.evaluate, "", 0, (same,))
+    return Case(f"own: {name}", read, main.evaluate, "", 0, (same,))
 
 
 def renamed(name: str, was: str, file: str) -> Case:
@@ -84,7 +84,7 @@ def renamed(name: str, was: str, file: str) -> Case:
     )
     read = looked_at(FORTY.replace("a.png", was), {file: PNG})
     same = SAME.format(40, 40, CELEBA_ATTRIBUTES[0])
-    return Case(f"own: {name}", read, cli.evaluate, "", 0, (told, same))
+    return Case(f"own: {name}", read, main.evaluate, "", 0, (told, same))
 
 
 def missing(name: str, was: str, hint: str = "", count: int = 1) -> Case:
@@ -100,20 +100,20 @@ CASES = (
     Case(
         "own: no root",
         trained("--data.name", "folder"),
-        cli.train,
+        main.train,
         "--data.root: missing; give the folder that holds your images and their csv "
         "(docs/your_own_data.md)",
     ),
     Case(
         "own: an absent root",
         trained("--data.name", "folder", "--data.root", "{root}/absent"),
-        cli.train,
+        main.train,
         "{root}/absent: does not exist; expected a folder of images and a csv: give another",
     ),
     Case(
         "own: labels for something else",
         trained("--data.labels", "labels.csv"),
-        cli.train,
+        main.train,
         "--data.labels labels.csv: must be left out without --data.name folder",
     ),
     amiss(
@@ -243,7 +243,7 @@ CASES = (
     Case(
         "own: no image to validate on",
         own(TEXT.replace("round", "Split").replace(",1\n", ",2\n")),
-        cli.train,
+        main.train,
         "{root}/own: its validation split has no images, it holds train 10, validation 0, test 10: "
         "choose another split, or correct the column split of labels.csv",
     ),
@@ -286,7 +286,7 @@ CASES = (
     Case(
         "own: a damaged image",
         looked_at(FORTY, {"a.png": b""}),
-        cli.evaluate,
+        main.evaluate,
         "{root}/own/a.png: cannot be decoded as an image (its 0 bytes are none of JPEG, PNG, WEBP, "
         "BMP, TIFF, GIF): restore it from the original, or take it off the lists",
         warnings=(SAME.format(40, 40, CELEBA_ATTRIBUTES[0]),),
@@ -294,7 +294,7 @@ CASES = (
     Case(
         "own: other attributes than the network's",
         looked_at("image,split,striped\na.png,train,1\n", {"a.png": PNG}),
-        cli.evaluate,
+        main.evaluate,
         "{root}/own: lacks 40 of the network's 40 attributes, first 5_o_Clock_Shadow; evaluate on "
         "data with the attributes it was trained on",
         warnings=(SAME.format(1, 1, "striped"),),

@@ -20,7 +20,7 @@ from corpus.writing import (
     small,
     write_faces,
 )
-from iamt_jax import cli
+from iamt_jax.commands import main
 
 NAMES = tuple(f"{number}.png" for number in range(1, 9))
 FACES = {name: encoded(picture()) for name in NAMES}
@@ -47,7 +47,7 @@ def reads(change: Callable[[str], str]) -> Callable[[Place], Sequence]:
 
 def partition(name: str, inject: Callable[[Path], object], line: str) -> Case:
     """A fault of the list of partitions."""
-    return Case(f"partitions: {name}", small(inject), cli.train, line)
+    return Case(f"partitions: {name}", small(inject), main.train, line)
 
 
 def split(name: str, text: tuple[str, str], line: str) -> Case:
@@ -121,7 +121,7 @@ CASES = (
     Case(
         "csv: a web page",
         kaggle("", QUOTA_PAGE),
-        cli.train,
+        main.train,
         "{root}/celeba/list_attr_celeba.csv: is a web page, not a list; Google Drive sends "
         "such a page when its download quota is used up: download the file again, later or "
         "from another mirror",
@@ -129,7 +129,7 @@ CASES = (
     Case(
         "csv: partitions are a web page",
         kaggle("", QUOTA_PAGE, "list_eval_partition.csv"),
-        cli.train,
+        main.train,
         "{root}/celeba/list_eval_partition.csv: is a web page, not a list; Google Drive sends "
         "such a page when its download quota is used up: download the file again, later or "
         "from another mirror",
@@ -137,7 +137,7 @@ CASES = (
     Case(
         "csv: no header",
         kaggle("image_id,Bald,Eyeglasses,Male,Smiling,Young\n", ""),
-        cli.train,
+        main.train,
         "{root}/celeba/list_attr_celeba.csv: the header with the attributes' names is missing, "
         "found '000001.jpg' in line 1, expected names such as 5_o_Clock_Shadow: put the header "
         "back",
@@ -145,21 +145,21 @@ CASES = (
     Case(
         "csv: a column without a name",
         kaggle("image_id,Bald", ",image_id,Bald"),
-        cli.train,
+        main.train,
         "{root}/celeba/list_attr_celeba.csv: line 2 has 6 columns, expected 7 (the image's name "
         "and 6 labels): correct the line",
     ),
     Case(
         "csv: a column too many",
         kaggle("000002.jpg,", "000002.jpg,yes,"),
-        cli.train,
+        main.train,
         "{root}/celeba/list_attr_celeba.csv: line 3 has 7 columns, expected 6 (the image's "
         "name and 5 labels): correct the line",
     ),
     Case(
         "csv: semicolons",
         kaggle(",", ";"),
-        cli.train,
+        main.train,
         "{root}/celeba/list_attr_celeba.csv: the header with the attributes' names is missing, "
         "found semicolons between the cells of line 1, where commas are expected, expected "
         "names such as 5_o_Clock_Shadow: save the file with commas",
@@ -167,46 +167,46 @@ CASES = (
     Case(
         "csv: a line break in a name",
         kaggle("000002.jpg,", '"000002.jpg\n",'),
-        cli.train,
+        main.train,
         "{root}/celeba/list_attr_celeba.csv: cannot be read (line 3 ends within quotes): correct "
         "it",
     ),
     Case(
         "csv: an attribute without a name",
         kaggle("Male,Smiling", "Male,"),
-        cli.train,
+        main.train,
         "{root}/celeba/list_attr_celeba.csv: line 1: column 5 has no name, expected an "
         "attribute's: name it, or remove the column",
     ),
     Case(
         "partitions: images of another name",
         small(lambda root: edit(root / PARTITIONS, "000011.jpg", "00011.jpg")),
-        cli.train,
+        main.train,
         "{root}/celeba/Eval/list_eval_partition.txt: 1 of the 16 images of "
         "Anno/list_attr_celeba.txt have no partition, the first is 000011.jpg (did you mean "
         "00011.jpg?): add their rows",
     ),
-    Case("no count", reads(lambda text: text.split("\n", 1)[1]), cli.evaluate, "", 0),
+    Case("no count", reads(lambda text: text.split("\n", 1)[1]), main.evaluate, "", 0),
     Case(
         "no count, and a name for the images' column",
         reads(lambda text: "image_id " + text.split("\n", 1)[1]),
-        cli.evaluate,
+        main.evaluate,
         "",
         0,
     ),
-    Case("a byte order mark", reads(lambda text: "\ufeff" + text), cli.evaluate, "", 0),
-    Case("CRLF", reads(lambda text: text.replace("\n", "\r\n")), cli.evaluate, "", 0),
+    Case("a byte order mark", reads(lambda text: "\ufeff" + text), main.evaluate, "", 0),
+    Case("CRLF", reads(lambda text: text.replace("\n", "\r\n")), main.evaluate, "", 0),
     Case(
         "labels that are NaN",
         reads(lambda text: text.replace(" 1", " NaN", 9)),
-        cli.evaluate,
+        main.evaluate,
         "",
         0,
     ),
     Case(
         "tabs and blank lines",
         reads(lambda text: text.replace(" ", "\t") + "\n\n"),
-        cli.evaluate,
+        main.evaluate,
         "",
         0,
     ),
@@ -215,28 +215,28 @@ CASES = (
         measured(
             lambda root: (layouts.write_official(root), edit(root / PARTITIONS, " 2\n", " 0\n", -1))
         ),
-        cli.evaluate,
+        main.evaluate,
         "{root}/celeba: its test split has no images, it holds train 12, validation 4, test 0: "
         "choose another split, or correct list_eval_partition",
     ),
     Case(
         "evaluate: half a split",
         measured(lambda root: write_faces(root, FACES), "--split", "train+validation"),
-        cli.evaluate,
+        main.evaluate,
         "{root}/celeba: its train split has no images, it holds train 0, validation 0, test 8: "
         "choose another split, or correct list_eval_partition",
     ),
     Case(
         "evaluate: unknown split",
         measured(lambda root: write_faces(root, FACES), "--split", "tset"),
-        cli.evaluate,
+        main.evaluate,
         "split 'tset': unknown, expected one of train, validation, test, train+validation "
         "({root}/celeba holds train 0, validation 0, test 8)",
     ),
     Case(
         "other attributes",
         measured(layouts.write_official),
-        cli.evaluate,
+        main.evaluate,
         "{root}/celeba: lacks 35 of the network's 40 attributes, first 5_o_Clock_Shadow; "
         "evaluate on data with the attributes it was trained on",
     ),

@@ -1,0 +1,198 @@
+"""`python evaluate.py`: measures a trained network, explains it, and writes one report."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from iamt_jax import xla_setup
+from iamt_jax.commands.flags import check_curve, check_range, parse
+from iamt_jax.config import LARGEST_SEED, OtherData, Processes
+from iamt_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class EvaluateArguments:
+    """Measures a trained network: a table, metrics.json, metrics.csv and metrics.md."""
+
+    workdir: Path = tyro.MISSING
+    """Folder that training wrote."""
+    n: float = 1.0
+    """Power of the tone curve, n >= 0; 1 with beta 0 leaves the masks as they are."""
+    beta: float = 0.0
+    """Offset of the tone curve, 0 <= beta <= 1."""
+    sigma: float = 0.0
+    """Standard deviation of Gaussian noise on the network's input, [0, 1] pixel units."""
+    clip_noise: bool = False
+    """Cut noisy images to [0, 1]."""
+    auto: bool = False
+    """Estimate each image's noise, and apply the calibrated transformation; excludes n and beta."""
+    explain: bool = False
+    """Also write explanation/: which channels matter, where they look, what goes together, and
+    whether the maps are true; always at n 1 and beta 0, without noise."""
+    report: bool = False
+    """Do all of this, measure every tone curve over the noise, and write one page, by default
+    WORKDIR/report/index.html."""
+    groups: tuple[str, ...] = ()
+    """Attributes, such as Male Young, by whose labels the images are cut: how well each part is
+    served, and where the two differ most."""
+    split: str = "test"
+    """train, validation, test or train+validation."""
+    batch_size: int = 128
+    """Images at a time; it changes nothing but the speed."""
+    seed: int = 0
+    """Seed of the noise and of the bootstrap."""
+    bootstrap: int = 1000
+    """Resamples of the 95 % intervals; 0 leaves the intervals out."""
+    data: OtherData = OtherData()
+    out: Path | None = None
+    """Folder for the results; by default WORKDIR/evaluation."""
+    processes: Processes = Processes()
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Flags in, exit status out.
+
+    Raises:
+      InputError: bad flags, no run, no data, or a folder that cannot be written.
+    """
+    chosen = parse(EvaluateArguments, arguments, "evaluate.py")
+    _check(chosen)
+    xla_setup.prepare()
+
+    from iamt_jax import distributed
+
+    distributed.start(chosen.processes)
+    # Everything is measured before anything is written: a failure leaves old results alone.
+    metrics = _measured(chosen)
+    plane = _plane(chosen) if chosen.report else None
+    explained = _explained(chosen) if chosen.explain or chosen.report else None
+
+    if distributed.first():
+        _write(chosen, metrics, plane, explained)
+    return 0
+
+
+def _write(
+    chosen: EvaluateArguments, metrics: dict, plane: dict | None, explained: tuple | None
+) -> None:
+    """Writes what was found, then prints the table and says where."""
+    from iamt_jax.metrics.per_attribute import percent
+    from iamt_jax.report.tables import print_table, write_tables
+
+    beside = _published(metrics)
+    with _writable(chosen):
+        wrote = [write_tables(metrics, _out(chosen), beside)[0].parent]
+        if explained is not None:
+            from iamt_jax.report.explanation_files import write_explanations
+
+            wrote.append(write_explanations(*explained, _out(chosen) / "explanation")[0].parent)
+        if plane is not None:
+            from iamt_jax.report.page import write_page
+
+            write_page(metrics, plane, *explained, _page(chosen), beside)
+            wrote.append(_page(chosen))
+    print_table(metrics, beside)
+    average = metrics["average"]
+    print(
+        f"average accuracy {percent(average['accuracy'], 2)} (majority "
+        f"{percent(average['majority_accuracy'], 2)}), average precision "
+        f"{percent(average['average_precision'], 2)}; wrote {', '.join(map(str, wrote))}"
+    )
+
+
+def _check(chosen: EvaluateArguments) -> None:
+    check_curve(chosen.n, chosen.beta)
+    if chosen.auto and (chosen.n, chosen.beta) != (1, 0):
+        raise InputError("--auto: excludes --n and --beta; leave it or them out")
+    check_range("sigma", chosen.sigma, 0, 10)
+    check_range("seed", chosen.seed, 0, LARGEST_SEED)
+    check_range("batch-size", chosen.batch_size, 1, math.inf)
+    check_range("data.damaged-limit", chosen.data.damaged_limit, 0, math.inf)
+    check_range("bootstrap", chosen.bootstrap, 0, 1_000_000)
+    if chosen.processes.coordinator is not None and (chosen.explain or chosen.report):
+        raise InputError(
+            "--processes.coordinator: --explain and --report run in one process; leave it out"
+        )
+    folders = {_out(chosen): f"--out {_out(chosen)}"}
+    if chosen.explain or chosen.report:
+        folders[_out(chosen) / "explanation"] = str(_out(chosen) / "explanation")
+    if chosen.report:
+        folders[_page(chosen).parent] = str(_page(chosen).parent)
+    for folder, name in folders.items():
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{name}: is a file; name a folder")
+
+
+def _out(chosen: EvaluateArguments) -> Path:
+    return chosen.out or chosen.workdir / "evaluation"
+
+
+def _page(chosen: EvaluateArguments) -> Path:
+    return (chosen.out or chosen.workdir) / "report" / "index.html"
+
+
+def _measured(chosen: EvaluateArguments) -> dict:
+    from iamt_jax.evaluation.measure import evaluate_workdir
+    from iamt_jax.inference.predictor import Setting
+
+    return evaluate_workdir(
+        chosen.workdir,
+        Setting(chosen.n, chosen.beta, chosen.sigma, chosen.clip_noise, chosen.seed),
+        split=chosen.split,
+        data=chosen.data,
+        batch_size=chosen.batch_size,
+        bootstrap=chosen.bootstrap,
+        automatic=chosen.auto,
+        groups=chosen.groups,
+    )
+
+
+def _explained(chosen: EvaluateArguments) -> tuple[dict, dict]:
+    """Findings and arrays."""
+    from iamt_jax.evaluation.explained import explain_workdir
+    from iamt_jax.evaluation.findings import arrays, findings
+
+    found = explain_workdir(chosen.workdir, split=chosen.split, data=chosen.data, seed=chosen.seed)
+    return findings(found), arrays(found)
+
+
+def _plane(chosen: EvaluateArguments) -> dict:
+    from iamt_jax.evaluation.curve_grid import plane_workdir
+
+    return plane_workdir(
+        chosen.workdir,
+        split=chosen.split,
+        data=chosen.data,
+        batch_size=chosen.batch_size,
+        clip=chosen.clip_noise,
+        seed=chosen.seed,
+    ).as_json()
+
+
+def _published(metrics: Mapping) -> Sequence:
+    """Columns to stand beside ours. Synthetic faces bear CelebA's attribute names too, but its
+    published numbers say nothing of them."""
+    from iamt_jax.data.attributes import CELEBA_ATTRIBUTES
+    from iamt_jax.data.open import RENDERED
+    from iamt_jax.report.published import TABLE_4
+
+    photographs = metrics["provenance"]["layout"] != RENDERED
+    same = set(metrics["attributes"]) == set(CELEBA_ATTRIBUTES)
+    return TABLE_4 if photographs and same else ()
+
+
+@contextlib.contextmanager
+def _writable(chosen: EvaluateArguments) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        folder = error.filename or _out(chosen)
+        raise InputError(
+            f"--out {folder}: cannot be written ({error.strerror}); name a folder of yours"
+        ) from None

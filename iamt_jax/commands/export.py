@@ -1,0 +1,190 @@
+"""`python -m iamt_jax export`: one file that runs without this package."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from iamt_jax import xla_setup
+from iamt_jax.commands.flags import check_range, parse
+from iamt_jax.config import OtherData
+from iamt_jax.errors import InputError
+from iamt_jax.files import replace_bytes
+
+if TYPE_CHECKING:
+    from iamt_jax.inference.classifier import Classifier
+
+TOLERANCE = {".iamt": 1e-5, ".onnx": 1e-4}
+"""Between probabilities of the file and of the workdir that it was made from, in float32."""
+
+CURVES = {"n and beta": [{"n": 1, "beta": 0}, {"n": 4, "beta": 0.5}]}
+"""A way of judging images -> settings by which the file is tried."""
+
+
+@dataclass(frozen=True)
+class ExportArguments:
+    """Writes a trained network into one file, which runs without this package, for any batch and
+    any n and beta: with jax, numpy and flatbuffers alone, on CPU, GPU and TPU, and where the
+    workdir is calibrated, by `auto` too; or as ONNX.
+    """
+
+    workdir: Path = tyro.MISSING
+    """Folder that training wrote."""
+    out: Path | None = None
+    """The file; by default WORKDIR/model.iamt. One that ends in .onnx is an ONNX model, by n and
+    beta alone; it needs the extra iamt-jax[onnx]."""
+    thresholds: Literal["half", "accuracy", "balanced", "f1"] = "half"
+    """Above which probability an attribute is present: 0.5, as evaluate.py decides, or what
+    gives the best accuracy, balanced accuracy or F1 on the validation split."""
+    batch_size: int = 128
+    """Validation images at a time; it changes nothing but the speed."""
+    data: OtherData = OtherData()
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Flags in, exit status out.
+
+    Raises:
+      InputError: bad flags, no run, no data for thresholds, or a file that cannot be written.
+    """
+    chosen = parse(ExportArguments, arguments, "-m iamt_jax export")
+    out = chosen.out or chosen.workdir / "model.iamt"
+    _check(chosen, out)
+    xla_setup.prepare()
+    xla_setup.start()
+
+    from iamt_jax.inference.classifier import load
+
+    classifier = load(chosen.workdir)
+    thresholds = _thresholds(classifier, chosen)
+    make = _onnx if out.suffix == ".onnx" else _artefact
+    content, exported, ways = make(classifier, _metadata(classifier) | {"thresholds": thresholds})
+    apart = _apart(classifier, exported, ways)
+    if not apart <= TOLERANCE[out.suffix] and classifier.run.config.model.dtype == "float32":
+        raise RuntimeError(f"the exported network's probabilities differ by {apart}")
+    try:
+        replace_bytes(out, content)
+    except OSError as error:
+        raise InputError(
+            f"--out {out}: cannot be written ({error.strerror}); name another"
+        ) from None
+    size = classifier.run.config.data.size
+    print(
+        f"wrote {out} ({len(content) / 1e6:.1f} MB): {len(classifier.attributes)} attributes of "
+        f"{size} x {size} images, by {' and by '.join(ways)}; probabilities differ from the "
+        f"workdir's by at most {apart:.1e}"
+    )
+    if make is _artefact:
+        model = shlex.quote(str(out))
+        print(f"now: python -m iamt_jax predict --model {model} IMAGES --out probabilities.csv")
+    return 0
+
+
+def _check(chosen: ExportArguments, out: Path) -> None:
+    check_range("batch-size", chosen.batch_size, 1, float("inf"))
+    if out.suffix not in TOLERANCE:
+        raise InputError(f"--out {out}: must end in {' or '.join(TOLERANCE)}")
+    if out.is_dir():
+        raise InputError(f"--out {out}: is a folder; name a file such as model.iamt")
+    if chosen.out and not out.parent.is_dir():
+        raise InputError(f"--out {out}: lies in a folder that does not exist; make it first")
+    if chosen.thresholds == "half" and chosen.data != OtherData():
+        raise InputError(
+            "--data: only thresholds are chosen on data; give --thresholds accuracy, balanced or "
+            "f1, or leave it out"
+        )
+
+
+def _artefact(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict[str, list]]:
+    """The file's content, what it says of images, and settings to try for each of its ways."""
+    from iamt_jax.export.artefact import AUTOMATIC, CURVE, Artefact, pack
+    from iamt_jax.export.programs import PLATFORMS, automatic_program, curve_program
+    from iamt_jax.robust.calibration_file import FILE
+
+    network, size = classifier.network, classifier.run.config.data.size
+    programs = {CURVE: curve_program(network, size)}
+    signatures = {CURVE: "(images, n, beta) -> probabilities (batch, attribute)"}
+    ways = CURVES
+    if (classifier.workdir / FILE).exists():
+        programs[AUTOMATIC] = automatic_program(network, size, classifier.transformation)
+        signatures[AUTOMATIC] = "images -> (probabilities, sigma)"
+        ways = CURVES | {"auto": [{"auto": True}]}
+    content = pack(metadata | {"programs": signatures, "platforms": list(PLATFORMS)}, programs)
+    return content, Artefact(content, "the new file"), ways
+
+
+def _onnx(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict[str, list]]:
+    """As `_artefact`."""
+    from iamt_jax.export.onnx import OnnxModel, convert
+
+    config = classifier.run.config
+    if config.model.dtype != "float32":
+        raise InputError(
+            f"--out: the network computes in {config.model.dtype}, which ONNX runtimes do not; "
+            "name a file that ends in .iamt"
+        )
+    content = convert(classifier.network, config.data.size, metadata)
+    return content, OnnxModel(content), CURVES
+
+
+def _metadata(classifier: Classifier) -> dict:
+    """What a user of the file must know, in JSON's types."""
+    from iamt_jax.config import LARGEST_N
+    from iamt_jax.evaluation.measure import environment
+
+    size, run = classifier.run.config.data.size, classifier.run
+    produced = environment()
+    return {
+        "attributes": list(classifier.attributes),
+        "input": {
+            "size": size,
+            "shape": ["batch", size, size, 3],
+            "dtype": "float32",
+            "colour": "RGB, as stored (sRGB)",
+            "range": [0, 1],
+            "crop": "the centred square, turned upright",
+            "resize": "bicubic, antialiased (Pillow's)",
+        },
+        "n": {"range": [0, LARGEST_N], "dtype": "float32", "identity": 1},
+        "beta": {"range": [0, 1], "dtype": "float32", "identity": 0},
+        "network": {
+            "identity": classifier.identity,
+            "step": classifier.step,
+            "data": run.config.data.name,
+            "images": run.images,
+        },
+        "made_with": {key: produced[key] for key in ("versions", "commit")},
+    }
+
+
+def _thresholds(classifier: Classifier, chosen: ExportArguments) -> list[float]:
+    from iamt_jax.metrics.thresholds import HALF, thresholds
+
+    if chosen.thresholds == "half":
+        return [HALF] * len(classifier.attributes)
+
+    from iamt_jax.evaluation.measure import opened, predict
+    from iamt_jax.inference.predictor import Setting, probability
+
+    opening = opened(chosen.workdir, "validation", chosen.data)
+    config = classifier.run.config
+    answer = predict(classifier.predictor, opening.records, config, chosen.batch_size, Setting())
+    return thresholds(
+        probability(answer.logits), opening.records.labels, chosen.thresholds
+    ).tolist()
+
+
+def _apart(classifier: Classifier, exported: Callable, ways: dict[str, list]) -> float:
+    """The greatest difference of probabilities between the file and the workdir."""
+    import numpy as np
+
+    size = classifier.run.config.data.size
+    images = np.random.default_rng(0).random((2, size, size, 3), np.float32)
+    settings = [setting for tried in ways.values() for setting in tried]
+    apart = [exported(images, **setting) - classifier(images, **setting) for setting in settings]
+    return float(np.abs(apart).max())

@@ -1,0 +1,243 @@
+"""`python -m iamt_jax predict`: probabilities of any images, in one table."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+import tyro
+
+from iamt_jax import xla_setup
+from iamt_jax.commands.flags import check_curve, check_range, parse
+from iamt_jax.errors import InputError, printable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from iamt_jax.report.prediction_journal import Journal, Row
+
+SHOWN = 10
+"""Damaged images that are named on the way; the table names all."""
+
+
+@dataclass(frozen=True)
+class PredictArguments:
+    """Writes the probabilities of all attributes of any number of images into one table.
+
+    A stopped or killed run loses nothing: the same command goes on where it was.
+    """
+
+    images: tyro.conf.Positional[tuple[Path, ...]]
+    """Image files of any name, and folders, which are searched recursively and through links."""
+    model: Path = tyro.MISSING
+    """A workdir, or a file that `python -m iamt_jax export` wrote."""
+    out: Path = tyro.MISSING
+    """The table: a file that ends in .csv or .parquet."""
+    n: float = 1.0
+    """Power of the tone curve, n >= 0; 1 with beta 0 leaves the masks as they are."""
+    beta: float = 0.0
+    """Offset of the tone curve, 0 <= beta <= 1."""
+    auto: bool = False
+    """Estimate each image's noise, and apply the calibrated transformation; excludes n and beta."""
+    decide: bool = False
+    """Write 1 and 0 instead of probabilities: by the file's thresholds, by 0.5 for a workdir."""
+    batch_size: int = 128
+    """Images at a time, 128 at most; it changes nothing but the speed."""
+
+
+class Model(NamedTuple):
+    """What judges images."""
+
+    judge: Callable
+    """(images, n, beta, auto) -> probabilities."""
+    attributes: Sequence[str]
+    size: int
+    """Height and width of its input, in pixels."""
+    thresholds: Sequence[float]
+    identity: str
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Flags in, exit status out.
+
+    Raises:
+      InputError: bad flags, no model, no image, or a table that cannot be written.
+    """
+    chosen = parse(PredictArguments, arguments, "-m iamt_jax predict")
+    _check(chosen)
+    images, left_out = _found(chosen.images)
+    xla_setup.prepare()
+    xla_setup.start()
+
+    from iamt_jax.report.prediction_journal import Journal
+    from iamt_jax.report.prediction_table import write_results
+
+    model = _artefact(chosen) if chosen.model.is_file() else _workdir(chosen)
+    settings = {"model": model.identity, "n": chosen.n, "beta": chosen.beta, "auto": chosen.auto}
+    try:
+        journal = Journal(chosen.out, settings)
+        _predict(chosen, model, images, journal)
+        rows = [journal[image] for image in images]
+        errors = [row.error for row in rows if row.error]
+        if len(errors) == len(rows):
+            journal.close()
+            raise InputError(
+                f"none of the {len(images):,} images can be decoded, the first: {errors[0]}"
+            )
+        decided = model.thresholds if chosen.decide else None
+        write_results(chosen.out, model.attributes, list(map(str, images)), rows, decided)
+    except OSError as error:
+        raise InputError(
+            f"--out {chosen.out}: cannot be written ({error.strerror}); name another file"
+        ) from None
+    journal.close()
+    for line in left_out:
+        print(f"warning: {printable(line)}", file=sys.stderr)
+    told = f"; {len(errors):,} cannot be decoded, column error says why" if errors else ""
+    print(f"wrote {chosen.out}: {len(images):,} images, {len(model.attributes)} attributes{told}")
+    return 0
+
+
+def _check(chosen: PredictArguments) -> None:
+    from iamt_jax.report.prediction_table import KINDS
+
+    check_curve(chosen.n, chosen.beta)
+    check_range("batch-size", chosen.batch_size, 1, float("inf"))
+    if chosen.auto and (chosen.n, chosen.beta) != (1, 0):
+        raise InputError("--auto: excludes --n and --beta; leave it or them out")
+    if chosen.out.suffix not in KINDS:
+        raise InputError(f"--out {chosen.out}: must end in {' or '.join(KINDS)}")
+    if chosen.out.is_dir() or not chosen.out.parent.is_dir():
+        found = "is a folder" if chosen.out.is_dir() else "lies in a folder that does not exist"
+        raise InputError(f"--out {chosen.out}: {found}; name a file in a folder that exists")
+    if not chosen.images:
+        raise InputError("IMAGES: none were given; name image files or folders")
+
+
+def _found(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Files as named, those in folders in the order of their names, each once; and a line for
+    each folder that says what was left out of it.
+
+    Raises:
+      InputError: a name is nothing, or a folder holds no image or cannot be listed.
+    """
+    from iamt_jax.data.file_names import SUFFIXES
+    from iamt_jax.data.search import counted, images_below
+
+    def refuse(error: OSError) -> NoReturn:
+        raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); give rights")
+
+    images, lines = [], []
+    for place in given:
+        if place.is_dir():
+            inside, left_out = images_below(place, refuse)
+            others = f", left out {counted(left_out)}" if left_out else ""
+            if not inside:
+                raise InputError(
+                    f"{place}: holds no image ({', '.join(SUFFIXES)}){others}; name another"
+                )
+            images += inside
+            lines += [f"{place}: {others.removeprefix(', ')}"] if others else []
+        elif place.exists():
+            images.append(place)
+        else:
+            raise InputError(f"{place}: does not exist; name image files or folders")
+    return list(dict.fromkeys(images)), lines
+
+
+def _artefact(chosen: PredictArguments) -> Model:
+    from iamt_jax.export.artefact import read_artefact
+
+    artefact = read_artefact(chosen.model)
+    if chosen.auto:
+        artefact.require_automatic()
+    return Model(
+        artefact, artefact.attributes, artefact.size, artefact.thresholds, artefact.identity
+    )
+
+
+def _workdir(chosen: PredictArguments) -> Model:
+    import jax
+    import numpy as np
+
+    from iamt_jax.inference.classifier import load
+    from iamt_jax.metrics.thresholds import HALF
+    from iamt_jax.runs.run_file import RUN
+
+    if not (chosen.model / RUN).is_file():
+        found = f"holds no {RUN}" if chosen.model.exists() else "does not exist"
+        raise InputError(f"--model {chosen.model}: {found}; name a workdir, or an exported file")
+    classifier = load(chosen.model)
+    identity, attributes = classifier.identity, classifier.attributes
+    if chosen.auto:
+        parts = jax.tree.leaves(classifier.transformation)
+        content = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
+        identity += hashlib.sha256(content).hexdigest()[:16]
+    size = classifier.run.config.data.size
+    return Model(classifier, attributes, size, [HALF] * len(attributes), identity)
+
+
+def _predict(
+    chosen: PredictArguments, model: Model, images: Sequence[Path], journal: Journal
+) -> None:
+    """Fills the journal, one batch being decoded while another is judged."""
+    from tqdm.auto import tqdm
+
+    from iamt_jax.data.batches import THREADS
+    from iamt_jax.inference.inputs import SHAPES
+
+    waiting = [image for image in images if image not in journal]
+    step = min(chosen.batch_size, SHAPES[-1])
+    batches = [waiting[i : i + step] for i in range(0, len(waiting), step)]
+    decoded = functools.partial(_decoded, size=model.size)
+    told = 0
+    with (
+        ThreadPoolExecutor(THREADS) as pool,
+        tqdm(
+            total=len(images), initial=len(images) - len(waiting), unit="image", desc="predicting"
+        ) as bar,
+    ):
+        ahead = pool.map(decoded, batches[0] if batches else [])
+        for batch, following in zip(batches, [*batches[1:], []], strict=True):
+            found = dict(zip(batch, ahead, strict=True))
+            ahead = pool.map(decoded, following)
+            rows = _judged(chosen, model, found)
+            for error in [row.error for row in rows.values() if row.error][: SHOWN - told]:
+                bar.write(f"warning: {error}", file=sys.stderr)
+                told += 1
+            journal.add(rows)
+            bar.update(len(batch))
+
+
+def _judged(
+    chosen: PredictArguments, model: Model, found: Mapping[Path, np.ndarray | Row]
+) -> dict[Path, Row]:
+    """Rows in the place of pixels, in the same order."""
+    import numpy as np
+
+    from iamt_jax.report.prediction_journal import Row
+
+    pictures = {image: x for image, x in found.items() if not isinstance(x, Row)}
+    if not pictures:
+        return dict(found)
+    given = np.stack(list(pictures.values()))
+    said = model.judge(given, n=chosen.n, beta=chosen.beta, auto=chosen.auto)
+    return found | dict(zip(pictures, map(Row, said), strict=True))
+
+
+def _decoded(image: Path, size: int) -> np.ndarray | Row:
+    """Its pixels, or a row that says why there are none."""
+    from iamt_jax.data.decode import decode
+    from iamt_jax.data.image_files import read_file
+    from iamt_jax.report.prediction_journal import Row
+
+    try:
+        return decode(read_file(str(image)), size, str(image))
+    except InputError as error:
+        return Row(None, str(error))

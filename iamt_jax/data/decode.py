@@ -1,0 +1,147 @@
+"""From encoded bytes to a square of pixels."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from iamt_jax.data.image_metadata import orientation, tell_damaged, turned, without_metadata
+from iamt_jax.errors import InputError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""Photographs only: Pillow also knows formats that start other programs."""
+
+MAX_PIXELS = 50_000_000
+"""More than any camera's face; a small file may unfold to more, to exhaust the memory."""
+
+
+Picture = UInt8[np.ndarray, "height width 3"] | Float[np.ndarray, "height width 3"] | Image.Image
+"""An image that is already decoded; floats are in [0, 1] units, and noise may leave that range."""
+
+LARGEST_FLOAT = 20.0
+"""Floats beyond this are 0 to 255 taken for [0, 1], not noise."""
+
+
+def decode(data: bytes, size: int, name: str) -> UInt8[np.ndarray, "size size 3"]:
+    """Decodes an image, turns it upright, crops the centred square, and resizes it.
+
+    The result is sRGB as stored, resized by Pillow's antialiased bicubic filter; transparency
+    is laid on white, 16 bits are reduced to 8. `square` of the same picture gives the same pixels.
+
+    Args:
+      data: the encoded image, in one of `FORMATS`.
+      size: height and width of the result, in pixels.
+      name: how an error calls the image.
+
+    Returns:
+      Red, green and blue, 0 to 255, in a writable array.
+
+    Raises:
+      InputError: truncated, damaged, of another format, or larger than `MAX_PIXELS`.
+    """
+    try:
+        image = _upright(_opened(data, name), name)
+    except Exception as error:  # Pillow's decoders raise a dozen types on damaged files.
+        raise InputError(
+            f"{name}: cannot be decoded as an image ({_reason(data, error)}): restore it from "
+            "the original, or take it off the lists"
+        ) from error
+    return np.array(_resized(image, size))
+
+
+def square(
+    picture: Picture, size: int, name: str
+) -> UInt8[np.ndarray, "size size 3"] | Float[np.ndarray, "size size 3"]:
+    """Crops the centred square of a decoded image and resizes it, as `decode` does.
+
+    Uint8 and Pillow images give uint8. Floats of the right size become float32 and keep their
+    values. Floats of another size are first rounded to 8 bits, as a file would hold them, if all
+    lie in [0, 1]; with values outside, as after noise, they are resized as they are.
+
+    Raises:
+      InputError: names the image, what it is, and what it may be.
+    """
+    if isinstance(picture, Image.Image):
+        name = f"{name} ({file})" if (file := getattr(picture, "filename", "")) else name
+        return np.array(_resized(_upright(picture, name), size))
+    pixels = np.asarray(picture)
+    expected = "expected height x width x 3, uint8 or float in [0, 1]"
+    if pixels.ndim != 3 or pixels.shape[-1] != 3 or not pixels.size:
+        raise InputError(f"{name}: its shape is {pixels.shape}, {expected}")
+    floats = np.issubdtype(pixels.dtype, np.floating)
+    if not floats and pixels.dtype != np.uint8:
+        raise InputError(f"{name}: its type is {pixels.dtype}, {expected}")
+    if floats:
+        pixels = pixels.astype(np.float32)
+        if not np.isfinite(pixels).all() or abs(pixels).max() > LARGEST_FLOAT:
+            found = f"values from {pixels.min():g} to {pixels.max():g}"
+            raise InputError(f"{name}: has {found}, {expected}; divide by 255, or give uint8")
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    if floats and pixels.min() >= 0 and pixels.max() <= 1:
+        pixels = (pixels * 255).round().astype(np.uint8)
+    if pixels.dtype == np.uint8:
+        return np.array(_resized(Image.fromarray(pixels), size))
+    planes = [_resized(Image.fromarray(plane), size) for plane in np.moveaxis(pixels, -1, 0)]
+    return np.stack(planes, axis=-1)
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
+    """The loaded image; without its metadata, if that is what is damaged."""
+    try:
+        return _loaded(data)
+    except Exception as error:
+        pixels = without_metadata(data)
+        if pixels is None:
+            raise
+        try:
+            image = _loaded(pixels)
+        except Exception:
+            raise error from None  # It is not the metadata.
+        tell_damaged(name, error)
+        return image
+
+
+def _loaded(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
+        raise ValueError(f"it has {pixels:,} pixels, more than {MAX_PIXELS:,}")
+    image.load()
+    return image
+
+
+def _upright(image: Image.Image, name: str) -> Image.Image:
+    """The whole image in RGB, turned as its metadata say."""
+    turn = orientation(image, name)  # Read first: converting may drop it.
+    return turned(_rgb(image), turn)
+
+
+def _resized(image: Image.Image, size: int) -> Image.Image:
+    """The centred square at the given size; of an odd margin the larger half is right or below."""
+    side = min(image.size)
+    left, top = ((length - side) // 2 for length in image.size)
+    box = left, top, left + side, top + side
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+
+
+def _reason(data: bytes, error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"its {len(data):,} bytes are none of {', '.join(FORMATS)}"
+    return " ".join(str(error).split())
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Converts any mode to RGB; Pillow alone would clip 16 bits and drop transparency."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown range")
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow may widen to 32
+        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")

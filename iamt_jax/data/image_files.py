@@ -1,0 +1,207 @@
+"""Encoded images by name: out of a folder, or in place out of a zip archive."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from iamt_jax.data.dataset import Images
+from iamt_jax.data.file_names import Match, resolve, tidy
+from iamt_jax.errors import InputError
+
+MAX_BYTES = 100_000_000
+"""No photograph is larger; a zip member of a few kilobytes can unfold to gigabytes."""
+
+_LOCAL_HEADER = struct.Struct("<26xHH")
+"""Of a zip member: the lengths of its name and of its extra field (APPNOTE.TXT, 4.3.7)."""
+
+_MEMBER = np.dtype(
+    [("header", "i8"), ("stored", "i8"), ("size", "i8"), ("crc", "u4"), ("method", "u2")]
+)
+
+
+def refuse_web_page(path: Path, expected: str) -> None:
+    """Raises `InputError` if the file begins as HTML does: a download that was refused."""
+    with open(path, "rb") as file:
+        head = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if head.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<!--")):
+        raise InputError(
+            f"{path}: is a web page, not {expected}; Google Drive sends such a page when its "
+            "download quota is used up: download the file again, later or from another mirror"
+        )
+
+
+def read_file(path: str) -> bytes:
+    """Returns the bytes of an image file.
+
+    Raises:
+      InputError: it cannot be read, or is larger than any photograph.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); restore it") from error
+    if len(data) > MAX_BYTES:
+        raise InputError(
+            f"{path}: has more than {MAX_BYTES:,} bytes, which no photograph has; restore it "
+            "from the original, or take it off the lists"
+        )
+    return data
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderImages:
+    """Image files of one folder."""
+
+    folder: str
+    names: tuple[str, ...]
+
+    def place(self, index: int) -> str:
+        """See `Images`."""
+        return os.path.join(self.folder, self.names[index])
+
+    def read(self, index: int) -> bytes:
+        """See `Images`."""
+        return read_file(self.place(index))
+
+
+@dataclasses.dataclass(frozen=True)
+class ZipImages:
+    """Members of a zip archive, read where they lie.
+
+    The archive's directory is read once, by `open_zip`. After that every read opens the file
+    for itself: no lock, no position to share, nothing that cannot be pickled.
+    """
+
+    path: str
+    names: tuple[str, ...]
+    members: np.ndarray
+    """One `_MEMBER` a name: where its header lies, bytes stored and unfolded, checksum, method."""
+
+    def place(self, index: int) -> str:
+        """See `Images`."""
+        return f"{self.path}: {self.names[index]}"
+
+    def read(self, index: int) -> bytes:
+        """See `Images`."""
+        header, stored, size, crc, method = self.members[index].tolist()
+        try:
+            data = _read_member(self.path, header, stored)
+            if method == zipfile.ZIP_DEFLATED:
+                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, MAX_BYTES + 1)
+            if len(data) > MAX_BYTES:
+                raise ValueError(f"it unfolds to more than {MAX_BYTES:,} bytes")
+        except (OSError, ValueError, zlib.error) as error:
+            raise self._broken(index, str(error)) from error
+        if len(data) != size or zlib.crc32(data) != crc:
+            raise self._broken(index, "its checksum is wrong")
+        return data
+
+    def _broken(self, index: int, reason: str) -> InputError:
+        return InputError(
+            f"{self.path}: {self.names[index]} cannot be read out of it ({reason}); "
+            "the archive is damaged: download it again"
+        )
+
+
+def _read_member(path: str, header: int, stored: int) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        file.seek(header)
+        fixed = file.read(_LOCAL_HEADER.size)
+        if len(fixed) < _LOCAL_HEADER.size or not fixed.startswith(b"PK\x03\x04"):
+            raise ValueError("no local header where the directory says")
+        # The local extra field may differ in length from the directory's.
+        file.seek(sum(_LOCAL_HEADER.unpack(fixed)), os.SEEK_CUR)
+        data = file.read(stored)
+    if len(data) < stored:
+        raise ValueError("the file ends before it")
+    return data
+
+
+def open_folder(folder: Path, names: Sequence[str]) -> tuple[Images, Match]:
+    """Returns the images of `folder` that `names` mean, and which those are."""
+    match = resolve(names, sorted(entry.name for entry in os.scandir(folder)))
+    return folder_images(folder, match), match
+
+
+def folder_images(folder: Path, match: Match) -> Images:
+    """The images of a folder under the names that they have there."""
+    files = zip(match.wanted, match.rows, strict=True)
+    return FolderImages(
+        str(folder), tuple(name if row < 0 else match.present[row] for name, row in files)
+    )
+
+
+def open_zip(path: Path, names: Sequence[str]) -> tuple[Images, Match]:
+    """Returns the images of the archive that `names` mean, in any folder of it.
+
+    Raises:
+      InputError: a web page, a damaged archive, or one whose members we cannot read in place.
+    """
+    refuse_web_page(path, "a zip archive")
+    members: list[tuple[str, zipfile.ZipInfo]] = []
+    for info in _directory(path):
+        folder, _, name = _member_name(info).rpartition("/")
+        if name and not folder.startswith("__MACOSX"):  # a folder, or a Mac's notes
+            members.append((name, info))
+    match = resolve(names, [name for name, _ in members])
+    for rows in match.alike.values():
+        (name, info), (other, second) = members[rows[0]], members[rows[1]]
+        if tidy(name) == tidy(other):
+            raise InputError(
+                f"{path}: holds two images called {name} ({info.filename} and "
+                f"{second.filename}); expected one a name: remove one of them"
+            )
+    rows = [_row(path, members[row][1]) for row in match.rows if row >= 0]
+    return ZipImages(str(path), tuple(names), np.array(rows, _MEMBER)), match
+
+
+def _member_name(info: zipfile.ZipInfo) -> str:
+    """A member's path with slashes; Macs write UTF-8 without the flag that says so."""
+    name = info.filename
+    if not info.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode()
+    return name.replace("\\", "/")
+
+
+def _directory(path: Path) -> list[zipfile.ZipInfo]:
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return archive.infolist()
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+            raise InputError(
+                f"{path}: is not a readable zip archive ({error}; it has {path.stat().st_size:,} "
+                "bytes, CelebA's has 1,443,490,838): download it again"
+            ) from error
+
+
+def _row(path: Path, info: zipfile.ZipInfo) -> tuple[int, int, int, int, int]:
+    encrypted = info.flag_bits & 1
+    if encrypted or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        how = "encrypted" if encrypted else f"compressed by method {info.compress_type}"
+        raise InputError(
+            f"{path}: {info.filename} is {how}; expected stored or deflated members: "
+            "unzip the archive beside itself"
+        )
+    if (largest := max(info.file_size, info.compress_size)) > MAX_BYTES:
+        raise InputError(
+            f"{path}: {info.filename} has {largest:,} bytes, expected at most {MAX_BYTES:,}, more "
+            "than any photograph has: put the original in its place"
+        )
+    if info.header_offset >= path.stat().st_size:
+        raise InputError(
+            f"{path}: {info.filename} would lie beyond its end; the archive is damaged: download "
+            "it again"
+        )
+    return info.header_offset, info.compress_size, info.file_size, info.CRC, info.compress_type

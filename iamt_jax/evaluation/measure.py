@@ -1,0 +1,237 @@
+"""One evaluation of a workdir: a split under one setting, as numbers with their provenance."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from tqdm.auto import tqdm
+
+from iamt_jax import distributed
+from iamt_jax.config import Config, OtherData
+from iamt_jax.data.celeba import Dataset
+from iamt_jax.data.damaged import without_damaged
+from iamt_jax.data.dataset import Records
+from iamt_jax.data.open import meant, open_source
+from iamt_jax.errors import InputError
+from iamt_jax.inference.classifier import Classifier, load
+from iamt_jax.inference.predictor import Answer, Predictor, Setting
+from iamt_jax.metrics import groups as parts
+from iamt_jax.metrics.per_attribute import as_json, evaluate, majority_class
+from iamt_jax.robust.calibration_file import members
+from iamt_jax.robust.transform import Transformation
+
+PACKAGES = ("jax", "jaxlib", "flax", "numpy")
+"""Packages whose versions stand in the provenance."""
+
+
+def evaluate_workdir(
+    workdir: Path,
+    setting: Setting,
+    *,
+    split: str = "test",
+    data: OtherData = OtherData(),
+    batch_size: int = 128,
+    bootstrap: int = 1000,
+    automatic: bool = False,
+    groups: Sequence[str] = (),
+) -> dict:
+    """Measures the best checkpoint of a workdir on one split.
+
+    Args:
+      workdir: what training wrote.
+      setting: n, beta, sigma, clip and the seed of noise and bootstrap.
+      split: train, validation, test or train+validation.
+      data: another data set with the same attributes, and how many images may be damaged.
+      batch_size: changes nothing but the speed.
+      bootstrap: resamples of the intervals.
+      automatic: by the calibrated transformation, in the place of n and beta.
+      groups: attributes by whose labels the images are cut, and measured apart.
+
+    Returns:
+      `average`, `attributes`, `groups` if asked for, `provenance`: a report of `report.tables`.
+
+    Raises:
+      InputError: no run, no data, other attributes, unknown groups, or no calibration.
+    """
+    trained, dataset, records, left_out = opened(workdir, split, data)
+    transformation = trained.transformation if automatic else None
+    attributes = trained.attributes
+    _columns(groups, attributes)
+    majority, decided = np.array(trained.run.majority), "the run's training split"
+    if data.root is not None and dataset.partitions.sizes.get("train"):
+        training = select(dataset.split("train"), attributes, dataset.root)
+        majority, decided = majority_class(training.labels), f"{dataset.root}, train"
+    answer = predict(
+        trained.predictor, records, trained.run.config, batch_size, setting, transformation
+    )
+    metrics = evaluate(
+        answer.logits, records.labels, majority, bootstrap=bootstrap, seed=setting.seed
+    )
+    provenance = {
+        "workdir": str(workdir),
+        "checkpoint_step": trained.step,
+        "data": dataset.root,
+        "layout": dataset.layout,
+        "split": split,
+        "images": len(records),
+        "left_out": list(left_out),
+        **setting._asdict(),
+        **({"n": None, "beta": None} if automatic else {}),
+        "applied": None if transformation is None else applied(transformation, answer.sigma),
+        "majority_decided_on": decided,
+        "bootstrap": bootstrap,
+        **environment(),
+    }
+    cut = _compared(answer, records, majority, groups, bootstrap, setting.seed)
+    return as_json(metrics, attributes) | cut | {"provenance": provenance}
+
+
+def _compared(
+    answer: Answer,
+    records: Records,
+    majority: np.ndarray,
+    groups: Sequence[str],
+    bootstrap: int,
+    seed: int,
+) -> dict:
+    """`groups`, where some are asked for."""
+    found = {}
+    for name, k in _columns(groups, records.attributes).items():
+        comparison = parts.compare(
+            answer.logits, records.labels, majority, k, bootstrap=bootstrap, seed=seed
+        )
+        found[name] = parts.as_json(comparison, records.attributes)
+    return {"groups": found} if found else {}
+
+
+def _columns(groups: Sequence[str], attributes: tuple[str, ...]) -> dict[str, int]:
+    """Where the attributes are that cut the images; called early, to fail early.
+
+    Raises:
+      InputError: the network knows no such attribute.
+    """
+    for name in groups:
+        if name not in attributes:
+            near = difflib.get_close_matches(name, attributes, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(attributes)}"
+            raise InputError(f"--groups {name}: is none of the network's attributes; {hint}")
+    return {name: attributes.index(name) for name in groups}
+
+
+class Opened(NamedTuple):
+    """What an evaluation looks at, and with what."""
+
+    classifier: Classifier
+    dataset: Dataset
+    records: Records
+    """With the network's attributes, in its order."""
+    left_out: tuple[str, ...]
+    """Names of the damaged images, which `records` lack."""
+
+
+def opened(workdir: Path, split: str, data: OtherData = OtherData()) -> Opened:
+    """A workdir's best checkpoint, the data set to look at, and a split of it.
+
+    Raises:
+      InputError: no run, no data, other attributes, or too many damaged images.
+    """
+    trained = distributed.together(lambda: load(workdir))
+    config = meant(trained.run.config.data, data)
+    dataset = distributed.first_then_rest(lambda: open_source(config))
+
+    def readable() -> tuple[Records, tuple[str, ...]]:
+        records = select(dataset.split(split), trained.attributes, dataset.root)
+        return without_damaged(
+            records, config.size, config.damaged_limit, distributed.share, distributed.gathered
+        )
+
+    return Opened(trained, dataset, *distributed.together(readable))
+
+
+def predict(
+    predictor: Predictor,
+    records: Records,
+    config: Config,
+    batch_size: int,
+    setting: Setting,
+    transformation: Transformation | None = None,
+) -> Answer:
+    """What is said of all records, with a progress bar; each process of the run sees a share."""
+    mine = records.take(distributed.share(len(records)))
+    answers = []
+    running = predictor.over(mine, config.data.size, batch_size, setting, transformation)
+    with tqdm(
+        total=len(mine),
+        unit="image",
+        desc="evaluating",
+        dynamic_ncols=True,
+        disable=not distributed.first(),
+    ) as bar:
+        for answer in running:
+            answers.append(answer)
+            bar.update(len(answer.logits))
+    parts = [np.concatenate(parts) for parts in zip(*answers, strict=True) if parts[0] is not None]
+    return Answer(*distributed.gathered(parts, len(records)))
+
+
+def applied(transformation: Transformation, sigma: np.ndarray) -> dict:
+    """What the transformation did to these images, for people to read."""
+    quartiles = np.quantile(sigma, (0, 0.25, 0.5, 0.75, 1)).round(4)
+    return {
+        "members": members(transformation),
+        "images_left_alone": float(np.mean(sigma == 0)),
+        "sigma_quartiles": quartiles.tolist(),
+    }
+
+
+def select(records: Records, attributes: tuple[str, ...], root: str) -> Records:
+    """The records with the network's attributes, in its order.
+
+    Raises:
+      InputError: the data set lacks some.
+    """
+    if records.attributes == attributes:
+        return records
+    absent = [name for name in attributes if name not in records.attributes]
+    if absent:
+        raise InputError(
+            f"{root}: lacks {len(absent)} of the network's {len(attributes)} attributes, first "
+            f"{absent[0]}; evaluate on data with the attributes it was trained on"
+        )
+    columns = [records.attributes.index(name) for name in attributes]
+    return dataclasses.replace(records, attributes=attributes, labels=records.labels[:, columns])
+
+
+def environment() -> dict[str, str | dict[str, str]]:
+    """Versions, hardware and commit that made a number."""
+    return {
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "commit": commit(),
+        "command": shlex.join([*map(os.path.basename, sys.argv[:1]), *sys.argv[1:]]),
+    }
+
+
+def commit() -> str:
+    """The git commit of this code, `-dirty` where files differ; else the package's version."""
+    folder = Path(__file__).parent
+    try:
+        describe = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--match="]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        try:
+            return version("iamt-jax")
+        except PackageNotFoundError:
+            return "unknown"

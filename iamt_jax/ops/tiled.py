@@ -1,0 +1,199 @@
+"""Curved sums on any XLA device: tiles of some images and heads, backward written by hand.
+
+A tile is one matrix product and what follows from it, small enough to stay in cache. Layout is
+chosen for XLA's CPU code: all heads of a tile lie side by side in the minor axis ("wide"), since
+a product is faster the wider it is, and since an elementwise loop whose result is then reshaped
+across its minor axes is not vectorised (6 times slower; docs/performance.md). Sums over
+positions are products with ones, for the same reason.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from iamt_jax.ops import mask_powers
+
+HEADS = 5
+"""Most heads of a tile."""
+ROWS = 2048
+"""Most positions of a tile, over its images; one image is never cut."""
+
+
+class Tiles(NamedTuple):
+    """How a batch is cut. The last tiles are filled up with zeros, which add nothing."""
+
+    images: int
+    """Images of a tile."""
+    batches: int
+    """Tiles along the batch."""
+    heads: int
+    """Heads of a tile."""
+    blocks: int
+    """Tiles along the attributes."""
+
+    @classmethod
+    def of(cls, batch: int, positions: int, attributes: int) -> Tiles:
+        blocks = -(-attributes // HEADS)
+        heads = -(-attributes // blocks)
+        if not isinstance(batch, int):  # An exported program, for any batch: it stays in one piece.
+            return cls(batch, 1, heads, blocks)
+        batches = -(-batch // max(1, ROWS // positions))
+        return cls(-(-batch // batches), batches, heads, blocks)
+
+    def features(self, x: Array) -> Array:
+        """(image, position, channel) -> (batches, images x positions, channel)."""
+        x = _filled(x, 0, self.images * self.batches)
+        return x.reshape(self.batches, -1, x.shape[-1])
+
+    def kernel(self, x: Array) -> Array:
+        """(attribute, channel, channel) -> (blocks, channel, heads x channel)."""
+        channels = x.shape[-1]
+        x = _filled(x, 0, self.heads * self.blocks)
+        x = x.reshape(self.blocks, self.heads, channels, channels)
+        return x.swapaxes(1, 2).reshape(self.blocks, channels, -1)
+
+    def bias(self, x: Array) -> Array:
+        """(attribute, channel) -> (blocks, heads x channel)."""
+        return _filled(x, 0, self.heads * self.blocks).reshape(self.blocks, -1)
+
+    def pooled(self, x: Array) -> Array:
+        """(..., image, attribute, channel) -> (batches, blocks, ..., images, heads x channel)."""
+        channels = x.shape[-1]
+        x = _filled(x, -3, self.images * self.batches)
+        x = _filled(x, -2, self.heads * self.blocks)
+        lead = x.shape[:-3]
+        x = x.reshape(*lead, self.batches, self.images, self.blocks, self.heads * channels)
+        return jnp.moveaxis(x, (-4, -2), (0, 1))
+
+    def kernel_back(self, x: Array, attributes: int) -> Array:
+        channels = x.shape[1]
+        x = x.reshape(self.blocks, channels, self.heads, channels).swapaxes(1, 2)
+        return x.reshape(-1, channels, channels)[:attributes]
+
+    def pooled_back(self, x: Array, batch: int, attributes: int) -> Array:
+        x = jnp.moveaxis(x, (0, 1), (-4, -2))
+        lead, channels = x.shape[:-4], x.shape[-1] // self.heads
+        x = x.reshape(*lead, self.batches * self.images, -1, channels)
+        return x[..., :batch, :attributes, :]
+
+
+def _filled(x: Array, axis: int, size: int) -> Array:
+    """The array with zeros at the end of an axis."""
+    if size == x.shape[axis]:
+        return x
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (0, size - x.shape[axis])
+    return jnp.pad(x, widths)
+
+
+def forward(
+    features: Float[Array, "batch position channel"],
+    kernel: Float[Array, "attribute channel channel"],
+    bias: Float[Array, "attribute channel"],
+    n: Float[Array, "curve batch attribute channel"] | None,
+) -> tuple[Float[Array, "curve batch attribute channel"], Float[Array, "batch attribute channel"]]:
+    """Sums over positions of h(M; n) f, one a curve, and of M. None is one curve, h(M) = M."""
+    batch, positions, _ = features.shape
+    tiles = Tiles.of(batch, positions, len(kernel))
+    heads = tiles.kernel(kernel.astype(features.dtype)), tiles.bias(bias)
+
+    def some_images(_, inputs):
+        x, n = inputs
+        wide = jnp.tile(x.astype(jnp.float32), (1, tiles.heads))
+
+        def some_heads(_, inputs):
+            kernel, bias, n = inputs
+            z = _product(x, kernel) + bias
+            total = lambda y: _positions_summed(y, tiles.images)  # noqa: E731
+            if n is None:
+                mask = mask_powers.sigmoid(z)
+                return None, (total(mask * wide)[None], total(mask))
+            m = mask_powers.masks(_by_image(z, tiles.images))
+            f = _by_image(wide, tiles.images)
+            sums = [
+                total(mask_powers.contrast(m, mask_powers.tail(m, each[:, None])) * f) for each in n
+            ]
+            return None, (jnp.stack(sums), total(m.mask))
+
+        return None, lax.scan(some_heads, None, (*heads, n))[1]
+
+    n = None if n is None else tiles.pooled(n)
+    _, sums = lax.scan(some_images, None, (tiles.features(features), n))
+    return tuple(tiles.pooled_back(x, batch, len(kernel)) for x in sums)
+
+
+def backward(features, kernel, bias, n, to_sums, to_masks):
+    """Derivatives in features, kernel, bias and n, given those in both results of `forward`."""
+    batch, positions, channels = features.shape
+    tiles = Tiles.of(batch, positions, len(kernel))
+    images = tiles.images
+    weights, offsets = tiles.kernel(kernel.astype(features.dtype)), tiles.bias(bias)
+
+    def some_images(carry, inputs):
+        x, n, to_sums, to_masks = inputs
+        wide = _by_image(jnp.tile(x.astype(jnp.float32), (1, tiles.heads)), images)
+
+        def some_heads(to_features, inputs):
+            weights, offsets, n, to_sums, to_masks, to_weights, to_offsets = inputs
+            z = _by_image(_product(x, weights) + offsets, images)
+            to_sums, to_masks = to_sums[:, :, None], to_masks[:, None]
+            if n is None:
+                mask = mask_powers.sigmoid(z)
+                to_z = (to_sums[0] * wide + to_masks) * (mask - mask * mask)
+                direct, to_n = to_sums[0] * mask, None
+            else:
+                m, n = mask_powers.masks(z), n[:, :, None]
+                tails = [mask_powers.tail(m, each) for each in n]
+                each = list(zip(to_sums, tails, n, strict=True))
+                bent = sum(d * mask_powers.slope(m, t, power) for d, t, power in each)
+                to_z = wide * bent + to_masks * (m.high - m.high * m.high)
+                direct = sum(d * mask_powers.contrast(m, t) for d, t, _ in each)
+                moved = [
+                    _positions_summed(wide * mask_powers.slope_in_n(m, t), images) for t in tails
+                ]
+                to_n = to_sums[:, :, 0] * jnp.stack(moved)
+            to_z = to_z.reshape(len(x), -1).astype(x.dtype)
+            heads = jnp.split(direct, tiles.heads, axis=-1)
+            to_features += _product(to_z, weights.T) + sum(heads).reshape(x.shape)
+            to_weights += _product(x.T, to_z)
+            to_offsets += _product(jnp.ones((1, len(x)), x.dtype), to_z)[0]
+            return to_features, (to_weights, to_offsets, to_n)
+
+        start = jnp.zeros(x.shape, jnp.float32)
+        inputs = weights, offsets, n, to_sums, to_masks, *carry
+        to_features, (*carry, to_n) = lax.scan(some_heads, start, inputs)
+        return tuple(carry), (to_features, to_n)
+
+    start = jnp.zeros(weights.shape, jnp.float32), jnp.zeros(offsets.shape, jnp.float32)
+    inputs = (
+        tiles.features(features),
+        None if n is None else tiles.pooled(n),
+        tiles.pooled(to_sums),
+        tiles.pooled(to_masks),
+    )
+    (to_kernel, to_bias), (to_features, to_n) = lax.scan(some_images, start, inputs)
+    return (
+        to_features.reshape(-1, positions, channels)[:batch].astype(features.dtype),
+        tiles.kernel_back(to_kernel, len(kernel)).astype(kernel.dtype),
+        to_bias.reshape(-1, channels)[: len(bias)].astype(bias.dtype),
+        None if n is None else tiles.pooled_back(to_n, batch, len(kernel)).astype(n.dtype),
+    )
+
+
+def _product(x: Array, y: Array) -> Array:
+    return jnp.dot(x, y, preferred_element_type=jnp.float32)
+
+
+def _by_image(x: Array, images: int) -> Array:
+    """(images x positions, channel) -> (images, positions, channel)."""
+    return x.reshape(images, -1, x.shape[-1])
+
+
+def _positions_summed(x: Array, images: int) -> Array:
+    """(images x positions, channel), or already by image -> (images, channel)."""
+    x = _by_image(x, images)
+    return jnp.einsum("ipc,op->ioc", x, jnp.ones((1, x.shape[1]), x.dtype))[:, 0]

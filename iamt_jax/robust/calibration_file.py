@@ -1,0 +1,113 @@
+"""The transformation's file, beside the checkpoints of the network that it was made for."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from iamt_jax.errors import InputError
+from iamt_jax.files import replace_bytes
+from iamt_jax.robust.denoiser import PatchPrior
+from iamt_jax.robust.levels import Levels
+from iamt_jax.robust.transform import Transformation
+
+FILE = "calibration.npz"
+VERSION = 2
+
+MEMBERS = ("denoiser", "statistics", "curve")
+"""What a transformation may consist of."""
+
+
+def members(transformation: Transformation) -> list[str]:
+    """Names of what a transformation consists of."""
+    has = (
+        transformation.prior is not None,
+        transformation.correction,
+        transformation.beta is not None,
+    )
+    return [name for name, present in zip(MEMBERS, has, strict=True) if present]
+
+
+def write_calibration(workdir: Path, transformation: Transformation, identity: str) -> Path:
+    """Writes the calibration beside the checkpoints, whole or not at all.
+
+    `identity` is that of the network that it was made for (`Classifier.identity`).
+
+    Raises:
+      InputError: the folder cannot be written.
+    """
+    arrays = {"version": VERSION, "identity": identity}
+    for name, part in zip(Levels._fields, transformation.levels, strict=True):
+        arrays[f"levels/{name}"] = part
+    if transformation.prior is not None:
+        for name, part in zip(PatchPrior._fields, transformation.prior, strict=True):
+            arrays[f"prior/{name}"] = np.asarray(part, np.float16 if name == "basis" else None)
+    for layer, (factor, summand) in transformation.correction.items():
+        arrays[f"factor/{layer}"], arrays[f"summand/{layer}"] = factor, summand
+    if transformation.beta is not None:
+        arrays["beta"] = transformation.beta
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    path = workdir / FILE
+    try:
+        replace_bytes(path, buffer.getvalue())
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); make room, or give rights to the folder"
+        ) from None
+    return path
+
+
+def read_calibration(workdir: Path, identity: str) -> Transformation:
+    """Reads a workdir's calibration.
+
+    Args:
+      workdir: of the run.
+      identity: of the network that it must have been made for (`Classifier.identity`).
+
+    Raises:
+      InputError: there is none, it is damaged, or it was made for another network.
+    """
+    path = workdir / FILE
+    again = f"run python -m iamt_jax calibrate --workdir {shlex.quote(str(workdir))}"
+    if not path.is_file():
+        raise InputError(f"{path}: does not exist, and --auto needs it; {again}")
+    try:
+        arrays = _arrays(path)
+        levels = Levels(*(_numbers(arrays[f"levels/{name}"]) for name in Levels._fields))
+        prior = None
+        if "prior/mean" in arrays:
+            prior = PatchPrior(*(_numbers(arrays[f"prior/{name}"]) for name in PatchPrior._fields))
+        layers = [name.removeprefix("factor/") for name in arrays if name.startswith("factor/")]
+        correction = {
+            x: (_numbers(arrays[f"factor/{x}"]), _numbers(arrays[f"summand/{x}"])) for x in layers
+        }
+        beta = _numbers(arrays["beta"]) if "beta" in arrays else None
+        made = str(arrays["identity"])
+    except Exception as error:  # NumPy, zipfile, zlib and tokenize raise a dozen types.
+        raise InputError(f"{path}: not a calibration of this version ({error}); {again}") from None
+    if made != identity:
+        raise InputError(f"{path}: made for another network than the best checkpoint; {again}")
+    return Transformation(levels, prior, correction, beta)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no npz file")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    version = arrays["version"]
+    if version.shape or version != VERSION:
+        raise ValueError(f"version {version}, expected {VERSION}")
+    return arrays
+
+
+def _numbers(array: np.ndarray) -> np.ndarray:
+    """As float32; the file may hold fewer bits."""
+    if array.dtype.kind != "f" or not np.isfinite(array).all():
+        raise ValueError("an array of it is no finite numbers")
+    return array.astype(np.float32)

@@ -1,0 +1,1 @@
+"""A workdir on disk: its config and its checkpoints."""
