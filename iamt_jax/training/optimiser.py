@@ -17,9 +17,6 @@ one learning rate (Liu et al. 2025, arXiv 2502.16982)."""
 
 MUON_MOMENTUM = 0.9
 
-NESTEROV = True
-"""TODO"""
-
 CONVOLUTION = MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=(3,))
 MASKS = MuonDimensionNumbers(reduction_axis=(1,), output_axis=(2,))
 """Stacked mask kernels (attribute, channel, channel): one matrix a head."""
@@ -84,7 +81,7 @@ def optimiser(config: TrainConfig) -> optax.GradientTransformation:
     parameters only, and would decay every bias and scale that it leaves to Adam.
     """
     rate = schedule(config)
-    update = optax.adamw(rate, weight_decay=config.weight_decay, mask=decayed, nesterov=NESTEROV)
+    update = optax.adamw(rate, weight_decay=config.weight_decay, mask=decayed)
     if config.optimiser == "muon":
         orthogonal = optax.chain(
             scale_by_muon(beta=MUON_MOMENTUM, weight_dimension_numbers=all_matrix_axes),
