@@ -19,8 +19,7 @@ import measure
 from iamt_jax.commands.flags import take_option, take_preset, train_config
 from iamt_jax.data.batches import Batch, training_batches
 from iamt_jax.data.open import open_source
-from iamt_jax.training.state import create
-from iamt_jax.training.step import pmapped, train_step
+from iamt_jax.training.step import create, pmapped, train_step
 from iamt_jax.xla_setup import prepare
 
 REPEATS = 20

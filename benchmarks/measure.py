@@ -23,13 +23,15 @@ from jax.sharding import Mesh, PartitionSpec
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from iamt_jax.config import PRESETS, Config  # noqa: E402
-from iamt_jax.data.attributes import CELEBA_ATTRIBUTES  # noqa: E402
 from iamt_jax.data.batches import Batch  # noqa: E402
+from iamt_jax.data.dataset import CELEBA_ATTRIBUTES  # noqa: E402
 from iamt_jax.evaluation.measure import environment  # noqa: E402
 from iamt_jax.files import json_text  # noqa: E402
 from iamt_jax.model.extractor import DATA_AXIS  # noqa: E402
-from iamt_jax.training.state import State  # noqa: E402
-from iamt_jax.training.step import Metrics  # noqa: E402
+from iamt_jax.training.step import (
+    Metrics,  # noqa: E402
+    State,  # noqa: E402
+)
 
 SHORTEST = 0.05
 """Seconds of the shortest timing; a faster way is called several times in one."""

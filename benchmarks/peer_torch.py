@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iamt_jax.config import GROUPS, Config
-from iamt_jax.data.attributes import MISSING
+from iamt_jax.data.dataset import MISSING
 from iamt_jax.model.extractor import STATISTICS_MOMENTUM
 from iamt_jax.model.network import Tree
 

@@ -19,7 +19,7 @@ from iamt_jax.config import Config, TrainConfig
 from iamt_jax.data.batches import Batch
 from iamt_jax.model.losses import losses
 from iamt_jax.model.network import IAMT, Tree
-from iamt_jax.training.optimiser import MUON_MOMENTUM, MUON_RMS
+from iamt_jax.training.step import MUON_MOMENTUM, MUON_RMS
 
 NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
 """Coefficients of Muon's iteration, those of optax."""

@@ -22,7 +22,7 @@ from flop import products
 
 from iamt_jax.config import PRESETS
 from iamt_jax.inference.predictor import as_float
-from iamt_jax.training.state import build
+from iamt_jax.training.step import build
 from iamt_jax.xla_setup import prepare
 
 N_VALUES = np.float32([0.5, 1, 2, 4, 8])

@@ -72,7 +72,7 @@ def outcome(workdir: Path) -> tuple[list[np.ndarray], list[dict]]:
 
     from iamt_jax.runs.checkpoints import recover
     from iamt_jax.runs.run_file import read_run
-    from iamt_jax.training.state import create
+    from iamt_jax.training.step import create
 
     run = read_run(workdir)
     state, _ = recover(workdir, create(run.config, len(run.attributes))[1])

@@ -8,8 +8,7 @@ if TYPE_CHECKING:
     from iamt_jax.errors import InputError
     from iamt_jax.explanation.explain import Explanation, explain
     from iamt_jax.inference.classifier import Classifier, load
-    from iamt_jax.model.attentive import sweep
-    from iamt_jax.model.heads import AttributeHeads
+    from iamt_jax.model.heads import AttributeHeads, sweep
     from iamt_jax.model.network import IAMT
     from iamt_jax.model.tone_curve import tone_curve
 

@@ -2,7 +2,7 @@
 
 import jax
 
-from iamt_jax.training.state import create
+from iamt_jax.training.step import create
 
 
 def shapes(config, attributes):

@@ -23,10 +23,10 @@ from iamt_jax.evaluation import faithfulness  # noqa: E402
 from iamt_jax.evaluation.mask_statistics import analyse, batch_sums  # noqa: E402
 from iamt_jax.inference.predictor import Predictor  # noqa: E402
 from iamt_jax.robust.denoiser import fit_prior  # noqa: E402
-from iamt_jax.robust.levels import Levels  # noqa: E402
+from iamt_jax.robust.noise_level import Levels  # noqa: E402
 from iamt_jax.robust.transform import Transformation  # noqa: E402
 from iamt_jax.runs.run_file import Run  # noqa: E402
-from iamt_jax.training.state import build  # noqa: E402
+from iamt_jax.training.step import build  # noqa: E402
 
 CONFIG: Config = PRESETS["faces"]
 ATTRIBUTES = tuple("abcdef")

@@ -115,7 +115,7 @@ def test_torch_says_the_same_of_the_same_weights(norm):
     torch.set_num_threads(1)
     import peer_training
 
-    from iamt_jax.training.state import build
+    from iamt_jax.training.step import build
 
     config = measure.configured("debug", 8, None)
     model = dataclasses.replace(config.model, widths=(16, 16, 32), norm=norm)

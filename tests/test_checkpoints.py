@@ -13,9 +13,8 @@ from conftest import flags
 from faults import one_line
 
 from iamt_jax.commands.main import train
-from iamt_jax.runs.checkpoints import best_weights, recover
-from iamt_jax.runs.checksums import SEAL
-from iamt_jax.training.state import create
+from iamt_jax.runs.checkpoints import SEAL, best_weights, recover
+from iamt_jax.training.step import create
 
 
 @pytest.fixture

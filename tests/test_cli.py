@@ -12,7 +12,7 @@ import pytest
 from conftest import flags
 
 from iamt_jax.commands.main import evaluate
-from iamt_jax.data.attributes import CELEBA_ATTRIBUTES
+from iamt_jax.data.dataset import CELEBA_ATTRIBUTES
 from iamt_jax.inference.classifier import load
 from iamt_jax.inference.predictor import Setting
 from iamt_jax.runs.run_file import read_run

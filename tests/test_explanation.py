@@ -12,12 +12,17 @@ import iamt_jax
 from iamt_jax.data import regions
 from iamt_jax.data.batches import evaluation_batches
 from iamt_jax.errors import InputError
-from iamt_jax.evaluation import truth
-from iamt_jax.evaluation.explained import analyse_split, atlas, correlation, coupled, strongest
+from iamt_jax.evaluation import faithfulness
 from iamt_jax.evaluation.faithfulness import judge, regions_of
-from iamt_jax.evaluation.mask_statistics import Spread
-from iamt_jax.explanation.blur import blurred, coarse
-from iamt_jax.explanation.explain import explain
+from iamt_jax.evaluation.mask_statistics import (
+    Spread,
+    analyse_split,
+    atlas,
+    correlation,
+    coupled,
+    strongest,
+)
+from iamt_jax.explanation.explain import blurred, coarse, explain
 from iamt_jax.inference.predictor import Setting
 from iamt_jax.synthetic import LOCAL_ATTRIBUTES, faces, render
 
@@ -70,9 +75,9 @@ def test_masks_of_an_explanation_are_the_curved_ones(classifier):
 def test_analyses_equal_numpy_on_stored_masks(classifier, dataset, monkeypatch):
     """Whole, and streamed: the batch changes nothing."""
     records = dataset.split("test").first(11)
-    monkeypatch.setattr("iamt_jax.evaluation.explained.BATCH", 1)
+    monkeypatch.setattr("iamt_jax.evaluation.mask_statistics.BATCH", 1)
     streamed, logits = analyse_split(classifier, records)
-    monkeypatch.setattr("iamt_jax.evaluation.explained.BATCH", 16)
+    monkeypatch.setattr("iamt_jax.evaluation.mask_statistics.BATCH", 16)
     whole, again = analyse_split(classifier, records)
     batch = next(evaluation_batches(records, classifier.run.config.data.size, 11))
     masks = classifier.masks(batch.images, classifier.attributes).astype(np.float64)
@@ -116,9 +121,9 @@ def test_correlations_of_labels_and_who_is_coupled():
 def test_energy_and_pointing():
     maps = jnp.array([[[4.0, -9.0], [1.0, 3.0]], [[2.0, 2.0], [0.0, -1.0]], [[-1.0, 0], [0, 0]]])
     inside = np.array([[[1, 1], [0, 0]], [[1, 0], [0, 0]], [[1, 0], [0, 0]]], bool)
-    close(truth.energy_inside(maps, inside), [0.5, 0.5, 0])
-    close(truth.pointing(maps, inside), [1, 0.5, 0])  # of three greatest none is inside
-    close(truth.energy_inside(7 * maps, inside), truth.energy_inside(maps, inside))
+    close(faithfulness.energy_inside(maps, inside), [0.5, 0.5, 0])
+    close(faithfulness.pointing(maps, inside), [1, 0.5, 0])  # of three greatest none is inside
+    close(faithfulness.energy_inside(7 * maps, inside), faithfulness.energy_inside(maps, inside))
 
 
 def test_deletion_and_insertion_of_a_known_network(monkeypatch):
@@ -129,10 +134,10 @@ def test_deletion_and_insertion_of_a_known_network(monkeypatch):
     first, last = np.array([[4.0, 3], [2, 1]]), np.array([[1.0, 2], [3, 4]])
     maps = jnp.array([first, last])
     said = lambda x: x[:, 0, 0, 0]  # noqa: E731
-    close(truth.deletion(said, images, maps, hidden), [1 / 8, 7 / 8])
-    close(truth.insertion(said, images, maps, hidden), [7 / 8, 1 / 8])
+    close(faithfulness.deletion(said, images, maps, hidden), [1 / 8, 7 / 8])
+    close(faithfulness.insertion(said, images, maps, hidden), [7 / 8, 1 / 8])
     constant = lambda x: jnp.full(len(x), 0.3)  # noqa: E731
-    close(truth.deletion(constant, images, maps, hidden), [0.3, 0.3])
+    close(faithfulness.deletion(constant, images, maps, hidden), [0.3, 0.3])
 
 
 def test_spearman_is_scipys():
@@ -143,7 +148,7 @@ def test_spearman_is_scipys():
     expected = [
         spearmanr(a.ravel(), b.ravel()).statistic for a, b in zip(first, second, strict=True)
     ]
-    close(truth.spearman(first, second), expected, 1e-5)
+    close(faithfulness.spearman(first, second), expected, 1e-5)
 
 
 def test_blurred_images_keep_their_mean():

@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics as reference
 
 from iamt_jax.commands.main import evaluate
-from iamt_jax.data.attributes import CELEBA_ATTRIBUTES, MISSING, celeba_statistics
+from iamt_jax.data.dataset import CELEBA_ATTRIBUTES, MISSING, celeba_statistics
 from iamt_jax.errors import InputError
 from iamt_jax.evaluation.measure import select
 from iamt_jax.metrics import per_attribute

@@ -17,11 +17,11 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from iamt_jax.data import image_files
-from iamt_jax.data.attributes import column_names
 from iamt_jax.data.celeba import open_dataset
+from iamt_jax.data.dataset import column_names
 from iamt_jax.data.file_names import resolve
 from iamt_jax.data.folder import open_own
-from iamt_jax.data.search import counted, images_below
+from iamt_jax.data.image_files import counted, images_below
 from iamt_jax.report import tables
 from iamt_jax.report.captions import brief, in_file_name
 from iamt_jax.report.figures import figures

@@ -12,7 +12,7 @@ from flax import nnx
 from iamt_jax.config import PRESETS, ModelConfig
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.model.network import IAMT
-from iamt_jax.training.state import parameter_counts
+from iamt_jax.training.step import parameter_counts
 
 COUNTS = {
     "faces": {

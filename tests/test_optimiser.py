@@ -10,8 +10,8 @@ import pytest
 from optax.contrib import muon
 
 from iamt_jax.config import PRESETS, TrainConfig
-from iamt_jax.training import optimiser as ours
-from iamt_jax.training.state import build
+from iamt_jax.training import step as ours
+from iamt_jax.training.step import build
 
 
 @pytest.fixture(scope="module")

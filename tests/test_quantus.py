@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from iamt_jax.evaluation import truth
+from iamt_jax.evaluation import faithfulness
 
 quantus = pytest.importorskip("quantus", reason="pip install quantus to compare with it")
 
@@ -31,11 +31,11 @@ def ask(metric, maps, regions):
 
 def test_energy_is_attribution_localisation(maps):
     metric = quantus.AttributionLocalisation(abs=False, normalise=False, disable_warnings=True)
-    np.testing.assert_allclose(truth.energy_inside(*maps), ask(metric, *maps), rtol=1e-5)
+    np.testing.assert_allclose(faithfulness.energy_inside(*maps), ask(metric, *maps), rtol=1e-5)
 
 
 def test_pointing_is_the_pointing_game(maps):
     metric = quantus.PointingGame(abs=False, normalise=False, disable_warnings=True)
-    found = np.asarray(truth.pointing(*maps))
+    found = np.asarray(faithfulness.pointing(*maps))
     assert 0 < found.mean() < 1
     np.testing.assert_array_equal(found, ask(metric, *maps))

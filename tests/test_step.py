@@ -10,12 +10,11 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from iamt_jax.config import PRESETS
-from iamt_jax.data.attributes import MISSING
 from iamt_jax.data.batches import Batch
+from iamt_jax.data.dataset import MISSING
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.training.loop import stepper
-from iamt_jax.training.state import create
-from iamt_jax.training.step import sharded, train_step
+from iamt_jax.training.step import create, sharded, train_step
 
 BATCH, ATTRIBUTES = 16, 5
 

@@ -30,8 +30,7 @@ from iamt_jax.data import batches
 from iamt_jax.errors import InputError
 from iamt_jax.synthetic import dataset as synthetic
 from iamt_jax.training import loop
-from iamt_jax.training.loop import train
-from iamt_jax.training.stopping import Interrupted, stop_signals
+from iamt_jax.training.loop import Interrupted, stop_signals, train
 
 REPOSITORY = Path(__file__).parent.parent
 

@@ -20,10 +20,16 @@ from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.runs.checkpoints import Checkpoints, best_weights, read, recover
 from iamt_jax.runs.run_file import Run, write_run
 from iamt_jax.training import loop
-from iamt_jax.training.loop import Diverged, stepper, train
-from iamt_jax.training.start import initial_weights, start_from
-from iamt_jax.training.state import State, create
-from iamt_jax.training.stopping import Interrupted, stop_signals
+from iamt_jax.training.loop import (
+    Diverged,
+    Interrupted,
+    initial_weights,
+    start_from,
+    stepper,
+    stop_signals,
+    train,
+)
+from iamt_jax.training.step import State, create
 
 
 def splits(dataset):

@@ -16,8 +16,14 @@ from iamt_jax.robust.denoiser import (
     from_patches,
     to_patches,
 )
-from iamt_jax.robust.levels import Levels
-from iamt_jax.robust.noise_level import LAPLACE, OPPONENT, estimate_sigma, is_clipped, median
+from iamt_jax.robust.noise_level import (
+    LAPLACE,
+    OPPONENT,
+    Levels,
+    estimate_sigma,
+    is_clipped,
+    median,
+)
 from iamt_jax.robust.statistics import corrected, corrections, measure
 from iamt_jax.robust.transform import Transformation, transform
 from iamt_jax.synthetic import render, sample_attributes, sample_nuisance

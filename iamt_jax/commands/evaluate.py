@@ -155,8 +155,8 @@ def _measured(chosen: EvaluateArguments) -> dict:
 
 def _explained(chosen: EvaluateArguments) -> tuple[dict, dict]:
     """Findings and arrays."""
-    from iamt_jax.evaluation.explained import explain_workdir
     from iamt_jax.evaluation.findings import arrays, findings
+    from iamt_jax.evaluation.mask_statistics import explain_workdir
 
     found = explain_workdir(chosen.workdir, split=chosen.split, data=chosen.data, seed=chosen.seed)
     return findings(found), arrays(found)
@@ -178,7 +178,7 @@ def _plane(chosen: EvaluateArguments) -> dict:
 def _published(metrics: Mapping) -> Sequence:
     """Columns to stand beside ours. Synthetic faces bear CelebA's attribute names too, but its
     published numbers say nothing of them."""
-    from iamt_jax.data.attributes import CELEBA_ATTRIBUTES
+    from iamt_jax.data.dataset import CELEBA_ATTRIBUTES
     from iamt_jax.data.open import RENDERED
     from iamt_jax.report.published import TABLE_4
 

@@ -128,7 +128,7 @@ def _found(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
       InputError: a name is nothing, or a folder holds no image or cannot be listed.
     """
     from iamt_jax.data.file_names import SUFFIXES
-    from iamt_jax.data.search import counted, images_below
+    from iamt_jax.data.image_files import counted, images_below
 
     def refuse(error: OSError) -> NoReturn:
         raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); give rights")

@@ -54,8 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     from iamt_jax import distributed
     from iamt_jax.data.damaged import without_damaged
     from iamt_jax.data.open import open_source
-    from iamt_jax.training.loop import Diverged, train
-    from iamt_jax.training.stopping import Interrupted
+    from iamt_jax.training.loop import Diverged, Interrupted, train
 
     distributed.start(chosen.processes, notices=True)
     dataset = distributed.first_then_rest(lambda: open_source(config.data))

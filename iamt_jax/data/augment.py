@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from iamt_jax.config import DataConfig
-from iamt_jax.data.attributes import MISSING
+from iamt_jax.data.dataset import MISSING
 
 Picture = UInt8[np.ndarray, "height width 3"]
 

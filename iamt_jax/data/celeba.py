@@ -7,17 +7,150 @@ pixels = decode(records.read(0), size=64, name=records.names[0])
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from iamt_jax.data.dataset import Dataset, Records
+import numpy as np
+from jaxtyping import Int8
+
+from iamt_jax.data.dataset import PARTITIONS, Dataset, Images, Records, Selected
 from iamt_jax.data.decode import decode
-from iamt_jax.data.layouts import LAYOUTS, find_listed, open_listed
+from iamt_jax.data.file_names import resolve
+from iamt_jax.data.image_files import open_folder, open_zip
+from iamt_jax.data.label_files import Labels, read_labels, read_partitions
 from iamt_jax.data.tfds import NAME, find_prepared, open_prepared, prepare
 from iamt_jax.errors import InputError
 from iamt_jax.files import expanded
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the lists and the images lie below the root."""
+
+    name: str
+    labels: str
+    partitions: str
+    images: str
+    """The folder that holds img_align_celeba.zip, or img_align_celeba/."""
+
+
+LAYOUTS = (
+    Layout("official", "Anno/list_attr_celeba.txt", "Eval/list_eval_partition.txt", "Img"),
+    Layout("torchvision", "list_attr_celeba.txt", "list_eval_partition.txt", ""),
+    Layout("Kaggle", "list_attr_celeba.csv", "list_eval_partition.csv", ""),
+)
+
+_IMAGES = "img_align_celeba"
+"""The images' folder; their archive is called so too."""
+
+_PACKED = (".7z", ".001", ".rar", ".tar", ".tgz", ".gz")
+"""Suffixes of archives that we do not read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ListedPartitions:
+    """The partitions that two lists describe."""
+
+    labels: Labels
+    partition: Int8[np.ndarray, " image"]
+    """Index into `PARTITIONS`."""
+    images: Images
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        return self.labels.attributes
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Partition -> images."""
+        counts = np.bincount(self.partition, minlength=len(PARTITIONS)).tolist()
+        return dict(zip(PARTITIONS, counts, strict=True))
+
+    def records(self, partition: str) -> Records:
+        """Returns one partition, in the order of list_attr_celeba."""
+        rows = np.flatnonzero(self.partition == PARTITIONS.index(partition))
+        names = tuple(self.labels.names[row] for row in rows)
+        values = self.labels.values[rows]
+        return Records(self.attributes, names, values, Selected(self.images, rows))
+
+
+def find_listed(folder: Path) -> Layout | None:
+    """Returns the layout whose list of labels lies in `folder`, or None."""
+    return next((layout for layout in LAYOUTS if (folder / layout.labels).is_file()), None)
+
+
+def open_listed(folder: Path, layout: Layout) -> ListedPartitions:
+    """Reads both lists and finds the images.
+
+    list_eval_partition may name more images than list_attr_celeba (the full list beside a
+    subset of the labels); an image with labels but no partition is an error.
+
+    Raises:
+      InputError: a list or the images are absent, damaged, or do not fit each other.
+    """
+    labels = read_labels(folder / layout.labels)
+    path = folder / layout.partitions
+    if not path.is_file():
+        raise InputError(
+            f"{path}: not found; expected the list that puts every image into train (0), "
+            f"validation (1) or test (2): download {path.name} to there"
+        )
+    partitions = read_partitions(path)
+    match = resolve(labels.names, list(partitions))
+    if strays := match.absent:
+        raise InputError(
+            f"{path}: {len(strays):,} of the {len(labels.names):,} images of {layout.labels} have "
+            f"no partition, the first is {strays[0]}{match.hint()}: add their rows"
+        )
+    match.tell(path)
+    partition = np.array(list(partitions.values()), np.int8)[list(match.rows)]
+    return ListedPartitions(labels, partition, _open_images(folder / layout.images, labels.names))
+
+
+def _open_images(folder: Path, names: tuple[str, ...]) -> Images:
+    """Opens the first place that holds every image, at best under the very names of the list."""
+    packed = []
+    opened = []
+    for place in _places(folder):
+        if place.suffix.lower() in _PACKED and place.is_file():
+            packed.append(place.name)
+            continue
+        images, match = (open_folder if place.is_dir() else open_zip)(place, names)
+        if not match.absent and not match.renamed:
+            return images
+        opened.append((len(match.absent), len(match.renamed), place, images, match))
+    if not opened:
+        cure = f"unpack {packed[0]} there" if packed else f"download {_IMAGES}.zip to there"
+        raise InputError(
+            f"{folder / _IMAGES}.zip: not found, nor a folder {_IMAGES} beside it; expected "
+            f"the {len(names):,} listed images: {cure}"
+        )
+    count, _, place, images, match = min(opened, key=lambda found: found[:2])
+    if count:
+        raise InputError(
+            f"{place}: {count:,} of the {len(names):,} listed images are not in it, the first is "
+            f"{match.absent[0]}{match.hint()}: add the images, or take the rows off the lists"
+        )
+    match.tell(place)
+    return images
+
+
+def _places(folder: Path) -> Iterator[Path]:
+    """Folders and archives that may hold the images: whatever their case, of JPEG or of PNG. Kaggle
+    doubles the folder; torchvision leaves the archive beside what it unpacked."""
+    if not folder.is_dir():
+        return
+    named = [path for path in sorted(folder.iterdir()) if path.name.lower().startswith(_IMAGES)]
+    for path in sorted(named, key=lambda path: (not path.is_dir(), path.stem.lower() != _IMAGES)):
+        if path.is_dir():
+            yield from (inner for inner in _places(path) if inner.is_dir())
+            yield path
+        elif path.suffix.lower() in ("", ".zip", *_PACKED):
+            yield path
+
 
 __all__ = ["Dataset", "Records", "decode", "download", "open_dataset"]
 

@@ -21,12 +21,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int8
 
+from iamt_jax.data.celeba import ListedPartitions
 from iamt_jax.data.dataset import Dataset, Images, Records
 from iamt_jax.data.file_names import is_image, resolve, shown, tidy
-from iamt_jax.data.image_files import folder_images
+from iamt_jax.data.image_files import folder_images, walk
 from iamt_jax.data.label_files import Labels, read_own_labels
-from iamt_jax.data.layouts import ListedPartitions
-from iamt_jax.data.search import walk
 from iamt_jax.errors import InputError
 from iamt_jax.files import expanded
 

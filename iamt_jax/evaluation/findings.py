@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from iamt_jax.evaluation.curve_grid import BETA, N, sampled_curves
-from iamt_jax.evaluation.explained import TOP, Explained, coupled, strongest
+from iamt_jax.evaluation.mask_statistics import TOP, Explained, coupled, strongest
 
 Arrays = dict[str, np.ndarray]
 

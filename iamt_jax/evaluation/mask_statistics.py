@@ -7,13 +7,23 @@ kept are sums: memory does not grow with the images.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, UInt8
+from tqdm.auto import tqdm
 
+from iamt_jax.config import OtherData
+from iamt_jax.data.batches import evaluation_batches
+from iamt_jax.data.dataset import Records
+from iamt_jax.evaluation.faithfulness import Judged, judge, regions_of
+from iamt_jax.evaluation.measure import environment, opened
+from iamt_jax.explanation.explain import explain
+from iamt_jax.inference.classifier import Classifier
+from iamt_jax.inference.predictor import as_float
 from iamt_jax.model.network import IAMT
 
 Matrix = Float[np.ndarray, "variable variable"]
@@ -102,3 +112,147 @@ def analyse(batches: Iterator[Sums]) -> Analysis:
         features = sums.features if features is None else features.merged(sums.features)
         attributes = sums.attributes if attributes is None else attributes.merged(sums.attributes)
     return Analysis(importance / images, features.correlation(), attributes.correlation())
+
+
+BATCH = 16
+"""Images whose masks are held at once."""
+
+JUDGED = 64
+"""Images on which maps are judged."""
+
+SHOWN = 6
+"""Images of the atlas."""
+
+TOP = 5
+"""Channels, or correlations, that are shown of each attribute or channel, as in the paper."""
+
+
+class Atlas(NamedTuple):
+    """A few images and what every attribute makes of them."""
+
+    images: UInt8[np.ndarray, "image y x 3"]
+    logits: Float[np.ndarray, "image attribute"]
+    channels: Int[np.ndarray, "attribute top"]
+    """The most important ones over the whole split."""
+    masks: Float[np.ndarray, "image attribute top height width"]
+    contributions: Float[np.ndarray, "image attribute top"]
+    summary: Float[np.ndarray, "image attribute y x"]
+
+
+class Explained(NamedTuple):
+    """Everything that `evaluate.py --explain` finds."""
+
+    attributes: tuple[str, ...]
+    analysis: Analysis
+    labels: Float[np.ndarray, "attribute attribute"]
+    """Correlations of the labels."""
+    decisions: Float[np.ndarray, "attribute attribute"]
+    """Correlations of the network's answers, yes or no."""
+    judged: Judged
+    atlas: Atlas
+    provenance: dict
+
+
+def explain_workdir(
+    workdir: Path, *, split: str = "test", data: OtherData = OtherData(), seed: int = 0
+) -> Explained:
+    """Analyses a workdir's best checkpoint on a split, and judges its maps on its first images.
+
+    Raises:
+      InputError: no run, no data, or other attributes.
+    """
+    classifier, dataset, records, _ = opened(workdir, split, data)
+    analysis, logits = analyse_split(classifier, records)
+    few = records.first(JUDGED)
+    return Explained(
+        attributes=classifier.attributes,
+        analysis=analysis,
+        labels=correlation(records.labels),
+        decisions=correlation((logits > 0).astype(np.int8)),
+        judged=judge(classifier, few, regions_of(classifier, few, dataset, split), seed),
+        atlas=atlas(classifier, records.first(SHOWN), analysis.importance),
+        provenance={
+            "workdir": str(workdir),
+            "checkpoint_step": classifier.step,
+            "data": dataset.root,
+            "layout": dataset.layout,
+            "split": split,
+            "images": len(records),
+            "images_judged": len(few),
+            "seed": seed,
+            **environment(),
+        },
+    )
+
+
+def analyse_split(
+    classifier: Classifier, records: Records
+) -> tuple[Analysis, Float[np.ndarray, "image attribute"]]:
+    """The paper's analyses, and the logits, of a split; one pass, with a progress bar."""
+
+    def batch(network: IAMT, images: Array, real: Array):
+        images = as_float(images)
+        return batch_sums(network, images, real), network.predict(images)
+
+    run, logits = classifier.predictor.program(batch), []
+
+    def sums() -> Iterator:
+        size = classifier.run.config.data.size
+        with tqdm(total=len(records), unit="image", desc="analysing", dynamic_ncols=True) as bar:
+            for part in evaluation_batches(records, size, BATCH * classifier.predictor.devices):
+                found, answer = run(part.images, part.real)
+                logits.append(np.asarray(answer)[part.real])
+                bar.update(int(part.real.sum()))
+                yield found
+
+    return analyse(sums()), np.concatenate(logits)
+
+
+def correlation(labels: np.ndarray) -> Float[np.ndarray, "attribute attribute"]:
+    """Pearson's coefficients (phi) of binary columns; images with a missing label are left out."""
+    samples = labels[(labels >= 0).all(axis=1)].astype(np.float64)
+    deviation = samples - samples.mean(axis=0)
+    return Spread(len(samples), samples.mean(axis=0), deviation.T @ deviation).correlation()
+
+
+def atlas(
+    classifier: Classifier, records: Records, importance: Float[np.ndarray, "attribute channel"]
+) -> Atlas:
+    """The masks of the most important channels, and the summary maps, of a few images."""
+    size, devices = classifier.run.config.data.size, classifier.predictor.devices
+    part = next(evaluation_batches(records, size, -(-len(records) // devices) * devices))
+    channels = np.argsort(-importance, axis=1, kind="stable")[:, :TOP]
+    every = np.arange(len(classifier.attributes))
+
+    def look(network: IAMT, images: Array, channels: Array):
+        images = as_float(images)
+        found = explain(network, images, every, jnp.ones(()), jnp.zeros(()), 1)
+        masks = network.heads.masks(network.extractor(images), every)
+        chosen = jnp.take_along_axis(masks, channels[:, None, None, None], axis=-1)
+        added = jnp.take_along_axis(found.contributions, channels[None], axis=-1)
+        return found.logits, chosen.transpose(1, 0, 4, 2, 3), added, found.summary
+
+    found = classifier.predictor.program(look)(part.images, channels)
+    logits, masks, contributions, summary = (np.asarray(x)[part.real] for x in found)
+    return Atlas(part.images[part.real], logits, channels, masks, contributions, summary)
+
+
+def strongest(
+    matrix: Float[np.ndarray, "row column"], row: int, count: int = TOP
+) -> list[tuple[int, float]]:
+    """The columns with the greatest coefficients of a row, itself left out, as in Tables 2, 3."""
+    order = [int(i) for i in np.argsort(-matrix[row], kind="stable") if i != row]
+    return [(i, float(matrix[row, i])) for i in order[:count]]
+
+
+def coupled(
+    labels: Float[np.ndarray, "attribute attribute"],
+    decisions: Float[np.ndarray, "attribute attribute"],
+    count: int = 10,
+) -> list[tuple[int, int]]:
+    """Pairs of attributes whose answers go together more than their labels do: where one may be
+    a shortcut to the other."""
+    excess = np.triu(np.abs(decisions) - np.abs(labels), k=1)
+    order = np.argsort(-excess, axis=None, kind="stable")[:count]
+    pairs = np.stack(np.unravel_index(order, excess.shape), axis=1)
+    return [(int(a), int(b)) for a, b in pairs if excess[a, b] > 0]

@@ -27,7 +27,7 @@ from iamt_jax.robust.calibration_file import read_calibration
 from iamt_jax.robust.transform import Transformation
 from iamt_jax.runs.checkpoints import best_weights
 from iamt_jax.runs.run_file import Run
-from iamt_jax.training.state import build
+from iamt_jax.training.step import build
 
 
 @dataclass(frozen=True)

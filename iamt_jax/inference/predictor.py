@@ -16,8 +16,8 @@ from scipy.special import expit
 
 from iamt_jax.data.batches import Records, evaluation_batches
 from iamt_jax.degradation import gaussian_noise, noise_keys
-from iamt_jax.model.attentive import sweep
 from iamt_jax.model.extractor import DATA_AXIS
+from iamt_jax.model.heads import sweep
 from iamt_jax.model.network import IAMT, Tree
 from iamt_jax.robust.statistics import corrected
 from iamt_jax.robust.transform import Transformation, transform

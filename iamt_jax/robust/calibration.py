@@ -23,8 +23,7 @@ from iamt_jax.model.network import IAMT
 from iamt_jax.robust.calibration_file import write_calibration
 from iamt_jax.robust.channel_curves import fit_beta
 from iamt_jax.robust.denoiser import fit_prior
-from iamt_jax.robust.levels import Levels
-from iamt_jax.robust.noise_level import estimate_sigma
+from iamt_jax.robust.noise_level import Levels, estimate_sigma
 from iamt_jax.robust.statistics import (
     Correction,
     Moments,

@@ -12,7 +12,7 @@ import numpy as np
 from iamt_jax.errors import InputError
 from iamt_jax.files import replace_bytes
 from iamt_jax.robust.denoiser import PatchPrior
-from iamt_jax.robust.levels import Levels
+from iamt_jax.robust.noise_level import Levels
 from iamt_jax.robust.transform import Transformation
 
 FILE = "calibration.npz"

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from iamt_jax.robust.denoiser import PatchPrior, denoise
-from iamt_jax.robust.levels import Levels
-from iamt_jax.robust.noise_level import estimate_sigma, is_clipped
+from iamt_jax.robust.noise_level import Levels, estimate_sigma, is_clipped
 from iamt_jax.robust.statistics import Correction
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import json
 import math
 import os
 import shlex
@@ -12,17 +14,102 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from orbax.checkpoint import v1 as ocp
 
 from iamt_jax import distributed
 from iamt_jax.errors import InputError
+from iamt_jax.files import json_text, plain, replace_text
 from iamt_jax.model.network import Tree
-from iamt_jax.runs.checksums import Damaged, Metrics, Unfinished, check_seal, write_seal
 from iamt_jax.runs.run_file import RUN, Run, read_run
-from iamt_jax.training.state import State, create
+from iamt_jax.training.step import State, create
+
+SEAL = "seal.json"
+
+Metrics = dict[str, float | None]
+
+
+class Damaged(Exception):
+    """A checkpoint cannot be used; the message says why, in a few words."""
+
+
+class Unfinished(Damaged):
+    """It was never sealed: the run was killed at that instant, or it is no checkpoint at all."""
+
+
+def write_seal(folder: Path, like: State, metrics: Metrics | None) -> None:
+    """Seals a checkpoint that is whole: the validation's metrics, the network's shapes, and a
+    digest of every file.
+
+    Raises:
+      OSError: a file cannot be read, or the seal not written.
+    """
+    content = {"metrics": plain(metrics), "network": shapes(like), "files": _digests(folder)}
+    sealed = content | {"sha256": _digest_of(content)}
+    replace_text(folder / SEAL, json_text(sealed, indent=1) + "\n")
+
+
+def check_seal(folder: Path, like: State) -> Metrics | None:
+    """Holds a checkpoint's files against its seal, and returns the metrics it was sealed with.
+
+    Raises:
+      Unfinished: it has no seal.
+      Damaged: a file differs or is gone, or it holds another network than `like`.
+    """
+    try:
+        content = _content(folder)
+        found = _digests(folder, content["files"])
+    except FileNotFoundError as error:
+        if error.filename == str(folder / SEAL):
+            raise Unfinished("is no finished checkpoint") from None
+        raise Damaged(f"lacks {Path(error.filename).relative_to(folder)}") from None
+    except OSError as error:
+        raise Damaged(f"cannot be read ({error.strerror})") from None
+    for name, digest in content["files"].items():
+        if found[name] != digest:
+            raise Damaged(f"{name} in it is not what was saved")
+    if content["network"] != shapes(like):
+        raise Damaged("holds another network")
+    return content["metrics"]
+
+
+def shapes(state: State) -> str:
+    """A digest of names, shapes and types of every array."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    text = [f"{jax.tree_util.keystr(path)} {x.dtype} {x.shape}" for path, x in leaves]
+    return hashlib.sha256("\n".join(text).encode()).hexdigest()
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    text = (folder / SEAL).read_bytes()
+    try:
+        content = json.loads(text)
+        sealed = content.pop("sha256")
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        sealed, content = None, {}
+    if sealed != _digest_of(content):
+        raise Damaged(f"its {SEAL} is not what was written")
+    return content
+
+
+def _digest_of(content: dict[str, Any]) -> str:
+    # Not `json_text`: seals of earlier versions hold NaN, and their digests are of that.
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _digests(folder: Path, names: Any = None) -> dict[str, str]:
+    """SHA-256 of files below a folder: those that are there, or those named."""
+    if names is None:
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SEAL)
+        names = [str(path.relative_to(folder)) for path in files]
+    result = {}
+    for name in names:
+        with open(folder / name, "rb") as file:
+            result[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return result
+
 
 FOLDER = "checkpoints"
 """Where they lie below the workdir."""

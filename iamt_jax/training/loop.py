@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -16,18 +19,104 @@ from tqdm.auto import tqdm
 from iamt_jax import distributed, xla_setup
 from iamt_jax.config import Config
 from iamt_jax.data.batches import Batch, training_batches
-from iamt_jax.data.celeba import Records
+from iamt_jax.data.dataset import Records
 from iamt_jax.errors import InputError
 from iamt_jax.inference.predictor import Predictor
 from iamt_jax.metrics.per_attribute import majority_class, percent, summary
 from iamt_jax.model.extractor import DATA_AXIS
-from iamt_jax.runs.checkpoints import Checkpoints, Weights, recover, step_folders
+from iamt_jax.runs.checkpoints import Checkpoints, Weights, best_weights, recover, step_folders
 from iamt_jax.runs.run_file import Run, begin, owned
+from iamt_jax.signals import ENDING, handled
 from iamt_jax.training.logs import Logs, Throughput, pictures
-from iamt_jax.training.start import check_fit, initial_weights, start_from
-from iamt_jax.training.state import State, create, local
-from iamt_jax.training.step import Metrics, pmapped, sharded, train_step
-from iamt_jax.training.stopping import Interrupted, stop_signals
+from iamt_jax.training.step import Metrics, State, create, local, pmapped, sharded, train_step
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and saved; `signal` says by what."""
+
+    def __init__(self, number: int, step: int):
+        super().__init__(f"{signal.Signals(number).name} at step {step}")
+        self.signal, self.step = number, step
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[int], int]]:
+    """Within it, a signal that ends a process only leaves a note: the function given takes the
+    step and says which came, or 0.
+
+    A second one of the same kind acts as usual, so that nobody is ever locked in. Where several
+    processes are one run, JAX passes SIGTERM on to all, and says at which step all stop. In a
+    thread other than the main one, signals are the program's, and none is noted.
+    """
+    several = jax.process_count() > 1
+    came = [0]
+
+    def note(number, former):
+        came[0] = number
+        signal.signal(number, former)
+        if several:  # JAX knows of SIGTERM alone.
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    numbers = [number for number in ENDING if not several or number != signal.SIGTERM]
+    with handled(note, numbers):
+        if several:
+            yield lambda step: (came[0] or signal.SIGTERM) if distributed.stop_agreed(step) else 0
+        else:
+            yield lambda _: came[0]
+
+
+def check_fit(config: Config, records: Records, validation: Records) -> None:
+    """Refuses what cannot be trained, in one line."""
+    devices, batch = jax.device_count(), config.train.batch_size
+    if batch % devices:
+        raise InputError(
+            f"--train.batch-size {batch}: must be divisible by the {devices} devices; "
+            f"try {batch // devices * devices or devices}"
+        )
+    if len(records) < batch:
+        fits = len(records) // devices * devices
+        smaller = f"try {fits}" if fits else f"give at least {devices}, one a device"
+        raise InputError(
+            f"--train.batch-size {batch}: more than the {len(records)} training images; {smaller}"
+        )
+    if records.attributes != validation.attributes:
+        raise InputError("training and validation splits have different attributes")
+
+
+def initial_weights(config: Config, attributes: int) -> Weights | None:
+    """The weights that `train.init_from` names: another run's best checkpoint; None without it.
+
+    Raises:
+      InputError: there is no such run, or its network has another shape.
+    """
+    if config.train.init_from is None:
+        return None
+    other = Path(config.train.init_from)
+    try:
+        _, best = best_weights(other)
+    except InputError as error:
+        words = str(error).removeprefix("--workdir ")
+        raise InputError(f"--train.init-from {words}") from None
+    _, like = jax.eval_shape(lambda: create(config, attributes))
+    theirs, ours = (best.params, best.statistics), (like.params, like.statistics)
+    if jax.tree.map(jnp.shape, ours) != jax.tree.map(jnp.shape, theirs):
+        raise InputError(
+            f"--train.init-from {other}: holds a network of another shape; train with its "
+            "model settings and as many attributes"
+        )
+    return best
+
+
+def start_from(state: State, weights: Weights) -> State:
+    """The state with other weights, wherever its own lie."""
+    theirs, ours = (weights.params, weights.statistics), (state.params, state.statistics)
+    state.params, state.statistics = jax.tree.map(
+        lambda x, like: jax.device_put(local(x), like.sharding), theirs, ours
+    )
+    if state.average is not None:
+        state.average = jax.tree.map(jnp.copy, state.params)
+    return state
+
 
 VALIDATION_BATCH = 128
 """Images validated at once; it changes nothing but the speed."""

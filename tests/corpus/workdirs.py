@@ -17,7 +17,7 @@ from corpus.writing import QUOTA_PAGE
 from iamt_jax.commands import main
 from iamt_jax.inference.classifier import load
 from iamt_jax.robust.calibration_file import FILE, VERSION
-from iamt_jax.robust.levels import Levels
+from iamt_jax.robust.noise_level import Levels
 
 RUN = "run.json"
 SAME = ("--preset", "debug", *(f"--{flag}={value}" for flag, value in TINY.items()))
