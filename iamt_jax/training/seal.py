@@ -41,12 +41,12 @@ def write_seal(folder: Path, like: State, metrics: Metrics | None) -> None:
     replace_text(folder / SEAL, json_text(sealed, indent=1) + "\n")
 
 
-def check_seal(folder: Path, like: State) -> Metrics | None:
+def check_seal(folder: Path, like: State | None = None) -> Metrics | None:
     """Holds a checkpoint's files against its seal, and returns the metrics it was sealed with.
 
     Raises:
       Unfinished: it has no seal.
-      Damaged: a file differs or is gone, or it holds another network than `like`.
+      Damaged: a file differs or is gone, or it holds another state than `like`, if given.
     """
     try:
         content = _content(folder)
@@ -60,8 +60,8 @@ def check_seal(folder: Path, like: State) -> Metrics | None:
     for name, digest in content["files"].items():
         if found[name] != digest:
             raise Damaged(f"{name} in it is not what was saved")
-    if content["network"] != shapes(like):
-        raise Damaged("holds another network")
+    if like is not None and content["network"] != shapes(like):
+        raise Damaged("holds another network, or another optimiser's state")
     return content["metrics"]
 
 
