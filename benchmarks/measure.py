@@ -22,9 +22,9 @@ from jax.sharding import Mesh, PartitionSpec
 # What is measured is this checkout, whatever may be installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from iamt_jax.attributes import CELEBA_ATTRIBUTES
 from iamt_jax.config import PRESETS, Config  # noqa: E402
 from iamt_jax.data.batches import Batch  # noqa: E402
-from iamt_jax.data.dataset import CELEBA_ATTRIBUTES  # noqa: E402
 from iamt_jax.evaluation.measure import environment  # noqa: E402
 from iamt_jax.files import json_text  # noqa: E402
 from iamt_jax.model.extractor import DATA_AXIS  # noqa: E402

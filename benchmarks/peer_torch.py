@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from iamt_jax.config import GROUPS, Config
-from iamt_jax.data.dataset import MISSING
+from iamt_jax.config import GROUPS, MISSING, Config
 from iamt_jax.model.extractor import STATISTICS_MOMENTUM
 from iamt_jax.model.network import Tree
 

@@ -30,8 +30,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
 
 from iamt_jax.config import PRESETS  # noqa: E402
 from iamt_jax.model.extractor import DATA_AXIS  # noqa: E402
+from iamt_jax.runs.checkpoints import State  # noqa: E402
 from iamt_jax.training.loop import stepper  # noqa: E402
-from iamt_jax.training.step import State, create, sharded, train_step  # noqa: E402  # noqa: E402
+from iamt_jax.training.step import create, sharded, train_step  # noqa: E402
 from iamt_jax.xla_setup import prepare  # noqa: E402
 
 CHIPS = (8, 16, 64, 256, 1024)

@@ -22,7 +22,7 @@ from flop import products
 
 from iamt_jax.config import PRESETS
 from iamt_jax.inference.predictor import as_float
-from iamt_jax.training.step import build
+from iamt_jax.model.network import build
 from iamt_jax.xla_setup import prepare
 
 N_VALUES = np.float32([0.5, 1, 2, 4, 8])
@@ -51,7 +51,7 @@ def compare(arguments: Arguments) -> dict[str, Any]:
     """Times the grid and its rivals in turn."""
     config = measure.configured(arguments.preset, arguments.batch_size, arguments.dtype)
     batch = measure.random_batch(config)
-    definition, params, statistics = build(config, batch.labels.shape[1])
+    definition, params, statistics = build(config.model, batch.labels.shape[1])
     ways = {}
     if measure.find_peer():
         import peer_training

@@ -29,7 +29,8 @@ from flop import products
 from iamt_jax.config import PRESETS, Config
 from iamt_jax.data.batches import Batch
 from iamt_jax.model import heads
-from iamt_jax.training.step import State, create, optimiser, pmapped, train_step
+from iamt_jax.runs.checkpoints import State
+from iamt_jax.training.step import create, optimiser, pmapped, train_step
 from iamt_jax.xla_setup import prepare
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+MISSING = -1
+"""Label of an attribute that nobody annotated; it counts in no loss and in no metric."""
+
 GROUPS = 16
 """Groups of GroupNorm."""
 

@@ -4,6 +4,7 @@ import atexit
 import dataclasses
 import os
 import shutil
+import sys
 import tempfile
 
 os.environ["NPROC"] = "32"  # With fewer threads than collectives wait for, jax 0.10.2 deadlocks.
@@ -16,6 +17,9 @@ atexit.register(shutil.rmtree, _scratch, ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_scratch, "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["IAMT_CACHE"] = os.path.join(_scratch, "faces")
+
+# Tests run scripts that are no part of the package.
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(__file__)), "experiments"))
 
 import pytest  # noqa: E402
 

@@ -22,11 +22,11 @@ from iamt_jax.config import PRESETS, Config  # noqa: E402
 from iamt_jax.evaluation import faithfulness  # noqa: E402
 from iamt_jax.evaluation.mask_statistics import analyse, batch_sums  # noqa: E402
 from iamt_jax.inference.predictor import Predictor  # noqa: E402
+from iamt_jax.model.network import build  # noqa: E402
 from iamt_jax.robust.denoiser import fit_prior  # noqa: E402
 from iamt_jax.robust.noise_level import Levels  # noqa: E402
 from iamt_jax.robust.transform import Transformation  # noqa: E402
 from iamt_jax.runs.run_file import Run  # noqa: E402
-from iamt_jax.training.step import build  # noqa: E402
 
 CONFIG: Config = PRESETS["faces"]
 ATTRIBUTES = tuple("abcdef")
@@ -36,7 +36,7 @@ IMAGES = 8
 
 def made_classifier() -> iamt_jax.Classifier:
     """An untrained network, as `iamt_jax.load` gives a trained one."""
-    definition, params, statistics = build(CONFIG, len(ATTRIBUTES))
+    definition, params, statistics = build(CONFIG.model, len(ATTRIBUTES))
     run = Run(CONFIG, ATTRIBUTES, (False,) * len(ATTRIBUTES))
     return iamt_jax.Classifier(pathlib.Path("W"), run, 0, Predictor(definition, params, statistics))
 

@@ -9,9 +9,8 @@ import pytest
 from flax import nnx
 from skimage.restoration import denoise_nl_means
 
-from iamt_jax.config import ModelConfig
+from iamt_jax.config import MISSING, ModelConfig
 from iamt_jax.data.batches import Decoded
-from iamt_jax.data.dataset import MISSING
 from iamt_jax.evaluation.baselines import denoise as denoising
 from iamt_jax.evaluation.baselines import refit, tent
 from iamt_jax.evaluation.baselines.denoise import denoise

@@ -115,7 +115,7 @@ def test_torch_says_the_same_of_the_same_weights(norm):
     torch.set_num_threads(1)
     import peer_training
 
-    from iamt_jax.training.step import build
+    from iamt_jax.model.network import build
 
     config = measure.configured("debug", 8, None)
     model = dataclasses.replace(config.model, widths=(16, 16, 32), norm=norm)
@@ -124,7 +124,7 @@ def test_torch_says_the_same_of_the_same_weights(norm):
         model = dataclasses.replace(model, reconstructor=False)
         loss = dataclasses.replace(loss, mask_l1_reduction="mean")
     config = dataclasses.replace(config, model=model, loss=loss)
-    _, params, statistics = build(config, 40)
+    _, params, statistics = build(config.model, 40)
     batch = measure.random_batch(config)
     peer_training.check(config, params, statistics, batch)
     params["heads"]["stacked"]["classifier"]["bias"] += np.nan

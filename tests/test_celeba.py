@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from iamt_jax.config import MISSING
 from iamt_jax.data.celeba import decode, download, open_dataset
-from iamt_jax.data.dataset import MISSING
 from iamt_jax.data.decode import square
 
 

@@ -154,3 +154,13 @@ def test_only_the_fields_named_may_change(workdir, tiny, capsys):
     assert run["history"] == ["train.steps 4 -> 6", "train.clip 100.0 -> 50.0"]
     changed = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, steps=6, clip=50.0))
     assert run["config"] == json.loads(json.dumps(dataclasses.asdict(changed)))
+
+
+def test_a_network_is_read_whatever_optimiser_wrote_its_checkpoint(finished, workdir, capsys):
+    """As after an upgrade that changed the optimiser's state."""
+    text = (workdir / "run.json").read_text()
+    (workdir / "run.json").write_text(text.replace('"optimiser": "muon"', '"optimiser": "adamw"'))
+    (_, theirs), (_, ours) = best_weights(finished), best_weights(workdir)
+    chex.assert_trees_all_equal(theirs.params, ours.params)
+    assert train(flags(workdir, **{"train.optimiser": "adamw"})) == 2
+    assert "another optimiser's state" in capsys.readouterr().err

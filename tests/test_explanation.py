@@ -129,7 +129,7 @@ def test_energy_and_pointing():
 def test_deletion_and_insertion_of_a_known_network(monkeypatch):
     """The network says how much of the first pixel it sees; 4 pixels, 4 steps. Areas by hand:
     trapezoids of width 1/4, one from 1 to 0 and flat ones; not the mean of 5 points."""
-    monkeypatch.setattr(truth, "STEPS", 4)
+    monkeypatch.setattr(faithfulness, "STEPS", 4)
     images, hidden = np.ones((2, 2, 2, 3), np.float32), np.zeros((2, 2, 2, 3), np.float32)
     first, last = np.array([[4.0, 3], [2, 1]]), np.array([[1.0, 2], [3, 4]])
     maps = jnp.array([first, last])
@@ -194,7 +194,7 @@ def test_boxes_around_landmarks(tmp_path):
 
 
 def test_everything_is_judged_on_the_same_images(classifier, dataset, monkeypatch):
-    monkeypatch.setattr(truth, "STEPS", 2)
+    monkeypatch.setattr(faithfulness, "STEPS", 2)
     records = dataset.split("test").first(3)
     where = regions_of(classifier, records, dataset, "test")
     judged = judge(classifier, records, {k: where[k] for k in ("Bangs", "Smiling")}, 0)

@@ -5,17 +5,19 @@ import math
 import re
 from pathlib import Path
 
+import cards
 import numpy as np
 import pytest
 from sklearn import metrics as reference
 
+from iamt_jax.attributes import CELEBA_ATTRIBUTES, celeba_statistics
 from iamt_jax.commands.main import evaluate
-from iamt_jax.data.dataset import CELEBA_ATTRIBUTES, MISSING, celeba_statistics
+from iamt_jax.config import MISSING
 from iamt_jax.errors import InputError
 from iamt_jax.evaluation.measure import select
 from iamt_jax.metrics import per_attribute
 from iamt_jax.metrics.groups import FEWEST, as_json, compare, newcombe
-from iamt_jax.report import cards, tables
+from iamt_jax.report import tables
 
 REPOSITORY = Path(__file__).parent.parent
 CARDS = sorted((REPOSITORY / "docs" / "cards").glob("*.md"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as reference
 
-from iamt_jax.data.dataset import MISSING
+from iamt_jax.config import MISSING
 from iamt_jax.metrics import per_attribute
 from iamt_jax.metrics.per_attribute import METRICS, as_json, evaluate, majority_class, summary
 

@@ -16,9 +16,9 @@ from pyarrow import parquet
 from rich.cells import cell_len
 from rich.console import Console
 
+from iamt_jax.attributes import column_names
 from iamt_jax.data import image_files
 from iamt_jax.data.celeba import open_dataset
-from iamt_jax.data.dataset import column_names
 from iamt_jax.data.file_names import resolve
 from iamt_jax.data.folder import open_own
 from iamt_jax.data.image_files import counted, images_below

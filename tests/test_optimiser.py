@@ -10,13 +10,13 @@ import pytest
 from optax.contrib import muon
 
 from iamt_jax.config import PRESETS, TrainConfig
+from iamt_jax.model.network import build
 from iamt_jax.training import step as ours
-from iamt_jax.training.step import build
 
 
 @pytest.fixture(scope="module")
 def params():
-    return build(PRESETS["debug"], 3)[1]
+    return build(PRESETS["debug"].model, 3)[1]
 
 
 def config(rule, **others):

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from iamt_jax.config import DataConfig, TrainConfig
+from iamt_jax.config import MISSING, DataConfig, TrainConfig
 from iamt_jax.data.augment import GREY, augment, mix
 from iamt_jax.data.batches import Decoded, evaluation_batches, training_batches
-from iamt_jax.data.dataset import MISSING
 from iamt_jax.degradation import gaussian_noise, noise_keys
 from iamt_jax.inference.classifier import load
 from iamt_jax.inference.predictor import Setting

@@ -9,9 +9,8 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from iamt_jax.config import PRESETS
+from iamt_jax.config import MISSING, PRESETS
 from iamt_jax.data.batches import Batch
-from iamt_jax.data.dataset import MISSING
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.training.loop import stepper
 from iamt_jax.training.step import create, sharded, train_step

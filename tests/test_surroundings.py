@@ -28,7 +28,7 @@ from iamt_jax import xla_setup
 from iamt_jax.commands import calibrate, main
 from iamt_jax.data import batches
 from iamt_jax.errors import InputError
-from iamt_jax.synthetic import dataset as synthetic
+from iamt_jax.synthetic import rendered as synthetic
 from iamt_jax.training import loop
 from iamt_jax.training.loop import Interrupted, stop_signals, train
 
@@ -390,7 +390,7 @@ def test_a_current_folder_that_is_gone_is_one_line(tmp_path, monkeypatch, capsys
 
 
 def test_a_card_s_command_keeps_its_words_and_no_folders():
-    from iamt_jax.report.cards import _without_folders
+    from cards import _without_folders
 
     command = "evaluate.py --workdir '/home/me/my runs/W' --out=/tmp/E/ --data.root ../D"
     assert _without_folders(command) == "evaluate.py --workdir W --out=E --data.root ../D"

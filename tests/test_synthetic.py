@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iamt_jax.data.dataset import CELEBA_ATTRIBUTES, celeba_statistics
+from iamt_jax.attributes import CELEBA_ATTRIBUTES, celeba_statistics
 from iamt_jax.errors import InputError
 from iamt_jax.synthetic import (
     LOCAL_ATTRIBUTES,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from iamt_jax.data.dataset import CELEBA_ATTRIBUTES
+from iamt_jax.attributes import CELEBA_ATTRIBUTES
 from iamt_jax.metrics.per_attribute import METRICS, as_json, evaluate, majority_class
 from iamt_jax.report import published, tables
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iamt_jax.data.dataset import MISSING
+from iamt_jax.config import MISSING
 from iamt_jax.metrics.thresholds import HALF, thresholds
 
 SCORES = ("accuracy", "balanced", "f1")

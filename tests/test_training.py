@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from iamt_jax.config import PRESETS
 from iamt_jax.data.batches import training_batches
 from iamt_jax.model.extractor import DATA_AXIS
-from iamt_jax.runs.checkpoints import Checkpoints, best_weights, read, recover
+from iamt_jax.runs.checkpoints import Checkpoints, State, best_weights, read, recover
 from iamt_jax.runs.run_file import Run, write_run
 from iamt_jax.training import loop
 from iamt_jax.training.loop import (
@@ -29,7 +29,7 @@ from iamt_jax.training.loop import (
     stop_signals,
     train,
 )
-from iamt_jax.training.step import State, create
+from iamt_jax.training.step import create
 
 
 def splits(dataset):

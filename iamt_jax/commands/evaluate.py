@@ -178,7 +178,7 @@ def _plane(chosen: EvaluateArguments) -> dict:
 def _published(metrics: Mapping) -> Sequence:
     """Columns to stand beside ours. Synthetic faces bear CelebA's attribute names too, but its
     published numbers say nothing of them."""
-    from iamt_jax.data.dataset import CELEBA_ATTRIBUTES
+    from iamt_jax.attributes import CELEBA_ATTRIBUTES
     from iamt_jax.data.open import RENDERED
     from iamt_jax.report.published import TABLE_4
 

@@ -107,7 +107,7 @@ def _page(chosen: ExploreArguments):
     view.warm_up()
     print(f"compiled in {time.perf_counter() - start:.0f} s", flush=True)
 
-    from iamt_jax.explorer.page import Page
+    from iamt_jax.explorer.app import Page
 
     return Page(
         view,

@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from iamt_jax.config import DataConfig
-from iamt_jax.data.dataset import MISSING
+from iamt_jax.config import MISSING, DataConfig
 
 Picture = UInt8[np.ndarray, "height width 3"]
 

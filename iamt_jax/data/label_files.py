@@ -13,7 +13,8 @@ from typing import NamedTuple, TextIO
 import numpy as np
 from jaxtyping import Int8, UInt8
 
-from iamt_jax.data.dataset import MISSING, PARTITIONS
+from iamt_jax.config import MISSING
+from iamt_jax.data.dataset import PARTITIONS
 from iamt_jax.data.file_names import SUFFIXES
 from iamt_jax.data.image_files import refuse_web_page
 from iamt_jax.errors import InputError

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from iamt_jax.attributes import CELEBA_ATTRIBUTES
 from iamt_jax.config import SyntheticConfig
-from iamt_jax.data.dataset import CELEBA_ATTRIBUTES
 from iamt_jax.errors import InputError
 from iamt_jax.synthetic import LOCAL_ATTRIBUTES, faces, region
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -23,8 +22,7 @@ from iamt_jax.explanation import rivals
 from iamt_jax.explanation.explain import coarse, explain
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.inference.predictor import Predictor
-from iamt_jax.model.network import IAMT
-from iamt_jax.training.step import build
+from iamt_jax.model.network import IAMT, build
 
 STEPS = 16
 """Shares of the image that are taken out, or put in: 1/16, 2/16, ... all."""
@@ -220,9 +218,8 @@ def randomised(
 ) -> dict[str, float]:
     """Sanity check (Adebayo et al. 2018): rank correlation of our signed maps with those of the
     same network with its heads, then also its extractor, drawn anew."""
-    config = classifier.run.config
-    other = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed + 1))
-    definition, params, statistics = build(other, len(classifier.attributes))
+    config = classifier.run.config.model
+    definition, params, statistics = build(config, len(classifier.attributes), seed + 1)
     trained, trained_statistics = classifier.predictor.weights
     heads = trained | {"heads": params["heads"]}
 

@@ -103,7 +103,7 @@ def serve(page: Any, listener: socket.socket, host: str, ready: Callable[[], Non
     """Serves a page until Ctrl-C or SIGTERM, which arrive here as they do anywhere.
 
     Args:
-      page: Gradio's Blocks, in an `explorer.page.Page`.
+      page: Gradio's Blocks, in an `explorer.app.Page`.
       listener: of `bound`.
       host: as the user named it; a local one answers only to local names.
       ready: called once the page can be opened.
@@ -131,7 +131,7 @@ def application(page: Any, host: str) -> Callable:
     import fastapi
     import gradio
 
-    from iamt_jax.explorer.page import UPLOAD_MB
+    from iamt_jax.explorer.app import UPLOAD_MB
     from iamt_jax.explorer.style import CSS, FONTS
 
     theme = gradio.themes.Default(

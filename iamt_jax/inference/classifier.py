@@ -22,12 +22,11 @@ from iamt_jax.explanation.explain import Explanation, explain
 from iamt_jax.files import expanded, json_text
 from iamt_jax.inference.inputs import Curve, Fitted, Pictures, batched, curve, fit, of_rows
 from iamt_jax.inference.predictor import Predictor, Setting, as_float, probability
-from iamt_jax.model.network import IAMT
+from iamt_jax.model.network import IAMT, build
 from iamt_jax.robust.calibration_file import read_calibration
 from iamt_jax.robust.transform import Transformation
 from iamt_jax.runs.checkpoints import best_weights
 from iamt_jax.runs.run_file import Run
-from iamt_jax.training.step import build
 
 
 @dataclass(frozen=True)
@@ -289,6 +288,6 @@ def load(workdir: Path | str) -> Classifier:
     """
     workdir = Path(expanded(workdir))
     run, best = best_weights(workdir)
-    definition, _, _ = build(run.config, len(run.attributes))
+    definition, _, _ = build(run.config.model, len(run.attributes))
     predictor = Predictor(definition, best.params, best.statistics)
     return Classifier(workdir, run, best.step, predictor)

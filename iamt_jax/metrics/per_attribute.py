@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int8
 from scipy.special import expit
 
-from iamt_jax.data.dataset import MISSING
+from iamt_jax.config import MISSING
 from iamt_jax.files import plain
 
 Logits = Float[np.ndarray, "image attribute"]

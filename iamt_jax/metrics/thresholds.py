@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int8
 
-from iamt_jax.data.dataset import MISSING
+from iamt_jax.config import MISSING
 
 HALF = 0.5
 """What evaluation decides by: a logit above 0."""

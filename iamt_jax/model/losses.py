@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from iamt_jax.config import LossConfig
-from iamt_jax.data.dataset import MISSING
+from iamt_jax.config import MISSING, LossConfig
 from iamt_jax.model.network import Outputs
 
 

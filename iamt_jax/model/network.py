@@ -157,3 +157,16 @@ def drop_channels(features: Array, rate: float, keys: Key[Array, " batch"]) -> A
     kept = jnp.float32(1 - rate)  # Its type decides what is drawn.
     keep = jax.vmap(lambda key: jax.random.bernoulli(key, kept, features.shape[-1:]))(keys)
     return features * (keep / (1 - rate)).astype(features.dtype)[:, None, None]
+
+
+def build(config: ModelConfig, attributes: int, seed: int = 0) -> tuple[nnx.GraphDef, Tree, Tree]:
+    """Initialises a network: its definition, parameters and running statistics, as plain dicts.
+
+    Args:
+      config: of the network.
+      attributes: K, the number of heads.
+      seed: of the initialisation.
+    """
+    network = IAMT(config, attributes, rngs=nnx.Rngs(seed))
+    definition, params, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
+    return definition, nnx.to_pure_dict(params), nnx.to_pure_dict(statistics)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from iamt_jax.data.dataset import column_names
+from iamt_jax.attributes import column_names
 from iamt_jax.files import replace_bytes
 from iamt_jax.report.prediction_journal import Row
 

@@ -26,7 +26,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from iamt_jax.data.dataset import column_names
+from iamt_jax.attributes import column_names
 from iamt_jax.errors import printable
 from iamt_jax.files import json_text, plain, replace_text
 from iamt_jax.report.captions import brief, in_markdown

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from tqdm.auto import tqdm
 
-from iamt_jax.config import FEWEST_IMAGES, OtherData
-from iamt_jax.data.batches import evaluation_batches
-from iamt_jax.data.damaged import without_damaged
-from iamt_jax.data.open import meant, open_source
 from iamt_jax.degradation import gaussian_noise, noise_keys
-from iamt_jax.errors import InputError
-from iamt_jax.inference.classifier import load
 from iamt_jax.model.network import IAMT
-from iamt_jax.robust.calibration_file import write_calibration
 from iamt_jax.robust.channel_curves import fit_beta
 from iamt_jax.robust.denoiser import fit_prior
 from iamt_jax.robust.noise_level import Levels, estimate_sigma
@@ -83,35 +75,6 @@ def calibrate(
             beta.append(bench.beta(images, place, moved))
     stacked = jax.tree.map(lambda *rows: np.stack(rows), *correction)
     return Transformation(levels, prior, stacked, np.stack(beta) if beta else None)
-
-
-def calibrate_workdir(
-    workdir: Path, images: int = 5000, data: OtherData = OtherData()
-) -> tuple[Path, Transformation]:
-    """Calibrates a workdir's best checkpoint on its training images, and writes the result.
-
-    Args:
-      workdir: what training wrote.
-      images: at most this many, from the first.
-      data: another data set to take them from, and how many images may be damaged.
-
-    Raises:
-      InputError: no run, no data, or the folder cannot be written.
-    """
-    trained = load(workdir)
-    config = meant(trained.run.config.data, data)
-    dataset = open_source(config)
-    records = dataset.split("train").first(images)
-    records, _ = without_damaged(records, config.size, config.damaged_limit)
-    if len(records) < FEWEST_IMAGES:
-        raise InputError(
-            f"{dataset.root}: has {len(records)} training images, expected at least "
-            f"{FEWEST_IMAGES} to calibrate on: give --data.root with more"
-        )
-    batches = evaluation_batches(records, config.size, BATCH)
-    pictures = np.concatenate([batch.images[batch.real] for batch in batches])
-    transformation = calibrate(trained.predictor.network(), pictures, records.names)
-    return write_calibration(workdir, transformation, trained.identity), transformation
 
 
 class _Bench:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -22,13 +23,32 @@ from orbax.checkpoint import v1 as ocp
 from iamt_jax import distributed
 from iamt_jax.errors import InputError
 from iamt_jax.files import json_text, plain, replace_text
-from iamt_jax.model.network import Tree
+from iamt_jax.model.network import Tree, build
 from iamt_jax.runs.run_file import RUN, Run, read_run
-from iamt_jax.training.step import State, create
 
 SEAL = "seal.json"
 
 Metrics = dict[str, float | None]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class State:
+    """Everything that a checkpoint of training must hold."""
+
+    step: jax.Array
+    """Steps taken, int32."""
+    params: Tree
+    statistics: Tree
+    """Running statistics of the normalisation layers; empty without BatchNorm."""
+    optimiser: Tree
+    average: Tree
+    """Moving average of `params`, what is evaluated; None without `train.ema`."""
+
+    @property
+    def evaluated(self) -> Tree:
+        """The weights that validation and inference use."""
+        return self.params if self.average is None else self.average
 
 
 class Damaged(Exception):
@@ -51,12 +71,12 @@ def write_seal(folder: Path, like: State, metrics: Metrics | None) -> None:
     replace_text(folder / SEAL, json_text(sealed, indent=1) + "\n")
 
 
-def check_seal(folder: Path, like: State) -> Metrics | None:
+def check_seal(folder: Path, like: State | None = None) -> Metrics | None:
     """Holds a checkpoint's files against its seal, and returns the metrics it was sealed with.
 
     Raises:
       Unfinished: it has no seal.
-      Damaged: a file differs or is gone, or it holds another network than `like`.
+      Damaged: a file differs or is gone, or it holds another state than `like`, if given.
     """
     try:
         content = _content(folder)
@@ -70,8 +90,8 @@ def check_seal(folder: Path, like: State) -> Metrics | None:
     for name, digest in content["files"].items():
         if found[name] != digest:
             raise Damaged(f"{name} in it is not what was saved")
-    if content["network"] != shapes(like):
-        raise Damaged("holds another network")
+    if like is not None and content["network"] != shapes(like):
+        raise Damaged("holds another network, or another optimiser's state")
     return content["metrics"]
 
 
@@ -298,30 +318,70 @@ def best_weights(workdir: Path) -> tuple[Run, Weights]:
       InputError: the folder holds no run, or no checkpoint that can be read as its network.
     """
     run = read_run(workdir)
-    like = jax.eval_shape(lambda: create(run.config, len(run.attributes))[1])
+    like = _network(run)
     ranked, refused = [], []
     for path in step_folders(workdir):
         try:
-            metrics = check_seal(path, like)
+            ranked.append((score(check_seal(path)), int(path.name), path))
         except Damaged as reason:
             refused.append((path, reason))
-        else:
-            ranked.append((score(metrics), int(path.name), path))
     for _, step, path in sorted(ranked, reverse=True):
         try:
-            state = read(path, like)
+            params, statistics = read_network(path, like)
         except Damaged as reason:
             refused.append((path, reason))
             continue
         for other, reason in refused:
             _warn(f"{other}: {reason}; step {step} is used")
-        return run, Weights(step, state.evaluated, state.statistics)
+        return run, Weights(step, params, statistics)
     if refused:
         raise _unreadable(*refused[-1])
     raise InputError(
         f"{workdir / FOLDER}: no checkpoint found; train first, "
         f"with python train.py --workdir {shlex.quote(str(workdir))}"
     )
+
+
+def _network(run: Run) -> dict[str, Tree]:
+    """What evaluation reads of a run's checkpoints: shapes and types, by name in `State`."""
+    params, statistics = jax.eval_shape(lambda: build(run.config.model, len(run.attributes))[1:])
+    evaluated = "average" if run.config.train.ema else "params"
+    return {evaluated: params, "statistics": statistics}
+
+
+def read_network(path: Path, like: dict[str, Tree]) -> tuple[Tree, Tree]:
+    """The evaluated parameters and the statistics of one checkpoint, on the first device.
+
+    The optimiser's state is not looked at: it is larger, and another version of this package may
+    have another.
+
+    Raises:
+      Damaged: it cannot be read, or holds another network than `like`.
+    """
+    try:
+        found = ocp.checkpointables_metadata(path.absolute()).metadata["state"]
+        if any(_shapes(found[name]) != _shapes(tree) for name, tree in like.items()):
+            raise Damaged("holds another network")
+        with _some_of_it():
+            abstract = {"state": jax.tree.map(_abstract, like)}
+            state = ocp.load_checkpointables(path.absolute(), abstract)["state"]
+    except Damaged:
+        raise
+    except Exception as error:  # Orbax and TensorStore raise a dozen types.
+        raise Damaged(f"cannot be read ({_first_words(error)})") from error
+    return tuple(state[name] for name in like)
+
+
+def _some_of_it() -> ocp.Context:
+    """Within it, Orbax reads the part of a checkpoint that it is asked for."""
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True
+    return context
+
+
+def _shapes(tree: Tree) -> dict[str, tuple]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): (x.shape, str(x.dtype)) for path, x in leaves}
 
 
 def read(path: Path, like: State) -> State:
@@ -334,7 +394,14 @@ def read(path: Path, like: State) -> State:
     try:
         return ocp.load_checkpointables(path.absolute(), abstract)["state"]
     except Exception as error:  # Orbax and TensorStore raise a dozen types.
-        raise Damaged(f"cannot be read ({_first_words(error)})") from error
+        reason = f"cannot be read ({_first_words(error)})"
+        with contextlib.suppress(Damaged):
+            read_network(path, {"params": like.params, "statistics": like.statistics})
+            reason = (
+                "its network can be read, but not its optimiser's state, which another version of "
+                "this package wrote: start a new run with --train.init-from"
+            )
+        raise Damaged(reason) from error
 
 
 def step_folders(workdir: Path) -> list[Path]:

@@ -1,8 +1,8 @@
 """Synthetic faces: every CelebA attribute visible in the pixels, nothing to download."""
 
-from iamt_jax.synthetic.dataset import cache_folder, ensure_dataset, faces, write_dataset
 from iamt_jax.synthetic.nuisance import Nuisance, sample_nuisance
 from iamt_jax.synthetic.render import LOCAL_ATTRIBUTES, region, render
+from iamt_jax.synthetic.rendered import cache_folder, ensure_dataset, faces, write_dataset
 from iamt_jax.synthetic.sampling import sample_attributes
 
 __all__ = [

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from iamt_jax.data.dataset import CELEBA_ATTRIBUTES
+from iamt_jax.attributes import CELEBA_ATTRIBUTES
 from iamt_jax.errors import InputError
 from iamt_jax.synthetic import belongings, complexion, eyes, head, mouth
 from iamt_jax.synthetic.nuisance import Nuisance

@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 from jaxtyping import Bool, Float
 
-from iamt_jax.data.dataset import CELEBA_ATTRIBUTES, celeba_statistics
+from iamt_jax.attributes import CELEBA_ATTRIBUTES, celeba_statistics
 
 BEARDS = ("5_o_Clock_Shadow", "Goatee", "Mustache", "Sideburns")
 HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")

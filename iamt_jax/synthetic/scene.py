@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from iamt_jax.data.dataset import CELEBA_ATTRIBUTES
+from iamt_jax.attributes import CELEBA_ATTRIBUTES
 from iamt_jax.synthetic.nuisance import Nuisance
 from iamt_jax.synthetic.palette import hair_colours, skin_colours
 from iamt_jax.synthetic.sampling import HAIR_COLOURS

@@ -16,8 +16,8 @@ from tensorboardX import SummaryWriter
 from iamt_jax import distributed
 from iamt_jax.data.batches import Batch
 from iamt_jax.files import json_text, plain, replace_text
+from iamt_jax.runs.checkpoints import State
 from iamt_jax.runs.run_file import METRICS
-from iamt_jax.training.step import State
 
 SHOWN = 8
 """Images of a batch that TensorBoard shows."""

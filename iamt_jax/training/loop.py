@@ -24,11 +24,18 @@ from iamt_jax.errors import InputError
 from iamt_jax.inference.predictor import Predictor
 from iamt_jax.metrics.per_attribute import majority_class, percent, summary
 from iamt_jax.model.extractor import DATA_AXIS
-from iamt_jax.runs.checkpoints import Checkpoints, Weights, best_weights, recover, step_folders
+from iamt_jax.runs.checkpoints import (
+    Checkpoints,
+    State,
+    Weights,
+    best_weights,
+    recover,
+    step_folders,
+)
 from iamt_jax.runs.run_file import Run, begin, owned
 from iamt_jax.signals import ENDING, handled
 from iamt_jax.training.logs import Logs, Throughput, pictures
-from iamt_jax.training.step import Metrics, State, create, local, pmapped, sharded, train_step
+from iamt_jax.training.step import Metrics, create, local, pmapped, sharded, train_step
 
 
 class Interrupted(Exception):

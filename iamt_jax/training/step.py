@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 
@@ -20,7 +19,8 @@ from iamt_jax.data.batches import Batch
 from iamt_jax.degradation import gaussian_noise
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.model.losses import losses
-from iamt_jax.model.network import IAMT, Tree
+from iamt_jax.model.network import Tree, build
+from iamt_jax.runs.checkpoints import State
 
 MUON_RMS = 0.2
 """Root mean square of Muon's updates before the learning rate: about AdamW's, so that both go by
@@ -104,36 +104,9 @@ def optimiser(config: TrainConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip), update)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass
-class State:
-    """Everything that a checkpoint of training must hold."""
-
-    step: jax.Array
-    """Steps taken, int32."""
-    params: Tree
-    statistics: Tree
-    """Running statistics of the normalisation layers; empty without BatchNorm."""
-    optimiser: Tree
-    average: Tree
-    """Moving average of `params`, what is evaluated; None without `train.ema`."""
-
-    @property
-    def evaluated(self) -> Tree:
-        """The weights that validation and inference use."""
-        return self.params if self.average is None else self.average
-
-
-def build(config: Config, attributes: int) -> tuple[nnx.GraphDef, Tree, Tree]:
-    """Initialises the network from `train.seed`: its definition, parameters and statistics."""
-    network = IAMT(config.model, attributes, rngs=nnx.Rngs(config.train.seed))
-    definition, params, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
-    return definition, nnx.to_pure_dict(params), nnx.to_pure_dict(statistics)
-
-
 def create(config: Config, attributes: int) -> tuple[nnx.GraphDef, State]:
     """The network's definition and the state before the first step."""
-    definition, params, statistics = build(config, attributes)
+    definition, params, statistics = build(config.model, attributes, config.train.seed)
     return definition, State(
         step=jnp.zeros((), jnp.int32),
         params=params,

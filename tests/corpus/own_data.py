@@ -7,8 +7,8 @@ from pathlib import Path
 
 from corpus import QUICKLY, Case, Place, trained
 from corpus.writing import QUOTA_PAGE, encoded, picture
+from iamt_jax.attributes import CELEBA_ATTRIBUTES
 from iamt_jax.commands import main
-from iamt_jax.data.dataset import CELEBA_ATTRIBUTES
 
 PNG = encoded(picture())
 NAMES = tuple(f"{number}.png" for number in range(20))

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from corpus import QUICKLY, Place
-from iamt_jax.data.dataset import CELEBA_ATTRIBUTES
+from iamt_jax.attributes import CELEBA_ATTRIBUTES
 
 LIST = "Anno/list_attr_celeba.txt"
 PARTITIONS = "Eval/list_eval_partition.txt"

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int8
 from scipy.optimize import minimize_scalar
 
-from iamt_jax.data.dataset import MISSING
+from iamt_jax.config import MISSING
 
 TEMPERATURES = (0.05, 20.0)
 """Between these a temperature is sought; an attribute without a single error would go to 0."""

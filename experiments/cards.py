@@ -1,6 +1,6 @@
 """Figures of a model card or a data card, so that nobody types one by hand.
 
-    python -m iamt_jax.report.cards CARD SOURCE...
+    python experiments/cards.py CARD SOURCE...
 
 replaces what stands in the card between `<!-- figures -->` and `<!-- /figures -->`. A source is
 
@@ -204,8 +204,8 @@ def _read(path: Path) -> str:
 
 @console.forgiving()
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m iamt_jax.report.cards`: returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m iamt_jax.report.cards")
+    """`python experiments/cards.py`: returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python experiments/cards.py")
     parser.add_argument("card", type=Path, help="the card to fill")
     parser.add_argument("sources", type=Path, nargs="+", help="see the top of this module")
     chosen = parser.parse_args(arguments)

@@ -18,7 +18,7 @@ from jaxtyping import Bool
 from PIL import Image
 from tqdm import tqdm
 
-from iamt_jax.data.dataset import CELEBA_ATTRIBUTES, celeba_statistics
+from iamt_jax.attributes import CELEBA_ATTRIBUTES, celeba_statistics
 from iamt_jax.errors import InputError
 from iamt_jax.files import expanded, json_text
 from iamt_jax.synthetic.nuisance import Nuisance, sample_nuisance
