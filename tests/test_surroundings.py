@@ -150,7 +150,7 @@ def test_real_pipes_and_closed_descriptors(words, end):
 
 def test_a_file_does_not_become_a_closed_standard_output(tmp_path):
     program = (
-        "from iamt_jax import console\n"
+        "from iamt_jax.commands import console\n"
         "with console.forgiving():\n"
         f"    file = open({str(tmp_path / 'metrics')!r}, 'w')\n"
         "    assert file.fileno() > 2\n"
