@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 
 from iamt_jax.inference.classifier import load
-from iamt_jax.xla_setup import prepare
+from iamt_jax.xla_setup import configure
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Times both, prints medians and ratio."""
-    prepare()
+    configure()
     trained = load(arguments.workdir)
     transformation = jax.device_put(trained.transformation)
     size = trained.run.config.data.size

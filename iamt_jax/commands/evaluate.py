@@ -63,17 +63,17 @@ def run(arguments: Sequence[str]) -> int:
     """
     chosen = parse(EvaluateArguments, arguments, "evaluate.py")
     _check(chosen)
-    xla_setup.prepare()
+    xla_setup.configure()
 
     from iamt_jax import distributed
 
-    distributed.start(chosen.processes)
+    distributed.initialize(chosen.processes)
     # Everything is measured before anything is written: a failure leaves old results alone.
     metrics = _measured(chosen)
     plane = _plane(chosen) if chosen.report else None
     explained = _explained(chosen) if chosen.explain or chosen.report else None
 
-    if distributed.first():
+    if distributed.is_first():
         _write(chosen, metrics, plane, explained)
     return 0
 

@@ -94,8 +94,8 @@ def _check_gradio() -> None:
 
 def _page(chosen: ExploreArguments):
     """The page, with its programs compiled."""
-    xla_setup.prepare()
-    xla_setup.start()
+    xla_setup.configure()
+    xla_setup.start_devices()
 
     from iamt_jax.explorer.view import View
     from iamt_jax.inference.classifier import load

@@ -125,7 +125,7 @@ def _leave(status: int) -> None:
     if "jax" in sys.modules:
         from iamt_jax import distributed
 
-        distributed.leave(status)
+        distributed.exit_without_waiting(status)
 
 
 def _of_several(error: Exception) -> int:
@@ -136,9 +136,9 @@ def _of_several(error: Exception) -> int:
     """
     from iamt_jax import distributed
 
-    if not distributed.several():
+    if not distributed.is_multiprocess():
         raise error
-    if distributed.lost(error):
+    if distributed.is_lost_peer(error):
         words = " ".join(str(error).split())[:200]
         print(
             f"error: another process of this run is gone ({words}); start the same command on all "

@@ -72,8 +72,8 @@ def run(arguments: Sequence[str]) -> int:
     chosen = parse(PredictArguments, arguments, "-m iamt_jax predict")
     _check(chosen)
     images, left_out = _found(chosen.images)
-    xla_setup.prepare()
-    xla_setup.start()
+    xla_setup.configure()
+    xla_setup.start_devices()
 
     from iamt_jax.report.prediction_journal import Journal
     from iamt_jax.report.prediction_table import write_results

@@ -49,40 +49,42 @@ def run(arguments: Sequence[str]) -> int:
     chosen = parse(TrainArguments, rest, "train.py", default)
     config = absolute(Config(**_fields(chosen)))
     check(config)
-    xla_setup.prepare()
+    xla_setup.configure()
 
     from iamt_jax import distributed
     from iamt_jax.data.damaged import without_damaged
     from iamt_jax.data.open import open_source
     from iamt_jax.training.loop import Diverged, Interrupted, train
 
-    distributed.start(chosen.processes, notices=True)
-    dataset = distributed.first_then_rest(lambda: open_source(config.data))
+    distributed.initialize(chosen.processes, preemption_notices=True)
+    dataset = distributed.run_on_first_then_rest(lambda: open_source(config.data))
     (records, left_out), (validation, _) = (
-        distributed.together(
+        distributed.run_on_all(
             lambda split=split: without_damaged(
                 dataset.split(split),
                 config.data.size,
                 config.data.damaged_limit,
-                distributed.share,
-                distributed.gathered,
+                distributed.shard_indices,
+                distributed.gather,
             )
         )
         for split in (config.data.train_split, "validation")
     )
-    distributed.say(
+    distributed.print_once(
         f"{dataset.root}: {dataset.layout}, {len(records):,} images to train on, "
         f"{len(validation):,} to validate, {len(dataset.attributes)} attributes"
     )
     try:
         train(config, chosen.workdir, records, validation, chosen.resume.allow, left_out)
     except Interrupted as stop:
-        distributed.say(f"stopped by {stop} and saved; the same command continues from there")
+        distributed.print_once(
+            f"stopped by {stop} and saved; the same command continues from there"
+        )
         return 128 + stop.signal
     except Diverged as failure:
-        distributed.say(f"error: {failure}", file=sys.stderr)
+        distributed.print_once(f"error: {failure}", file=sys.stderr)
         return 1
-    distributed.say(
+    distributed.print_once(
         f"trained; now: python evaluate.py --workdir {shlex.quote(str(chosen.workdir))}"
     )
     return 0

@@ -147,17 +147,21 @@ def opened(workdir: Path, split: str, data: OtherData = OtherData()) -> Opened:
     Raises:
       InputError: no run, no data, other attributes, or too many damaged images.
     """
-    trained = distributed.together(lambda: load(workdir))
+    trained = distributed.run_on_all(lambda: load(workdir))
     config = meant(trained.run.config.data, data)
-    dataset = distributed.first_then_rest(lambda: open_source(config))
+    dataset = distributed.run_on_first_then_rest(lambda: open_source(config))
 
     def readable() -> tuple[Records, tuple[str, ...]]:
         records = select(dataset.split(split), trained.attributes, dataset.root)
         return without_damaged(
-            records, config.size, config.damaged_limit, distributed.share, distributed.gathered
+            records,
+            config.size,
+            config.damaged_limit,
+            distributed.shard_indices,
+            distributed.gather,
         )
 
-    return Opened(trained, dataset, *distributed.together(readable))
+    return Opened(trained, dataset, *distributed.run_on_all(readable))
 
 
 def predict(
@@ -169,7 +173,7 @@ def predict(
     transformation: Transformation | None = None,
 ) -> Answer:
     """What is said of all records, with a progress bar; each process of the run sees a share."""
-    mine = records.take(distributed.share(len(records)))
+    mine = records.take(distributed.shard_indices(len(records)))
     answers = []
     running = predictor.over(mine, config.data.size, batch_size, setting, transformation)
     with tqdm(
@@ -177,13 +181,13 @@ def predict(
         unit="image",
         desc="evaluating",
         dynamic_ncols=True,
-        disable=not distributed.first(),
+        disable=not distributed.is_first(),
     ) as bar:
         for answer in running:
             answers.append(answer)
             bar.update(len(answer.logits))
     parts = [np.concatenate(parts) for parts in zip(*answers, strict=True) if parts[0] is not None]
-    return Answer(*distributed.gathered(parts, len(records)))
+    return Answer(*distributed.gather(parts, len(records)))
 
 
 def applied(transformation: Transformation, sigma: np.ndarray) -> dict:

@@ -48,8 +48,8 @@ class Logs:
     the first does."""
 
     def __init__(self, workdir: Path, tensorboard: bool, start: int):
-        path = workdir / METRICS if distributed.first() else Path(os.devnull)
-        tensorboard = tensorboard and distributed.first()
+        path = workdir / METRICS if distributed.is_first() else Path(os.devnull)
+        tensorboard = tensorboard and distributed.is_first()
         if path.is_file():
             # A run that was killed logged steps that it did not save and will take again.
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
