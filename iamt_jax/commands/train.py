@@ -12,9 +12,8 @@ from pathlib import Path
 import tyro
 
 from iamt_jax import xla_setup
-from iamt_jax.checks import check
 from iamt_jax.commands.flags import absolute, parse, take_preset
-from iamt_jax.config import PRESETS, Config, Processes
+from iamt_jax.config import PRESETS, Config, Processes, check
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from iamt_jax import distributed
 from iamt_jax.data.batches import Batch
 from iamt_jax.files import json_text, plain, replace_text
 from iamt_jax.runs.checkpoints import State
-from iamt_jax.runs.run_file import METRICS
+from iamt_jax.runs.run_file import METRICS_FILE
 
 SHOWN = 8
 """Images of a batch that TensorBoard shows."""
@@ -48,7 +48,7 @@ class Logs:
     the first does."""
 
     def __init__(self, workdir: Path, tensorboard: bool, start: int):
-        path = workdir / METRICS if distributed.is_first() else Path(os.devnull)
+        path = workdir / METRICS_FILE if distributed.is_first() else Path(os.devnull)
         tensorboard = tensorboard and distributed.is_first()
         if path.is_file():
             # A run that was killed logged steps that it did not save and will take again.

@@ -32,7 +32,7 @@ from iamt_jax.runs.checkpoints import (
     recover,
     step_folders,
 )
-from iamt_jax.runs.run_file import Run, begin, owned
+from iamt_jax.runs.run_file import Run, start_or_continue, workdir_lock
 from iamt_jax.signals import ENDING, handled
 from iamt_jax.training.logs import Logs, Throughput, pictures
 from iamt_jax.training.step import Metrics, create, local, pmapped, sharded, train_step
@@ -166,14 +166,14 @@ def train(
 
     def check() -> Weights | None:
         check_fit(config, records, validation)
-        begin(workdir, run, allow, write=False)
+        start_or_continue(workdir, run, allow, write=False)
         # A run that is continued no longer needs what it began from.
         return None if step_folders(workdir) else initial_weights(config, len(records.attributes))
 
     initial = distributed.run_on_all(check)  # Nothing is touched by a run that is refused.
     with contextlib.ExitStack() as stack, told_of_storage(workdir):
-        distributed.run_on_first(lambda: stack.enter_context(owned(workdir)))
-        distributed.run_on_first(lambda: begin(workdir, run, allow))
+        distributed.run_on_first(lambda: stack.enter_context(workdir_lock(workdir)))
+        distributed.run_on_first(lambda: start_or_continue(workdir, run, allow))
         definition, state = create(config, len(records.attributes))
         mesh = everything()
         state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
