@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli import evaluate
 from conftest import flags
 
 from iamt_jax.attributes import CELEBA_ATTRIBUTES
-from iamt_jax.commands.main import evaluate
 from iamt_jax.inference.classifier import load
 from iamt_jax.inference.predictor import Setting
 from iamt_jax.runs.run_file import read_run

@@ -1,4 +1,4 @@
-"""`python train.py`: trains a network, or continues a run."""
+"""The command `train`: trains a network, or continues a run."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from pathlib import Path
 import tyro
 
 from iamt_jax import xla_setup
-from iamt_jax.commands.flags import absolute, parse, take_preset
+from iamt_jax.commands.flags import parse, take_preset, with_absolute_paths
 from iamt_jax.config import PRESETS, Config, Processes, check
 
 
 @dataclass(frozen=True)
 class Resume:
-    """What may differ where a run is continued."""
+    """Settings that may change when a run is continued."""
 
     allow: tuple[str, ...] = ()
-    """Fields of the config, such as train.steps; any other that differs is refused."""
+    """Fields of the config, such as train.steps, that may differ; others are refused if they do."""
 
 
 @dataclass(frozen=True)
 class TrainArguments(Config):
-    """Trains a network, or continues the run that the workdir holds.
+    """Trains a network, or continues the run in the workdir.
 
-    `--preset faces` (default), `small`, `celeba` or `debug` sets what the other flags change.
+    `--preset faces` (default), `small`, `celeba` or `debug` sets the defaults of the other flags.
     """
 
     workdir: Path = tyro.MISSING
@@ -37,16 +37,16 @@ class TrainArguments(Config):
     processes: Processes = Processes()
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Trains by flags; returns the exit status.
+def run_train(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit status.
 
     Raises:
-      InputError: bad flags, no data, or a workdir that cannot be used.
+      InputError: wrong flags, no data, or an unusable workdir.
     """
     preset, rest = take_preset(arguments)
     default = TrainArguments(**_fields(PRESETS[preset]), workdir=tyro.MISSING)
     chosen = parse(TrainArguments, rest, "train.py", default)
-    config = absolute(Config(**_fields(chosen)))
+    config = with_absolute_paths(Config(**_fields(chosen)))
     check(config)
     xla_setup.configure()
 

@@ -8,13 +8,13 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cli
 import layouts
 import numpy as np
 from conftest import TINY
 
 from corpus import QUICKLY, Case, Place
 from corpus.writing import QUOTA_PAGE
-from iamt_jax.commands import main
 from iamt_jax.inference.classifier import load
 from iamt_jax.robust.calibration_file import FILE, VERSION
 from iamt_jax.robust.noise_level import Levels
@@ -56,7 +56,7 @@ def edited(change: Callable[[dict], object]) -> Callable[[Path], None]:
 
 def record(name: str, damage: Callable[[Path], object], line: str) -> Case:
     """A fault of run.json, met by an evaluation."""
-    return Case(f"run.json: {name}", damaged(damage, *QUICKLY), main.evaluate, line)
+    return Case(f"run.json: {name}", damaged(damage, *QUICKLY), cli.evaluate, line)
 
 
 def calibrated(
@@ -91,7 +91,7 @@ def eight_images(place: Place) -> Sequence[object]:
 def calibration(name: str, damage: Callable[[Path], object], line: str) -> Case:
     """A fault of the calibration, met by `--auto`."""
     command = damaged(damage, "--auto", *QUICKLY)
-    return Case(f"calibration: {name}", command, main.evaluate, line)
+    return Case(f"calibration: {name}", command, cli.evaluate, line)
 
 
 CASES = (
@@ -234,7 +234,7 @@ CASES = (
     Case(
         "calibrate: eight images",
         eight_images,
-        main.calibrate,
+        cli.calibrate,
         "{root}/celeba: has 8 training images, expected at least 64 to calibrate on: give "
         "--data.root with more",
     ),
