@@ -1,4 +1,4 @@
-"""What surrounds a command: streams, the environment, home folder, shared memory, threads."""
+"""Commands in unusual surroundings: streams, environment, home folder, shared memory, threads."""
 
 import dataclasses
 import io
@@ -37,7 +37,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 def x64():
-    """A program of the user's that computes in 64 bits."""
+    """The setting of a user's program that computes in 64 bits."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)
     from jax.experimental import enable_x64
@@ -46,7 +46,7 @@ def x64():
 
 
 class Pipe(io.StringIO):
-    """One whose reader is gone."""
+    """A pipe whose reader is gone."""
 
     encoding = "utf-8"
 
@@ -76,7 +76,7 @@ COMMANDS = {
         "m.iamt",
     ),
 }
-"""Command -> its arguments, and the result that must be there."""
+"""Command -> its arguments, and the file that it must write."""
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_a_full_disk_behind_standard_output_is_told_once(finished, tmp_path, mon
 
 
 def shell(command, **environment):
-    """A command line with a real pipe: its status, and all that it says to us."""
+    """Runs a command line with a real pipe; returns its status and its output."""
     inherited = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
     done = subprocess.run(
         ["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"],
@@ -247,7 +247,7 @@ def test_a_run_is_the_same_in_a_program_of_64_bits(finished, tmp_path):
 
 
 def test_training_in_a_thread_runs(finished, tmp_path):
-    """Signals are the main thread's: there is nothing to set in another."""
+    """Only the main thread can set signal handlers; in another, none are set."""
     status = []
     thread = threading.Thread(target=lambda: status.append(cli.train(flags(tmp_path / "W"))))
     thread.start()
@@ -319,7 +319,7 @@ def test_workers_fit_into_shared_memory(megabytes, workers, dataset, monkeypatch
 
 
 def test_a_worker_that_is_killed_is_one_line(tiny, dataset):
-    """And one that is told to end by the session, as the main process is, is not."""
+    """Signals that the session sends to all processes do not end a worker; SIGKILL does."""
     data = dataclasses.replace(tiny.data, workers=1)
     running = batches.training_batches(dataset.split("train"), data, tiny.train)
     next(running)

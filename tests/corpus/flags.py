@@ -1,4 +1,4 @@
-"""Flags, presets and commands: what is wrong before any file is read."""
+"""Wrong flags, presets and commands, which are found before any file is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from corpus import Case, Place, evaluated, plain, trained
 
 
 def alone(*arguments: object) -> Callable[[Place], Sequence[object]]:
-    """One of several processes, which is refused before it looks for the others."""
+    """Flags of a multi-process run that are refused before the other processes are looked for."""
     return trained("--preset", "debug", *arguments)
 
 

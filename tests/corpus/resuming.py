@@ -1,4 +1,4 @@
-"""Runs that are continued: by other flags, by another version, beside another process."""
+"""Runs that are continued with other flags, after damage, or beside another process."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from iamt_jax.runs.run_file import LOCK
 
 
 def again(name: str, damage: Callable[[Path], object], line: str, *flags: object) -> Case:
-    """A fault that `train.py` meets where it should continue."""
+    """A mistake that `train.py` finds when it should continue."""
     return Case(f"train again: {name}", damaged(damage, *SAME, *flags), cli.train, line)
 
 
 def put_aside(name: str, damage: Callable[[Path], object], *warnings: str) -> Case:
-    """Met by a training that has nothing left to do."""
+    """A damaged checkpoint, found by a training that has no steps left."""
     return Case(f"continuing: {name}", damaged(damage, *SAME), cli.train, "", 0, warnings)
 
 
 def locked(place: Place) -> Sequence[object]:
-    """The finished run, into which another one is writing."""
+    """A finished run whose workdir is locked by another run."""
     shutil.copytree(place.finished, place.workdir)
     lock = filelock.FileLock(place.workdir / LOCK)
     lock.acquire()
