@@ -88,7 +88,8 @@ def start_devices() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
-        asked = [f"{name}={os.environ[name]}" for name in _STARTING if os.environ.get(name)]
+        values = {x: os.environ.get(x, "").replace(YNN_FLAG, "").strip() for x in _STARTING}
+        asked = [f"{name}={value}" for name, value in values.items() if value]
         words = (
             " ".join(str(error).split(" (")[0].split())[:200] or "no device of that kind was found"
         )
