@@ -56,7 +56,7 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def main(workdir: Path, folder: Path) -> list[str]:
     """What is further apart than promised, a line each."""
-    xla_setup.configure()
+    xla_setup.prepare()
     model = folder / "model.iamt"
     if command(["export", "--workdir", str(workdir), "--out", str(model)]):
         return ["export failed"]

@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 
 from iamt_jax.inference.classifier import load
-from iamt_jax.xla_setup import configure
+from iamt_jax.xla_setup import prepare
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Times both, prints medians and ratio."""
-    configure()
+    prepare()
     trained = load(arguments.workdir)
     transformation = jax.device_put(trained.transformation)
     size = trained.run.config.data.size

@@ -24,7 +24,7 @@ from iamt_jax.explorer import drawing
 from iamt_jax.explorer.view import Settings, View
 from iamt_jax.inference.classifier import load
 from iamt_jax.inference.predictor import Setting
-from iamt_jax.xla_setup import configure
+from iamt_jax.xla_setup import prepare
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def compare(arguments: Arguments) -> dict[str, Any]:
 
 def main(arguments: Arguments) -> None:
     """Prints and writes the figures."""
-    configure()
+    prepare()
     measure.report(arguments, compare(arguments), arguments.json)
 
 

@@ -20,7 +20,7 @@ import tyro
 
 from iamt_jax.export.artefact import AUTOMATIC, CURVE, read_artefact
 from iamt_jax.inference.classifier import load
-from iamt_jax.xla_setup import configure
+from iamt_jax.xla_setup import prepare
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Times all on each batch, prints medians, ratios and memory."""
-    configure()
+    prepare()
     classifier, artefact = load(arguments.workdir), read_artefact(arguments.model)
     print(measure.machine())
     settings = {CURVE: {"n": 4, "beta": 0.5}}

@@ -20,7 +20,7 @@ from iamt_jax.commands.flags import take_option, take_preset, train_config
 from iamt_jax.data.batches import Batch, training_batches
 from iamt_jax.data.open import open_source
 from iamt_jax.training.step import create, pmapped, train_step
-from iamt_jax.xla_setup import configure
+from iamt_jax.xla_setup import prepare
 
 REPEATS = 20
 """Timed training steps; the median is taken."""
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
     path, arguments = take_option(arguments, "--json")
     preset, arguments = take_preset(arguments)
     config = train_config(preset, arguments, "benchmarks/input_pipeline.py")
-    configure()
+    prepare()
     records = open_source(config.data).split("train")
     size = config.train.batch_size
     epoch = len(records) // size

@@ -24,7 +24,7 @@ import tyro
 
 from iamt_jax.model.tone_curve import tone_curve
 from iamt_jax.ops import attention_pool
-from iamt_jax.xla_setup import configure
+from iamt_jax.xla_setup import prepare
 
 TOLERANCE = 1e-4
 """Largest difference of two ways, as a share of the largest number of an array."""
@@ -174,7 +174,7 @@ def scaling(arguments: Arguments) -> dict:
 
 def main(arguments: Arguments) -> None:
     """Prints and writes the figures."""
-    configure()
+    prepare()
     figures = scaling(arguments) if arguments.scaling else compare(arguments)
     measure.report(arguments, figures, arguments.json)
 

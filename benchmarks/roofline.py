@@ -23,7 +23,7 @@ import tyro
 
 from iamt_jax.ops import attention_pool
 from iamt_jax.ops.tiled import Tiles
-from iamt_jax.xla_setup import configure
+from iamt_jax.xla_setup import prepare
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Measures, prints, draws."""
-    configure()
+    prepare()
     sizes = pooling.Arguments()
     inputs = jax.device_put([jnp.asarray(x) for x in pooling.problem(sizes)])
     programs = {

@@ -33,7 +33,7 @@ from iamt_jax.model.extractor import DATA_AXIS  # noqa: E402
 from iamt_jax.runs.checkpoints import State  # noqa: E402
 from iamt_jax.training.loop import stepper  # noqa: E402
 from iamt_jax.training.step import create, sharded, train_step  # noqa: E402
-from iamt_jax.xla_setup import configure  # noqa: E402
+from iamt_jax.xla_setup import prepare  # noqa: E402
 
 CHIPS = (8, 16, 64, 256, 1024)
 
@@ -135,7 +135,7 @@ def table(rows: list[dict]) -> str:
 
 def main(arguments: Arguments) -> None:
     """Prints both tables, and writes them."""
-    configure()
+    prepare()
     figures = {"measured": measured(arguments), "estimated": estimated(arguments)}
     for name, rows in figures.items():
         print(f"{name}:\n\n{table(rows)}\n")

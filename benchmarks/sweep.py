@@ -23,7 +23,7 @@ from flop import products
 from iamt_jax.config import PRESETS
 from iamt_jax.inference.predictor import as_float
 from iamt_jax.model.network import build
-from iamt_jax.xla_setup import configure
+from iamt_jax.xla_setup import prepare
 
 N_VALUES = np.float32([0.5, 1, 2, 4, 8])
 BETA_VALUES = np.linspace(0, 1, 21, dtype=np.float32)
@@ -97,7 +97,7 @@ def compare(arguments: Arguments) -> dict[str, Any]:
 
 def main(arguments: Arguments) -> None:
     """Prints and writes the figures."""
-    configure()
+    prepare()
     measure.report(arguments, compare(arguments), arguments.json)
 
 

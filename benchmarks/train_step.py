@@ -31,7 +31,7 @@ from iamt_jax.data.batches import Batch
 from iamt_jax.model import heads
 from iamt_jax.runs.checkpoints import State
 from iamt_jax.training.step import create, optimiser, pmapped, train_step
-from iamt_jax.xla_setup import configure
+from iamt_jax.xla_setup import prepare
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def compare(arguments: Arguments) -> dict[str, Any]:
 
 def main(arguments: Arguments) -> None:
     """Prints and writes the figures."""
-    configure()
+    prepare()
     measure.report(arguments, compare(arguments), arguments.json)
 
 

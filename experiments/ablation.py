@@ -20,7 +20,7 @@ from iamt_jax.commands.main import main as command
 from iamt_jax.errors import InputError
 from iamt_jax.files import json_text, replace_text
 from iamt_jax.inference.predictor import Setting
-from iamt_jax.xla_setup import configure
+from iamt_jax.xla_setup import prepare
 
 NETWORKS = {
     "whole": [],
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     if seeds is not None and not (seeds.isdecimal() and int(seeds) > 0):
         raise InputError(f"--seeds {seeds}: must be a whole number, at least 1")
     out, seeds = Path(out or "ablation"), int(seeds or 3)
-    configure()
+    prepare()
 
     from iamt_jax.evaluation.measure import evaluate_workdir
 

@@ -18,7 +18,7 @@ from bench import BATCH, Results, Split, batched, load_all, read_split, run, sco
 from tqdm.auto import tqdm
 
 from iamt_jax.degradation import FAMILIES, SEVERITIES, degradation_keys, degrade
-from iamt_jax.xla_setup import configure
+from iamt_jax.xla_setup import prepare
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Compares, writes the table."""
-    configure()
+    prepare()
     (trained,) = load_all((arguments.workdir,))
     transformation = trained.transformation
     split = read_split(trained, arguments.split, arguments.images)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from iamt_jax.robust.calibration import calibrate
 from iamt_jax.robust.calibration_file import read_calibration, write_calibration
-from iamt_jax.xla_setup import configure
+from iamt_jax.xla_setup import prepare
 
 VARIANTS = {
     "identity": None,
@@ -52,7 +52,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Calibrates, compares, writes the table."""
-    configure()
+    prepare()
     (trained,) = load_all((arguments.workdir,))
     split = read_split(trained, arguments.split)
     results = Results(arguments.out / "members.json")

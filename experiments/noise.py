@@ -38,7 +38,7 @@ from tqdm.auto import tqdm
 from iamt_jax.evaluation.baselines import denoise as rival
 from iamt_jax.evaluation.baselines import reestimate, refit, tent
 from iamt_jax.inference.classifier import Classifier
-from iamt_jax.xla_setup import configure
+from iamt_jax.xla_setup import prepare
 
 N_VALUES = (0.5, 1.0, 2.0, 4.0, 8.0)
 BETA_VALUES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
@@ -68,7 +68,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Compares, then draws."""
-    configure()
+    prepare()
     networks = load_all(arguments.workdirs + arguments.ceiling)
     subjects = [
         Subject(trained, workdir, workdir in arguments.ceiling)

@@ -21,7 +21,7 @@ from iamt_jax.errors import InputError
 from iamt_jax.inference.classifier import load
 from iamt_jax.report.sheets import contact_sheet, heat, labelled_rows
 from iamt_jax.synthetic import render, sample_attributes, sample_nuisance
-from iamt_jax.xla_setup import configure
+from iamt_jax.xla_setup import prepare
 
 SHOWN = ("Eyeglasses", "Wearing_Hat", "Smiling", "Wearing_Lipstick", "Bangs", "Wearing_Earrings")
 """Attributes whose place in a face everybody knows."""
@@ -41,7 +41,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Draws both sheets."""
-    configure()
+    prepare()
     trained = load(arguments.workdir)
     dataset = open_source(trained.run.config.data)
     if dataset.layout != RENDERED:  # a photograph may not be shipped

@@ -46,7 +46,7 @@ def soak(steps: int, workdir: Path) -> tuple[np.ndarray, list[int]]:
     from iamt_jax.data.open import open_source
     from iamt_jax.training import loop
 
-    xla_setup.configure()
+    xla_setup.prepare()
     debug = PRESETS["debug"]
     settings = {"steps": steps, "validate_every": VALIDATE, "save_every": SAVE}
     config = dataclasses.replace(debug, train=dataclasses.replace(debug.train, **settings))

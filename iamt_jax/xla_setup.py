@@ -46,7 +46,7 @@ _PROBE = "from jaxlib import xla_client; xla_client.CompileOptions().executable_
 """Program that makes XLA read XLA_FLAGS; takes 0.1 s."""
 
 
-def configure() -> None:
+def prepare() -> None:
     """Sets the flags and loggers of JAX and its companions; must be called before anything touches
     JAX's devices.
 
@@ -132,7 +132,7 @@ def default_numbers() -> Iterator[None]:
     own setting is kept outside of the context.
     """
     if "jax" not in sys.modules:
-        return (yield)  # `configure` removes settings of the environment.
+        return (yield)  # `prepare` removes settings of the environment.
     import jax
 
     if hasattr(jax, "enable_x64"):

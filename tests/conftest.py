@@ -26,7 +26,7 @@ import pytest  # noqa: E402
 from iamt_jax import xla_setup  # noqa: E402
 from iamt_jax.config import PRESETS  # noqa: E402
 
-xla_setup.configure()
+xla_setup.prepare()
 
 TINY = {
     "data.shift": 0.05,

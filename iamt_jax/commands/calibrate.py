@@ -42,7 +42,7 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     """
     chosen = parse(CalibrateArguments, arguments, "-m iamt_jax calibrate")
     check_range("images", chosen.images, FEWEST_IMAGES, math.inf)
-    xla_setup.configure()
+    xla_setup.prepare()
     xla_setup.start_devices()
 
     from iamt_jax.robust.calibration_file import members, write_calibration

@@ -66,7 +66,7 @@ def run_evaluate(arguments: Sequence[str]) -> int:
     """
     chosen = parse(EvaluateArguments, arguments, "evaluate.py")
     _check(chosen)
-    xla_setup.configure()
+    xla_setup.prepare()
 
     from iamt_jax import distributed
 

@@ -96,7 +96,7 @@ def _check_gradio() -> None:
 
 def _page(chosen: ExploreArguments):
     """Builds the page and compiles its programs."""
-    xla_setup.configure()
+    xla_setup.prepare()
     xla_setup.start_devices()
 
     from iamt_jax.explorer.view import View

@@ -56,7 +56,7 @@ def run_export(arguments: Sequence[str]) -> int:
     chosen = parse(ExportArguments, arguments, "-m iamt_jax export")
     out = chosen.out or chosen.workdir / "model.iamt"
     _check(chosen, out)
-    xla_setup.configure()
+    xla_setup.prepare()
     xla_setup.start_devices()
 
     from iamt_jax.inference.classifier import load

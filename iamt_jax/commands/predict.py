@@ -74,7 +74,7 @@ def run_predict(arguments: Sequence[str]) -> int:
     chosen = parse(PredictArguments, arguments, "-m iamt_jax predict")
     _check(chosen)
     images, left_out = _list_images(chosen.images)
-    xla_setup.configure()
+    xla_setup.prepare()
     xla_setup.start_devices()
 
     from iamt_jax.report.prediction_journal import Journal

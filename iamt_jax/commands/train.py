@@ -48,7 +48,7 @@ def run_train(arguments: Sequence[str]) -> int:
     chosen = parse(TrainArguments, rest, "train.py", default)
     config = with_absolute_paths(Config(**_fields(chosen)))
     check(config)
-    xla_setup.configure()
+    xla_setup.prepare()
 
     from iamt_jax import distributed
     from iamt_jax.data.damaged import without_damaged
