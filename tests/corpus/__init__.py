@@ -1,4 +1,4 @@
-"""Mistakes of users, each with the exact line that the command prints."""
+"""Faults that users make, each with the line that the command answers with (test_corpus.py)."""
 
 from __future__ import annotations
 
