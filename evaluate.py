@@ -2,7 +2,7 @@
 
 import sys
 
-from iamt_jax.commands.main import evaluate
+from iamt_jax.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(evaluate())
+    sys.exit(main(["evaluate", *sys.argv[1:]]))

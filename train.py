@@ -2,7 +2,7 @@
 
 import sys
 
-from iamt_jax.commands.main import train
+from iamt_jax.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(train())
+    sys.exit(main(["train", *sys.argv[1:]]))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from iamt_jax import load, xla_setup
-from iamt_jax.commands.main import export
+from iamt_jax.commands.main import main as command
 from iamt_jax.data.batches import Decoded
 from iamt_jax.evaluation.measure import opened, predict
 from iamt_jax.export.artefact import read_artefact
@@ -58,7 +58,7 @@ def main(workdir: Path, folder: Path) -> list[str]:
     """What is further apart than promised, a line each."""
     xla_setup.prepare()
     model = folder / "model.iamt"
-    if export(["--workdir", str(workdir), "--out", str(model)]):
+    if command(["export", "--workdir", str(workdir), "--out", str(model)]):
         return ["export failed"]
     classifier, _, records, _ = opened(workdir, "test")
     records, config = records.take(np.arange(IMAGES)), classifier.run.config

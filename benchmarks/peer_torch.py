@@ -210,9 +210,7 @@ class Peer(nn.Module):
 
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. 6 and the outputs that it is of."""
-        outputs, settings = self(images), self.config.loss
-        smoothing = self.config.train.label_smoothing
-        target = labels * (1 - smoothing) + smoothing / 2
+        outputs, settings, target = self(images), self.config.loss, labels.float()
 
         def cross_entropy(logits):
             each = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")

@@ -172,7 +172,7 @@ def ours_says(config: Config, params: Tree, statistics: Tree, batch: Batch) -> d
     def objective(params, statistics):
         network = nnx.merge(definition, params, statistics)
         outputs = network(images, jax.random.split(jax.random.key(0), len(images)))
-        total = losses(outputs, images, batch.labels, config.loss, config.train.label_smoothing)
+        total = losses(outputs, images, batch.labels, config.loss)
         return total.total, outputs._asdict()
 
     def say(params, statistics):

@@ -19,7 +19,7 @@ from typing import Literal
 
 DEVICES = (1, 2, 4, 8)
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(max(DEVICES)))
-os.environ.setdefault("NPROC", "32")  # See iamt_jax.xla_setup.THREADS.
+os.environ.setdefault("NPROC", "32")  # See iamt_jax.xla_setup.
 
 import jax  # noqa: E402
 import measure  # noqa: E402

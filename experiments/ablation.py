@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from iamt_jax.commands.flags import take_option
-from iamt_jax.commands.main import train
+from iamt_jax.commands.main import main as command
 from iamt_jax.errors import InputError
 from iamt_jax.files import json_text, replace_text
 from iamt_jax.inference.predictor import Setting
@@ -51,7 +51,9 @@ def main(arguments: list[str]) -> int:
             if f"{name}/{seed}" in scores:
                 continue
             workdir = out / f"{name.replace(' ', '-')}-{seed}"
-            status = train([*rest, *flags, "--train.seed", str(seed), "--workdir", str(workdir)])
+            status = command(
+                ["train", *rest, *flags, "--train.seed", str(seed), "--workdir", str(workdir)]
+            )
             if status:
                 return status
             average = evaluate_workdir(workdir, Setting(), bootstrap=0)["average"]

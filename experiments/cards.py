@@ -202,7 +202,7 @@ def _read(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({reason}); name a text file") from None
 
 
-@console.forgiving()
+@console.tolerant_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python experiments/cards.py`: returns the exit status."""
     parser = argparse.ArgumentParser(prog="python experiments/cards.py")

@@ -25,7 +25,7 @@ __all__ = [
     "tone_curve",
 ]
 
-_HOMES = {
+_MODULES = {
     "IAMT": "model.network",
     "AttributeHeads": "model.heads",
     "Classifier": "inference.classifier",
@@ -34,20 +34,20 @@ _HOMES = {
     "ModelConfig": "config",
     "explain": "explanation.explain",
     "load": "inference.classifier",
-    "sweep": "model.attentive",
+    "sweep": "model.heads",
     "tone_curve": "model.tone_curve",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """What users call, imported when it is asked for: JAX must not start before the command line
-    has set it up, and spawned decoding workers do without it."""
-    if name not in _HOMES:
+    """Imports a public name when it is first used: the command line must configure JAX before JAX
+    starts, and decoding workers run without JAX."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from iamt_jax import xla_setup
 
     xla_setup.turn_off_ynn()
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

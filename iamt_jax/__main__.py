@@ -1,4 +1,4 @@
-"""`python -m iamt_jax COMMAND`."""
+"""The program `python -m iamt_jax COMMAND ...`."""
 
 import sys
 

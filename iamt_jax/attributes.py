@@ -1,4 +1,4 @@
-"""CelebA's attribute names and statistics: facts about the data set, no images."""
+"""CelebA's attribute names and published label statistics."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from importlib import resources
 
 @functools.cache
 def celeba_statistics() -> dict:
-    """CelebA's positive counts a split and its 40x40 phi matrix (Liu et al., ICCV 2015).
+    """CelebA's positive counts of each split, and the phi matrix of its labels (Liu et al. 2015).
 
     Returns:
       `images`: split -> image count; `attributes`: 40 names; `positives`: split -> 40 counts;
-      `phi`: 40 x 40 correlation of the labels over validation and test; `source`: a citation.
+      `phi`: 40 x 40 correlations of the labels over validation and test; `source`: a citation.
     """
     text = (
         resources.files(__package__).joinpath("celeba_statistics.json").read_text(encoding="utf-8")
@@ -27,13 +27,13 @@ CELEBA_ATTRIBUTES: tuple[str, ...] = tuple(celeba_statistics()["attributes"])
 
 
 def column_names(attributes: Sequence[str], reserved: Iterable[str]) -> list[str]:
-    """How a table with columns (or rows) of its own calls those of the attributes.
+    """Names of the attributes' columns (or rows) in a table that has columns of its own.
 
-    An attribute that is called like one of the table's own, in whatever case, is called
-    `attribute_image` in the place of `image`; all others keep their names.
+    An attribute with the name of one of the table's own columns, in upper or lower case, is
+    prefixed: `attribute_image` for `image`. All others keep their names.
 
     Args:
-      attributes: different names.
+      attributes: distinct names.
       reserved: names of the table's own columns.
     """
     taken = {name.casefold() for name in reserved}

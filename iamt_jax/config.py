@@ -1,28 +1,34 @@
-"""Every setting of a run: frozen dataclasses, and the named presets that fill them."""
+"""Settings of a run: frozen dataclasses, named presets, and the bounds of every setting."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import chain
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from iamt_jax.errors import InputError
 
 MISSING = -1
-"""Label of an attribute that nobody annotated; it counts in no loss and in no metric."""
+"""Label of an attribute that is not annotated; it is left out of all losses and metrics."""
 
 GROUPS = 16
-"""Groups of GroupNorm."""
+"""Number of groups of GroupNorm."""
 
 FEWEST_IMAGES = 64
-"""That a calibration learns from."""
+"""Fewest images that a calibration accepts."""
 
 LARGEST_SEED = 2**32 - 1
+"""Largest seed, of 32 bits."""
 
 LARGEST_N = 1e6
-"""Powers beyond it are one curve: 0 below a mask of 0.5, 1 above."""
+"""Largest n. Beyond it the tone curve no longer changes: 0 below a mask of 0.5, 1 above."""
 
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """The rendered data set, written once into a cache folder."""
+    """The rendered data set, which is written once into a cache folder."""
 
     train: int = 8000
     """Images of the training split."""
@@ -31,60 +37,58 @@ class SyntheticConfig:
     test: int = 1000
     """Images of the test split."""
     size: int = 80
-    """Side of a rendered image, pixels; a little over the network's, as with photographs."""
+    """Side of a rendered image, pixels; larger than the network's input, as photographs are."""
     seed: int = 0
-    """Seed of attributes and nuisance; another seed is another data set."""
+    """Seed of attributes and nuisance; another seed gives another data set."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, and what is done to them before the network sees them."""
+    """The images, and their preparation and augmentation."""
 
     name: Literal["faces", "celeba", "celeb_a", "folder"] = "faces"
     """`faces` renders synthetic faces; `celeba` reads CelebA-shaped data below `root`;
     `celeb_a` asks tensorflow-datasets to download and prepare CelebA; `folder` reads images of
-    any kind in `root` and their csv (docs/your_own_data.md)."""
+    any kind in `root` and a csv of their labels (docs/your_own_data.md)."""
     root: str | None = None
     """Folder of the data set; giving one means `celeba`, unless `name` is `folder`. For `celeb_a`,
     tensorflow-datasets' data folder."""
     labels: str | None = None
-    """For `folder`, the csv, seen from `root`; by default the only one in it."""
+    """For `folder`, the csv, relative to `root`; by default the only one in it."""
     size: int = 64
     """Side of the network's square input, pixels."""
     train_split: Literal["train", "train+validation"] = "train"
     """`train+validation` is the paper's split (182,637 images); the best checkpoint is then
-    chosen on images that were trained on."""
+    chosen on images that the network was trained on."""
     flip: bool = True
-    """Mirror every other training image."""
+    """Mirror each training image with probability 1/2."""
     shift: float = 0.0
-    """Largest random shift of a training image, as a share of its side, each way."""
+    """Largest random shift of a training image in each direction, as a share of its side."""
     zoom: float = 0.0
     """Largest random change of scale: 0.1 draws a factor from 1/1.1 to 1.1 (log-uniform)."""
     rotate: float = 0.0
-    """Largest random rotation, degrees, each way."""
+    """Largest random rotation in each direction, degrees."""
     colour: float = 0.0
     """Largest random change of brightness, contrast and saturation, as a share."""
-    erase: float = 0.0
-    """Largest side of a grey rectangle put over a training image, as a share of the side."""
     mixup: float = 0.0
     """Mixup (Zhang et al. 2018): a training image and its labels are blended with another's by a
-    weight drawn from Beta(mixup, mixup); 0 blends none."""
+    weight drawn from Beta(mixup, mixup); 0 turns it off."""
     noise_max: float = 0.0
     """Gaussian noise in training: sigma is uniform in [0, noise_max], [0, 1] pixel units. 0 in
-    every preset: robustness comes after training; a user who can retrain should."""
+    every preset, since robustness is added after training; whoever can retrain should use it."""
     workers: int = 0
-    """Processes that decode ahead; 0 decodes in threads."""
+    """Worker processes that decode images ahead; 0 decodes in threads."""
     cache_gib: float = 2.0
     """Decoded training images are kept in memory if all of them fit in this many GiB."""
     damaged_limit: int = 0
-    """Training and validation images that may be left out because they cannot be decoded; with any
-    other number than 0 all are decoded once at the start, and each one left out is named."""
+    """Largest number of training and validation images to leave out because they cannot be decoded.
+    Above 0, all images are decoded once at the start, and each one left out is named."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network: what `IAMT` is built from, and the `--model` flags of a run.
+    """Structure of the network: the argument of `IAMT`, and the `--model` flags of a run.
 
     Example:
       >>> import iamt_jax
@@ -109,12 +113,12 @@ class ModelConfig:
     reconstructor: bool = True
     """Train the reconstructor f_r (Eq. 5); Table 1 leaves it out."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Compute type; parameters and statistics are float32 always."""
+    """Type of computations; parameters and statistics are always float32."""
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of Eq. 6, and how two of its terms are read."""
+    """Weights of Eq. 6, and the reductions of two of its terms."""
 
     binary: float = 1.0
     """Weight of L_b (Eq. 1), the heads."""
@@ -138,10 +142,10 @@ class TrainConfig:
     steps: int = 1000
     """Optimiser steps."""
     batch_size: int = 64
-    """Images a step, over all devices and processes."""
+    """Images in a step, over all devices and processes."""
     optimiser: Literal["muon", "adamw"] = "muon"
     """`muon` orthogonalises the updates of convolutions and masks (Jordan et al. 2024) and leaves
-    the rest to AdamW; on photographs it learnt more from as many images (docs/log.md)."""
+    the rest to AdamW; on photographs it was more accurate after as many images (docs/log.md)."""
     learning_rate: float = 4e-3
     """Peak of the cosine schedule."""
     warmup: int = 100
@@ -151,27 +155,25 @@ class TrainConfig:
     clip: float = 100.0
     """Largest global gradient norm; larger ones are scaled down to it."""
     ema: float = 0.0
-    """Decay a step of the moving average of weights that is evaluated and kept beside the
-    trained ones; 0 evaluates the weights themselves."""
-    label_smoothing: float = 0.0
-    """Targets of Eq. 1 and 3 are moved this far towards 0.5."""
+    """Decay in each step of the moving average of the weights, which is evaluated and saved beside
+    the trained weights; 0 evaluates the trained weights."""
     seed: int = 0
     """Seed of initialisation, data order, augmentation and dropout."""
     log_every: int = 20
-    """Steps between two lines of metrics."""
+    """Steps between lines of metrics."""
     validate_every: int = 0
-    """Steps between two validations, each with a checkpoint; 0 is once an epoch."""
+    """Steps between validations, each with a checkpoint; 0 validates after every epoch."""
     save_every: int = 0
-    """Steps between two more checkpoints, without validation; 0 makes none."""
+    """Steps between additional checkpoints without validation; 0 saves none."""
     init_from: str | None = None
-    """Another workdir whose best checkpoint the network starts from."""
+    """Another workdir, from whose best checkpoint the network starts."""
     tensorboard: bool = False
-    """Also write TensorBoard events, with inputs, reconstructions and masks."""
+    """Also write TensorBoard events with inputs, reconstructions and masks."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run."""
+    """All settings of a training run."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -181,36 +183,36 @@ class Config:
 
 @dataclass(frozen=True)
 class OtherData:
-    """Where else to look than at the data set trained on."""
+    """Another data set than the one trained on."""
 
     root: str | None = None
     """Another data set with the same attributes, of the kind trained on (CelebA-shaped, or a folder
     with a csv); by default the one trained on."""
     labels: str | None = None
-    """Another csv, seen from `root`; giving one means a folder of images with a csv."""
+    """Another csv, relative to `root`; giving one means a folder of images with a csv."""
     damaged_limit: int = 0
-    """Images that may be left out because they cannot be decoded; each one is named."""
+    """Largest number of images to leave out because they cannot be decoded; each one is named."""
 
 
 AUTO = "auto"
-"""A coordinator that the cluster knows."""
+"""Value of `Processes.coordinator` that asks the cluster's own environment."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """One run in many processes: the same command on every host, with these flags."""
+    """Flags of a run in several processes: the same command is started on every host."""
 
     coordinator: str | None = None
     """HOST:PORT of process 0, the same for all; `auto` asks Slurm, Open MPI, Kubernetes or the TPU
-    pod for it and for the two numbers. Without it, one process is the whole run."""
+    pod for it, the count and the index. Without a coordinator the run has one process."""
     count: int | None = None
-    """How many processes there are."""
+    """Number of processes."""
     index: int | None = None
-    """Which of them this is, from 0."""
+    """Index of this process, from 0."""
 
 
 def _faces() -> Config:
-    """Synthetic faces on a laptop CPU, minutes: what `python train.py --workdir W` does."""
+    """Synthetic faces on a laptop CPU, in minutes; the default of train.py."""
     return Config(train=TrainConfig(steps=900, batch_size=32, warmup=50, ema=0.98))
 
 
@@ -224,7 +226,7 @@ def _small() -> Config:
 
 
 def _celeba() -> Config:
-    """The paper's setting, for accelerators: 128 pixels, bfloat16 compute."""
+    """The paper's setting, for accelerators: 128 pixels, bfloat16 computations."""
     return Config(
         data=DataConfig(
             name="celeba", size=128, shift=0.03, zoom=0.05, rotate=4, colour=0.1, workers=8
@@ -237,7 +239,7 @@ def _celeba() -> Config:
 
 
 def _debug() -> Config:
-    """Seconds: does everything, learns nothing."""
+    """A run of seconds, for tests: runs every part, too short to learn."""
     return Config(
         data=DataConfig(
             size=32, synthetic=SyntheticConfig(train=64, validation=16, test=16, size=32)
@@ -249,3 +251,88 @@ def _debug() -> Config:
 
 PRESETS = {"faces": _faces(), "small": _small(), "celeba": _celeba(), "debug": _debug()}
 """Name -> config; `faces` is the default."""
+
+
+_Rule = tuple[str, object, bool, str]
+"""A flag, its value, whether the value is allowed, and a description of the allowed values."""
+
+
+def check(config: Config) -> None:
+    """Checks that every setting is within its bounds.
+
+    Raises:
+      InputError: a value is out of bounds; the line names the flag, the value and what is allowed.
+    """
+    rules = chain(
+        _type_rules(config),
+        _data_rules(config.data, 2 ** len(config.model.widths)),
+        _model_rules(config.model),
+        _loss_rules(config.loss),
+        _train_rules(config.train),
+    )
+    for flag, value, fits, expected in rules:
+        if not fits:
+            raise InputError(f"--{flag} {value}: must be {expected}")
+
+
+def _type_rules(part: object, prefix: str = "") -> Iterator[_Rule]:
+    """Rules from the types of the fields: one of the choices, or a finite number."""
+    hints = get_type_hints(type(part))
+    for one in fields(part):
+        value, flag = getattr(part, one.name), prefix + one.name.replace("_", "-")
+        choices = get_args(hints[one.name])
+        if is_dataclass(value):
+            yield from _type_rules(value, f"{flag}.")
+        elif get_origin(hints[one.name]) is Literal:
+            yield flag, value, value in choices, f"one of {', '.join(map(str, choices))}"
+        elif isinstance(value, float):
+            yield flag, value, math.isfinite(value), "a finite number"
+
+
+def _within(part: str, config: object, bounds: dict[str, tuple[float, float]]) -> Iterator[_Rule]:
+    """Rules for fields with a lowest and a highest value, both included."""
+    for name, (low, high) in bounds.items():
+        value = getattr(config, name)
+        expected = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+        yield f"{part}.{name.replace('_', '-')}", value, low <= value <= high, expected
+
+
+def _data_rules(data: DataConfig, stride: int) -> Iterator[_Rule]:
+    fits = data.size > 0 and data.size % stride == 0
+    yield "data.size", data.size, fits, f"a positive multiple of {stride}"
+    own = data.name == "folder" or data.labels is None
+    yield "data.labels", data.labels, own, "left out without --data.name folder"
+    bounds = {"shift": (0, 0.25), "zoom": (0, 0.5), "rotate": (0, 180), "colour": (0, 1)}
+    free = ("mixup", "noise_max", "workers", "cache_gib", "damaged_limit")
+    yield from _within("data", data, bounds | dict.fromkeys(free, (0, math.inf)))
+    lowest = {"size": 32, "train": 1, "validation": 1, "test": 1, "seed": 0}
+    bounds = {name: (low, math.inf) for name, low in lowest.items()}
+    yield from _within("data.synthetic", data.synthetic, bounds)
+
+
+def _model_rules(model: ModelConfig) -> Iterator[_Rule]:
+    widths, blocks, dilations = model.widths, model.blocks, model.dilations
+    yield "model.widths", widths, min(widths, default=0) > 0, "positive numbers"
+    yield "model.blocks", blocks, len(blocks) == len(widths), "one number a width"
+    yield "model.blocks", blocks, min(blocks, default=0) >= 0, "numbers from 0 on"
+    yield "model.dilations", dilations, min(dilations, default=1) > 0, "positive numbers"
+    yield "model.dropout", model.dropout, 0 <= model.dropout < 1, "from 0 to below 1"
+    if model.norm == "group":
+        fits = all(width % GROUPS == 0 for width in widths)
+        yield "model.widths", widths, fits, f"multiples of {GROUPS} with groups"
+
+
+def _loss_rules(loss: LossConfig) -> Iterator[_Rule]:
+    weights = ("binary", "multilabel", "reconstruction", "mask_l1")
+    yield from _within("loss", loss, dict.fromkeys(weights, (0, math.inf)))
+
+
+def _train_rules(train: TrainConfig) -> Iterator[_Rule]:
+    yield "train.steps", train.steps, 0 < train.steps <= 10**9, "from 1 to 10^9"
+    lowest = {"batch_size": 1, "log_every": 1, "warmup": 0, "validate_every": 0, "save_every": 0}
+    lowest |= {"weight_decay": 0}
+    bounds = {name: (low, math.inf) for name, low in lowest.items()}
+    yield from _within("train", train, bounds | {"seed": (0, LARGEST_SEED)})
+    yield "train.learning-rate", train.learning_rate, train.learning_rate > 0, "above 0"
+    yield "train.clip", train.clip, train.clip > 0, "above 0"
+    yield "train.ema", train.ema, 0 <= train.ema < 1, "from 0 to below 1"

@@ -1,4 +1,4 @@
-"""Several processes that are one run: how they start, agree, share work, and end together."""
+"""Several processes that form one run: start, agreement, shared work and exit."""
 
 from __future__ import annotations
 
@@ -18,171 +18,180 @@ from iamt_jax.errors import InputError
 
 Result = TypeVar("Result")
 
-HEARTBEAT = 30
-"""Seconds without a sign of life after which JAX ends the processes that wait for one."""
+_HEARTBEAT = 30
+"""Seconds without a heartbeat after which JAX ends the processes that wait for the missing one."""
 
 
-def start(chosen: Processes, notices: bool = False) -> None:
-    """Joins the run, and starts JAX's devices; call it before anything touches them.
+def initialize(processes: Processes, preemption_notices: bool = False) -> None:
+    """Joins the run and starts JAX's devices; must be called before anything touches the devices.
 
     Args:
-      chosen: how the processes find each other.
-      notices: JAX takes SIGTERM for a notice to all (`stop_agreed`), and does not end at it.
+      processes: how the processes find each other.
+      preemption_notices: JAX then treats SIGTERM as a notice to all processes (`stop_agreed`)
+        instead of ending at it.
 
     Raises:
-      InputError: flags that do not fit each other, the others were not found, or JAX has no such
-        devices.
+      InputError: the flags contradict each other, the other processes were not found, or JAX has no
+        such devices.
     """
-    if chosen.coordinator is None:
-        if (chosen.count, chosen.index) != (None, None):
+    if processes.coordinator is None:
+        if (processes.count, processes.index) != (None, None):
             raise InputError(
                 "--processes.coordinator: missing beside --processes.count and --processes.index; "
                 "give HOST:PORT of process 0, or leave all three out"
             )
-        xla_setup.start()
+        xla_setup.start_devices()
         return
-    details: dict[str, Any] = {}
-    if chosen.coordinator != AUTO:
-        _check(chosen)
-        details = {
-            "coordinator_address": chosen.coordinator,
-            "num_processes": chosen.count,
-            "process_id": chosen.index,
+    options: dict[str, Any] = {}
+    if processes.coordinator != AUTO:
+        _check(processes)
+        options = {
+            "coordinator_address": processes.coordinator,
+            "num_processes": processes.count,
+            "process_id": processes.index,
         }
     if "heartbeat_timeout_seconds" in inspect.signature(jax.distributed.initialize).parameters:
-        details["heartbeat_timeout_seconds"] = HEARTBEAT
+        options["heartbeat_timeout_seconds"] = _HEARTBEAT
     if hasattr(jax.config, "jax_enable_preemption_service"):  # jax 0.7.2 always has it
-        jax.config.update("jax_enable_preemption_service", notices)
+        jax.config.update("jax_enable_preemption_service", preemption_notices)
     try:
-        jax.distributed.initialize(**details)
+        jax.distributed.initialize(**options)
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"--processes.coordinator {chosen.coordinator}: the processes did not find each other "
-            f"({' '.join(str(error).split())[:200]}); start all of them, with the same address"
+            f"--processes.coordinator {processes.coordinator}: the processes did not find each "
+            f"other ({' '.join(str(error).split())[:200]}); start all of them, with the same "
+            "address"
         ) from error
-    xla_setup.start()
+    xla_setup.start_devices()
 
 
-def _check(chosen: Processes) -> None:
-    host, _, port = chosen.coordinator.rpartition(":")
+def _check(processes: Processes) -> None:
+    """Refuses an address, count or index that JAX would not accept."""
+    host, _, port = processes.coordinator.rpartition(":")
     if not host or not port.isdecimal():
         raise InputError(
-            f"--processes.coordinator {chosen.coordinator}: expected HOST:PORT of process 0, such "
-            f"as 10.0.0.1:1234, or {AUTO}"
+            f"--processes.coordinator {processes.coordinator}: expected HOST:PORT of process 0, "
+            f"such as 10.0.0.1:1234, or {AUTO}"
         )
-    for name, value in (("count", chosen.count), ("index", chosen.index)):
+    for name, value in (("count", processes.count), ("index", processes.index)):
         if value is None:
             raise InputError(
                 f"--processes.{name}: missing beside --processes.coordinator; give all three, or "
                 f"--processes.coordinator {AUTO}"
             )
-    if chosen.count < 1:
+    if processes.count < 1:
         raise InputError(
-            f"--processes.count {chosen.count}: expected the number of processes, at least 1"
+            f"--processes.count {processes.count}: expected the number of processes, at least 1"
         )
-    if not 0 <= chosen.index < chosen.count:
+    if not 0 <= processes.index < processes.count:
         raise InputError(
-            f"--processes.index {chosen.index}: expected this process's number, from 0 to "
-            f"{chosen.count - 1}"
+            f"--processes.index {processes.index}: expected this process's number, from 0 to "
+            f"{processes.count - 1}"
         )
 
 
-def first() -> bool:
-    """Whether this process speaks and writes for all."""
+def is_first() -> bool:
+    """Returns True on process 0, which prints and writes for the whole run."""
     return jax.process_index() == 0
 
 
-def say(text: str, file=None) -> None:
-    """Prints once a run."""
-    if first():
+def print_once(text: str, file=None) -> None:
+    """Prints on process 0 only."""
+    if is_first():
         print(text, file=file)
 
 
-def together(action: Callable[[], Result]) -> Result:
-    """Runs `action` on every process; where it is refused on one, all of them stop.
+def run_on_all(action: Callable[[], Result]) -> Result:
+    """Runs `action` on every process; if it raises InputError on one, all of them stop.
 
     Raises:
-      InputError: here, or on another process, whose own line says why.
+      InputError: on this process, or on another one, which prints its own reason.
     """
-    refusal, result = None, None
+    failure, result = None, None
     try:
         result = action()
     except InputError as error:
-        refusal = error
-    refused = np.flatnonzero(_told_by_all(refusal is not None))
-    if refusal is not None:
-        raise refusal
-    if len(refused):
-        raise InputError(f"process {refused[0]} of this run was refused; its own line says why")
+        failure = error
+    failed = np.flatnonzero(_gather_flags(failure is not None))
+    if failure is not None:
+        raise failure
+    if len(failed):
+        raise InputError(f"process {failed[0]} of this run was refused; its own line says why")
     return result
 
 
-def first_then_rest(action: Callable[[], Result]) -> Result:
-    """Runs `action` on process 0, then on the others, which find what it left on a shared disk.
+def run_on_first(action: Callable[[], None]) -> None:
+    """Runs `action` on process 0 while the others wait.
 
     Raises:
-      InputError: as `together`.
+      InputError: as `run_on_all`.
     """
-    result = together(lambda: action() if first() else None)
-    return together(lambda: result if first() else action())
+    run_on_all(lambda: action() if is_first() else None)
 
 
-def everywhere(fine: bool) -> bool:
-    """Whether it is so on every process."""
-    return bool(_told_by_all(fine).all())
+def run_on_first_then_rest(action: Callable[[], Result]) -> Result:
+    """Runs `action` on process 0, then on the others, which find its files on a shared disk.
+
+    Raises:
+      InputError: as `run_on_all`.
+    """
+    result = run_on_all(lambda: action() if is_first() else None)
+    return run_on_all(lambda: result if is_first() else action())
 
 
-def _told_by_all(flag: bool) -> np.ndarray:
+def true_on_all(flag: bool) -> bool:
+    """Returns True if `flag` is true on every process."""
+    return bool(_gather_flags(flag).all())
+
+
+def _gather_flags(flag: bool) -> np.ndarray:
+    """The flag of every process, by process index."""
     if jax.process_count() == 1:
         return np.array([flag])
     return multihost_utils.process_allgather(np.array(flag))
 
 
-def by_first(action: Callable[[], None]) -> None:
-    """Process 0 acts, the others wait for it.
-
-    Raises:
-      InputError: process 0 was refused.
-    """
-    together(lambda: action() if first() else None)
-
-
-def share(count: int) -> np.ndarray:
-    """Which of `count` things are this process's: every n-th; some twice, so that all processes
-    have as many, and none waits for another that has already ended."""
+def shard_indices(count: int) -> np.ndarray:
+    """Indices, out of `count`, of this process's shard: every n-th, where n is the number of
+    processes. All shards have the same length, so that no process waits for one that has already
+    ended; the last index is repeated where `count` is not divisible by n."""
     processes = jax.process_count()
     mine = jax.process_index() + processes * np.arange(-(-count // processes))
     return np.minimum(mine, count - 1)
 
 
-def gathered(mine: Any, count: int) -> Any:
-    """What all processes found, in the order of the whole, from each one's `share`: arrays, or a
-    tree of arrays, one row a thing."""
+def gather(shard: Any, count: int) -> Any:
+    """Results of all processes in the order of the whole, from each one's `shard_indices`.
+
+    Args:
+      shard: an array, or a tree of arrays, with one row for each index of the shard.
+      count: rows of the whole.
+    """
     if jax.process_count() == 1:
-        return mine
-    rows = multihost_utils.process_allgather(mine)
+        return shard
+    rows = multihost_utils.process_allgather(shard)
     return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:count], rows)
 
 
 def stop_agreed(step: int) -> bool:
-    """Whether one of the processes was told to end (SIGTERM), and all are now at the same step."""
+    """Returns True if a process was told to end (SIGTERM) and all have now reached `step`."""
     return jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step)
 
 
-def several() -> bool:
-    """Whether this process is one of many that are one run."""
+def is_multiprocess() -> bool:
+    """Returns True if this process is one of several that form one run."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
-def lost(error: BaseException) -> bool:
-    """Whether an error says that another process of this run is gone."""
+def is_lost_peer(error: BaseException) -> bool:
+    """Returns True if an error means that another process of this run is gone."""
     return isinstance(error, jax.errors.JaxRuntimeError)
 
 
-def leave(status: int) -> None:
-    """Ends this process at once where others may wait for it: a polite farewell would wait for
-    them, and they for us."""
-    if several():
+def exit_without_waiting(status: int) -> None:
+    """Ends a process of a multi-process run at once; a normal exit would deadlock in JAX's
+    shutdown barrier if the others wait for this process. Does nothing in a single-process run."""
+    if is_multiprocess():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -1,21 +1,26 @@
 """The one error that users see: a single clear line, exit status 2, no traceback."""
 
-LONGEST = 600
-"""Characters of a message; what is cut goes out of its middle."""
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_LONGEST = 600
+"""Longest message in characters; a longer one is cut in the middle."""
 
 
 def printable(text: str) -> str:
-    """The text in one line that no terminal reads a command in."""
+    """The text in one line, with control characters escaped, so that no terminal obeys them."""
     return "".join(x if x.isprintable() else ascii(x)[1:-1] for x in text)
 
 
 class InputError(Exception):
-    """Bad input from outside: a flag, a file, a field.
+    """Bad input from outside: a flag, a file or a field.
 
     The message is one line that names the file, field or flag, what was found, what was
     expected, and what to do. The command line prints it and exits with status 2, the explorer shows
-    it on its page; nothing else may catch it. Whatever a file held that stands in it is made
-    printable, and cut if long.
+    it on its page; nothing else may catch it. Text from a file within the message is escaped
+    (`printable`), and a long message is cut in the middle.
 
     Args:
       message: the line.
@@ -29,6 +34,23 @@ class InputError(Exception):
 
     def __init__(self, message: str):
         shown = printable(message)
-        if len(shown) > LONGEST:
-            shown = f"{shown[: LONGEST * 2 // 3]} ... {shown[-LONGEST // 3 :]}"
+        if len(shown) > _LONGEST:
+            shown = f"{shown[: _LONGEST * 2 // 3]} ... {shown[-_LONGEST // 3 :]}"
         super().__init__(shown)
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Returns "did you mean NEAREST?", or `otherwise` if no known name resembles `name`."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else otherwise
+
+
+def cannot_write(subject: str, error: OSError, advice: str) -> InputError:
+    """Returns the error for a file or folder that cannot be written.
+
+    Args:
+      subject: the path, with its flag where there is one, such as "--out table.csv".
+      error: of the operating system.
+      advice: what the user can do about it.
+    """
+    return InputError(f"{subject}: cannot be written ({error.strerror}); {advice}")

@@ -1,5 +1,4 @@
-"""Paths as users write them, files that are written whole or not at all, and JSON that every parser
-reads."""
+"""Expansion of `~` in paths, atomic writing of files, and strict JSON."""
 
 from __future__ import annotations
 
@@ -15,10 +14,10 @@ from iamt_jax.errors import InputError
 
 
 def expanded(path: str | os.PathLike[str]) -> str:
-    """The path with the home folder in the place of a `~` that begins it.
+    """The path with a leading `~` replaced by the home folder.
 
     Raises:
-      InputError: the home folder is not known; the path would name a folder called `~`.
+      InputError: the home folder is not known, so that the path would name a folder called `~`.
     """
     whole = os.path.expanduser(path)
     if re.match(r"~(/|$)", whole):
@@ -34,7 +33,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def replace_bytes(path: Path, content: bytes) -> None:
-    """Writes beside the path, then renames: a reader sees the old file or the new, never half.
+    """Writes a temporary file and renames it: readers see the old content or the new, never a part.
 
     Raises:
       OSError: the folder cannot be written.
@@ -44,28 +43,28 @@ def replace_bytes(path: Path, content: bytes) -> None:
         with open(partial, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())  # Or a power cut could leave the new name without the bytes.
+            os.fsync(file.fileno())  # Else a power cut could leave an empty file.
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def json_text(value: Any, **options: Any) -> str:
-    """JSON of a value; every JSON text of this package is made here.
+    """Strict JSON of a value; all JSON of this package is written by this function.
 
     Args:
-      value: in JSON's types, NumPy's or paths; a number that is not finite becomes null, since
-        NaN and Infinity are no JSON.
-      options: of `json.dumps`, such as `indent`.
+      value: JSON types, NumPy scalars and arrays, and paths. NaN and infinities become null, since
+        JSON has none.
+      options: passed to `json.dumps`, such as `indent`.
 
     Raises:
-      TypeError: the value holds something else.
+      TypeError: the value holds another type.
     """
     return json.dumps(plain(value), allow_nan=False, **options)
 
 
 def plain(value: Any) -> Any:
-    """The value in JSON's types: NumPy scalars unwrapped, what is not finite as None."""
+    """The value in JSON types: NumPy scalars and arrays unwrapped, non-finite numbers as None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end, and a handler for all of them."""
+"""Signals that end a process, and a context manager that handles them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ ENDING = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU")
     if hasattr(signal, name)
 )
-"""Signals that end a process and can be caught: Ctrl-C, an orderly end, a terminal that is gone,
-Ctrl-backslash, notices of batch systems (Slurm, LSF, Grid Engine), a limit of CPU time."""
+"""Signals that end a process and can be caught: Ctrl-C, `kill`, a closed terminal, Ctrl-backslash,
+notices of batch systems (Slurm, LSF, Grid Engine), a CPU time limit."""
 
 
 @contextlib.contextmanager
 def handled(
     handler: Callable[[int, object], None], numbers: Iterable[signal.Signals] = ENDING
 ) -> Iterator[None]:
-    """Within it, `handler(number, the handler that it replaced)` takes these signals.
+    """Handles these signals by `handler(number, replaced handler)` within the context.
 
-    Only the main thread can set handlers: called in another, it leaves them as they are. A SIGHUP
-    that is ignored stays ignored (`nohup`), and so does what C code handles.
+    Only the main thread can set handlers; in any other thread this does nothing. A SIGHUP
+    that is ignored stays ignored (`nohup`), and signals that C code handles are left to it.
     """
     before: dict[int, object] = {}
     try:

@@ -1,4 +1,4 @@
-"""Settings of JAX that must stand before it starts, each with the measurement behind it."""
+"""Settings of JAX and XLA that must be made before they start, each with its measurement."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from absl import flags
 from iamt_jax.errors import InputError
 
 YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type="
-"""Turns off XLA's YNNPACK fusions, which compute some sums of products wrongly on CPUs with AVX-512
-(jaxlib 0.10.2; docs/log.md has an example), and on no CPU that we measured train faster."""
+"""XLA flag that turns off the YNNPACK fusions. They compute some sums of products wrongly on CPUs
+with AVX-512 (jaxlib 0.10.2; docs/log.md has an example), and made training faster on no CPU that we
+measured."""
 
-
-THREADS = 32
-"""XLA's threads where a CPU stands for several devices: with fewer than its collectives wait for,
-jax 0.10.2 deadlocks."""
-
+_THREADS = 32
+"""XLA's threads where a CPU acts as several devices. jax 0.10.2 deadlocks with fewer threads
+than its collectives wait for."""
 
 DECIDING = (
     "JAX_ENABLE_X64",
@@ -37,27 +36,29 @@ DECIDING = (
     "JAX_THREEFRY_PARTITIONABLE",
     "JAX_RANDOM_SEED_OFFSET",
 )
-"""Settings of JAX that decide numbers. A command's numbers are decided by its flags alone."""
+"""Environment variables that change JAX's numbers. They are removed, so that the numbers of a
+command depend on its flags alone."""
 
-STARTING = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "CUDA_VISIBLE_DEVICES", "XLA_FLAGS")
-"""Settings that decide which devices JAX starts."""
+_STARTING = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "CUDA_VISIBLE_DEVICES", "XLA_FLAGS")
+"""Environment variables that decide which devices JAX starts."""
 
-PROBE = "from jaxlib import xla_client; xla_client.CompileOptions().executable_build_options"
-"""Makes XLA read XLA_FLAGS: 0.1 s."""
+_PROBE = "from jaxlib import xla_client; xla_client.CompileOptions().executable_build_options"
+"""Program that makes XLA read XLA_FLAGS; takes 0.1 s."""
 
 
 def prepare() -> None:
-    """Sets flags; call it before anything touches JAX's devices.
+    """Sets the flags and loggers of JAX and its companions; must be called before anything touches
+    JAX's devices.
 
     Raises:
-      InputError: a variable of the environment has a value that JAX or XLA does not know.
+      InputError: an environment variable has a value that JAX or XLA does not know.
     """
-    # Pillow warns of what `decode` refuses or mends, without naming the image.
+    # Pillow warns of faults that `decode` refuses or repairs, without naming the image.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    # Orbax logs a failed write with a traceback from every thread, and raises it: we tell it once.
+    # Orbax logs a failed write with a traceback from every thread; the error is raised as well.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    logging.getLogger().addFilter(_worth_telling)
-    # Without a home folder that it can write, matplotlib does with a temporary one, and says so.
+    logging.getLogger().addFilter(_is_worth_logging)
+    # Without a writable home folder, matplotlib uses a temporary one, and logs that.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(sys.argv[:1])  # Grain's worker processes ask for parsed flags.
@@ -65,29 +66,30 @@ def prepare() -> None:
     if "jax" not in sys.modules:
         _check_environment(given)
     if "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in given:
-        os.environ.setdefault("NPROC", str(THREADS))
+        os.environ.setdefault("NPROC", str(_THREADS))
     turn_off_ynn()
 
 
 def turn_off_ynn() -> None:
-    """Sets `YNN_FLAG` unless XLA_FLAGS names it already; without effect once JAX has started."""
+    """Adds `YNN_FLAG` to XLA_FLAGS unless it is there; has no effect once JAX has started."""
     given = os.environ.get("XLA_FLAGS", "")
     if knows_ynn() and "ynn_fusion_type" not in given:
         os.environ["XLA_FLAGS"] = f"{given} {YNN_FLAG}".strip()
 
 
-def start() -> None:
-    """Starts JAX's devices; where processes are one run, `processes.start` does.
+def start_devices() -> None:
+    """Starts JAX's devices; `distributed.initialize` calls it where several processes form a run.
 
     Raises:
-      InputError: those that were asked for are not there.
+      InputError: the devices that the environment asks for do not exist.
     """
     import jax
 
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
-        asked = [f"{name}={os.environ[name]}" for name in STARTING if os.environ.get(name)]
+        values = {x: os.environ.get(x, "").replace(YNN_FLAG, "").strip() for x in _STARTING}
+        asked = [f"{name}={value}" for name, value in values.items() if value]
         words = (
             " ".join(str(error).split(" (")[0].split())[:200] or "no device of that kind was found"
         )
@@ -102,12 +104,12 @@ def start() -> None:
 
 
 def _check_environment(xla_flags: str) -> None:
-    """Refuses settings of the environment that would end JAX's import, or, from C++, the process;
-    drops those that would change numbers."""
+    """Refuses environment variables that would fail JAX's import or abort the process from C++;
+    removes those that would change numbers."""
     for name in DECIDING:
         os.environ.pop(name, None)
     if xla_flags:
-        probe = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True)
+        probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True)
         if probe.returncode and "Traceback" not in probe.stderr:
             unknown = re.search(r"in XLA_FLAGS: (.*)", probe.stderr)
             raise InputError(
@@ -124,13 +126,13 @@ def _check_environment(xla_flags: str) -> None:
 
 @contextlib.contextmanager
 def default_numbers() -> Iterator[None]:
-    """Within it, JAX computes as it does by default: in 32 bits, with standard promotion.
+    """Makes JAX compute with its defaults within the context: 32 bits, standard promotion.
 
-    A program that imports this package may have set JAX up otherwise (`jax_enable_x64`), and keeps
-    that for itself.
+    A program that imports this package may have configured JAX otherwise (`jax_enable_x64`); its
+    own setting is kept outside of the context.
     """
     if "jax" not in sys.modules:
-        return (yield)  # `prepare` sees to it.
+        return (yield)  # `prepare` removes settings of the environment.
     import jax
 
     if hasattr(jax, "enable_x64"):
@@ -144,22 +146,22 @@ def default_numbers() -> Iterator[None]:
         yield
 
 
-def give_back() -> None:
-    """Returns memory that was freed to the system, where malloc is glibc's.
+def release_memory() -> None:
+    """Returns freed memory to the system where malloc is glibc's.
 
-    Compiling frees some 250 MB that would stay resident, and fragments: a run of 10,000 steps grew
-    by 2.2 MB per 1,000 steps without it (docs/reliability.md).
+    Compilation frees about 250 MB that would stay resident and become fragmented: without this, a
+    run of 10,000 steps grew by 2.2 MB per 1,000 steps (docs/reliability.md).
     """
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _worth_telling(record: logging.LogRecord) -> bool:
-    """Orbax tells the root logger of every array of a checkpoint that jax 0.7's pmap made."""
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """False for Orbax's message, one for each array, about checkpoints made by jax 0.7's pmap."""
     return "PmapSharding" not in record.getMessage()
 
 
 def knows_ynn() -> bool:
-    """Whether this jaxlib has `YNN_FLAG`; an unknown XLA flag aborts the process."""
+    """Returns True if this jaxlib has `YNN_FLAG`; an unknown XLA flag aborts the process."""
     version = importlib.metadata.version("jaxlib").split(".")
     return (0, 10) <= tuple(int(part) for part in version[:2]) <= (0, 12)

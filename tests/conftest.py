@@ -68,7 +68,7 @@ def dataset(tiny):
 @pytest.fixture(scope="session")
 def finished(dataset, tmp_path_factory):
     """The workdir of a whole run, made by the command line; never write into it."""
-    from iamt_jax.commands.main import train
+    from cli import train
 
     workdir = tmp_path_factory.mktemp("finished") / "W"
     assert train(flags(workdir)) == 0

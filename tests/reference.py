@@ -73,12 +73,12 @@ def multilabel_logits(features, kernel, bias):
     return mean @ kernel + bias
 
 
-def cross_entropy(z, labels, smoothing=0.0):
+def cross_entropy(z, labels):
     """Eq. 1-2 and 3-4: -y log p - (1 - y) log(1 - p), summed over k, a mean over the batch."""
     total = 0.0
     for b, k in np.ndindex(*z.shape):
         if labels[b, k] != MISSING:
-            y = labels[b, k] * (1 - smoothing) + 0.5 * smoothing
+            y = labels[b, k]
             total += y * softplus(-z[b, k]) + (1 - y) * softplus(z[b, k])
     return total / len(z)
 

@@ -14,11 +14,10 @@ PACKAGE = Path(iamt_jax.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    "config",
     "errors",
+    "config",
     "files",
     "attributes",
-    "checks",
     "signals",
     "xla_setup",
     "distributed",

@@ -7,9 +7,9 @@ import shutil
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cli import evaluate, main
 from flax import nnx
 
-from iamt_jax.commands.main import evaluate, main
 from iamt_jax.inference.classifier import load
 from iamt_jax.inference.predictor import Setting
 from iamt_jax.robust.calibration import SIGMAS, calibrate

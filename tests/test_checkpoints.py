@@ -9,10 +9,10 @@ import sys
 import chex
 import jax
 import pytest
+from cli import train
 from conftest import flags
 from faults import one_line
 
-from iamt_jax.commands.main import train
 from iamt_jax.runs.checkpoints import SEAL, best_weights, recover
 from iamt_jax.training.step import create
 

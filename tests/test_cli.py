@@ -1,18 +1,21 @@
-"""The command line: a run from end to end. What users get wrong is in the corpus."""
+"""The command line: a run from end to end. Mistakes of users are in the corpus."""
 
 import csv
+import importlib.metadata
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import cli
 import numpy as np
 import pytest
+from cli import evaluate
 from conftest import flags
 
 from iamt_jax.attributes import CELEBA_ATTRIBUTES
-from iamt_jax.commands.main import evaluate
+from iamt_jax.commands.main import commands
 from iamt_jax.inference.classifier import load
 from iamt_jax.inference.predictor import Setting
 from iamt_jax.runs.run_file import read_run
@@ -35,6 +38,31 @@ def measured(workdir, out, *arguments):
     common = ["--workdir", str(workdir), "--out", str(out), "--bootstrap", "20"]
     assert evaluate([*common, *arguments]) == 0
     return json.loads((out / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("arguments, status", [([], 2), (["-h"], 0), (["--help"], 0)])
+def test_the_commands_are_listed_with_one_sentence_each(arguments, status, capsys):
+    assert cli.main(arguments) == status
+    lines = capsys.readouterr().out.splitlines()
+    for name, command in commands().items():
+        assert command.summary.count(".") == 1
+        (line,) = [line for line in lines if line.split()[:1] == [name]]
+        assert line.endswith(f"  {command.summary}") and len(line) <= 100
+
+
+def test_the_version_is_that_of_the_installed_package(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.metadata, "version", {"iamt-jax": "1.2.3"}.get)
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == "1.2.3\n"
+
+
+def test_the_version_of_a_copy_that_is_not_installed_is_unknown(monkeypatch, capsys):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == "unknown\n"
 
 
 def test_flags_make_the_config(finished, tiny):

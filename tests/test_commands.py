@@ -9,14 +9,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import cli as main
 import commands
 import conftest
 import pytest
 from PIL import Image
 
-from iamt_jax.checks import check
-from iamt_jax.commands import main
 from iamt_jax.commands.flags import take_option, take_preset, train_config
+from iamt_jax.config import check
 
 pytestmark = pytest.mark.slow
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from faults import one_line
 
 import iamt_jax
 from iamt_jax import config as config_module
@@ -66,6 +67,34 @@ def test_a_run_survives_its_json(preset, tmp_path):
     write_run(tmp_path, run)
     assert read_run(tmp_path) == run
     json.loads((tmp_path / "run.json").read_text())
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """Writes the run.json of an earlier version, with the fields that were removed since."""
+
+    def write(erase=0.0, label_smoothing=0.0):
+        write_run(tmp_path, Run(Config(), ("Bald", "Young"), (False, True)))
+        fields = json.loads((tmp_path / "run.json").read_text())
+        fields["config"]["data"]["erase"] = erase
+        fields["config"]["train"]["label_smoothing"] = label_smoothing
+        (tmp_path / "run.json").write_text(json.dumps(fields))
+        return tmp_path
+
+    return write
+
+
+def test_removed_fields_of_an_earlier_version_are_read_at_their_default(earlier):
+    assert read_run(earlier()).config == Config()
+
+
+@pytest.mark.parametrize(
+    "field, told",
+    [("erase", "data.erase is 0.3"), ("label_smoothing", "train.label_smoothing is 0.3")],
+)
+def test_removed_fields_with_another_value_are_refused(earlier, field, told):
+    workdir = earlier(**{field: 0.3})
+    one_line(lambda: read_run(workdir), workdir / "run.json", told, "a setting that was removed")
 
 
 def test_differences_name_the_fields():

@@ -4,6 +4,7 @@ import hashlib
 import re
 import warnings
 
+import cli as main
 import pytest
 from corpus import (
     Place,
@@ -20,8 +21,6 @@ from corpus import (
     resuming,
     workdirs,
 )
-
-from iamt_jax.commands import main
 
 PARTS = (
     flags,

@@ -13,10 +13,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from cli import export, main
 from faults import one_line, refused
 from PIL import Image
 
-from iamt_jax.commands.main import export, main
 from iamt_jax.errors import InputError
 from iamt_jax.export import artefact as file_format
 from iamt_jax.export.artefact import METADATA, Artefact, pack, read_artefact

@@ -160,12 +160,11 @@ def test_eq1_eq2_binary_loss_equals_its_twin(shape):
     close(cross_entropy(logits, labels), reference.cross_entropy(twin, labels))
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_eq2_eq4_cross_entropy_equals_its_twin(smoothing):
+def test_eq2_eq4_cross_entropy_equals_its_twin():
     logits = np.random.default_rng(0).normal(0, 3, (5, 7)).astype(np.float32)
     labels = labels_for(logits)
-    twin = reference.cross_entropy(logits.astype(np.float64), labels, smoothing)
-    close(cross_entropy(logits, labels, smoothing), twin)
+    twin = reference.cross_entropy(logits.astype(np.float64), labels)
+    close(cross_entropy(logits, labels), twin)
 
 
 def test_eq3_eq4_multilabel_loss_equals_its_twin():

@@ -12,9 +12,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from cli import explore, main
 from PIL import Image
 
-from iamt_jax.commands.main import explore, main
 from iamt_jax.errors import InputError
 from iamt_jax.explorer import drawing, serving
 from iamt_jax.explorer.view import POINTS, QUANTILES, TOP, Settings, View

@@ -12,15 +12,14 @@ from pathlib import Path
 import fuzz_strategies as fz
 import numpy as np
 import pytest
+from cli import calibrate, evaluate, train
 from faults import one_line
 from fuzz_strategies import accepted, fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from iamt_jax.checks import check
-from iamt_jax.commands.main import calibrate, evaluate, train
-from iamt_jax.config import PRESETS, DataConfig, OtherData
+from iamt_jax.config import PRESETS, DataConfig, OtherData, check
 from iamt_jax.data.celeba import open_dataset
 from iamt_jax.data.decode import decode
 from iamt_jax.data.folder import hashed, open_own

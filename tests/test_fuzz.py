@@ -20,12 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from iamt_jax.checks import check
 from iamt_jax.commands.calibrate import CalibrateArguments
 from iamt_jax.commands.evaluate import EvaluateArguments
 from iamt_jax.commands.flags import one_line, parse
 from iamt_jax.commands.train import TrainArguments
-from iamt_jax.config import PRESETS, Config
+from iamt_jax.config import PRESETS, Config, check
 from iamt_jax.data import decode, image_files
 from iamt_jax.data.label_files import read_labels, read_partitions
 from iamt_jax.robust.calibration_file import FILE, read_calibration, write_calibration

@@ -8,10 +8,10 @@ from pathlib import Path
 import cards
 import numpy as np
 import pytest
+from cli import evaluate
 from sklearn import metrics as reference
 
 from iamt_jax.attributes import CELEBA_ATTRIBUTES, celeba_statistics
-from iamt_jax.commands.main import evaluate
 from iamt_jax.config import MISSING
 from iamt_jax.errors import InputError
 from iamt_jax.evaluation.measure import select

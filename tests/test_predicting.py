@@ -6,10 +6,10 @@ import os
 
 import numpy as np
 import pytest
+from cli import export, predict
 from PIL import Image
 from pyarrow import parquet
 
-from iamt_jax.commands.main import export, predict
 from iamt_jax.export.artefact import Artefact
 from iamt_jax.inference.classifier import Classifier, load
 from iamt_jax.report.prediction_table import write_results

@@ -9,10 +9,10 @@ import re
 import numpy as np
 import pytest
 import reports
+from cli import evaluate
 from faults import refused
 from PIL import Image
 
-from iamt_jax.commands.main import evaluate
 from iamt_jax.evaluation.curve_grid import BETA, METRICS, N, grid_scores, measure, sampled_curves
 from iamt_jax.evaluation.measure import evaluate_workdir, opened
 from iamt_jax.inference.predictor import Setting

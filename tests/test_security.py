@@ -4,11 +4,11 @@ import ast
 import socket
 from pathlib import Path
 
+import cli as main
 import pytest
 from conftest import flags
 
 import iamt_jax
-from iamt_jax.commands import main
 
 PACKAGE = Path(iamt_jax.__file__).parent
 

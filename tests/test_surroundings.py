@@ -1,4 +1,4 @@
-"""What surrounds a command: streams, the environment, home folder, shared memory, threads."""
+"""Commands in unusual surroundings: streams, environment, home folder, shared memory, threads."""
 
 import dataclasses
 import io
@@ -14,6 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
+import cli
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +26,7 @@ from PIL import Image
 
 import iamt_jax
 from iamt_jax import xla_setup
-from iamt_jax.commands import calibrate, main
+from iamt_jax.commands import calibrate
 from iamt_jax.data import batches
 from iamt_jax.errors import InputError
 from iamt_jax.synthetic import rendered as synthetic
@@ -36,7 +37,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 def x64():
-    """A program of the user's that computes in 64 bits."""
+    """The setting of a user's program that computes in 64 bits."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)
     from jax.experimental import enable_x64
@@ -45,7 +46,7 @@ def x64():
 
 
 class Pipe(io.StringIO):
-    """One whose reader is gone."""
+    """A pipe whose reader is gone."""
 
     encoding = "utf-8"
 
@@ -75,7 +76,7 @@ COMMANDS = {
         "m.iamt",
     ),
 }
-"""Command -> its arguments, and the result that must be there."""
+"""Command -> its arguments, and the file that it must write."""
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_no_command_needs_a_reader(name, prepared, finished, monkeypatch):
     arguments, result = COMMANDS[name](prepared, finished)
     monkeypatch.setattr(sys, "stdout", Pipe())
     monkeypatch.setattr(sys, "stderr", Pipe())
-    assert main.COMMANDS[name](list(map(str, arguments))) == 0
+    assert cli.COMMANDS[name](list(map(str, arguments))) == 0
     assert (prepared / result).exists()
 
 
@@ -100,8 +101,8 @@ def test_what_an_encoding_lacks_is_replaced(encoding, finished, tmp_path, monkey
     monkeypatch.setattr(sys, "stdout", streams[0])
     monkeypatch.setattr(sys, "stderr", streams[1])
     out = tmp_path / "E 日本"
-    assert main.evaluate(["--workdir", str(finished), "--out", str(out), "--bootstrap=0"]) == 0
-    assert main.evaluate(["--workdir", str(tmp_path / "日本")]) == 2
+    assert cli.evaluate(["--workdir", str(finished), "--out", str(out), "--bootstrap=0"]) == 0
+    assert cli.evaluate(["--workdir", str(tmp_path / "日本")]) == 2
     told, errors = (stream.buffer.getvalue().decode(encoding) for stream in streams)
     assert "Eyeglasses" in told and f"wrote {tmp_path}/E ??" in told
     assert (out / "metrics.json").is_file()
@@ -112,7 +113,7 @@ def test_a_full_disk_behind_standard_output_is_told_once(finished, tmp_path, mon
     with open("/dev/full", "w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stdout", full)
         arguments = ["--workdir", str(finished), "--out", str(tmp_path), "--bootstrap=0"]
-        assert main.evaluate(arguments) == 0
+        assert cli.evaluate(arguments) == 0
         # What the stream still holds cannot be written at its end either.
         monkeypatch.setattr(sys, "stdout", sys.__stdout__)
         with pytest.raises(OSError, match="space"):
@@ -126,7 +127,7 @@ def test_a_full_disk_behind_standard_output_is_told_once(finished, tmp_path, mon
 
 
 def shell(command, **environment):
-    """A command line with a real pipe: its status, and all that it says to us."""
+    """Runs a command line with a real pipe; returns its status and its output."""
     inherited = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
     done = subprocess.run(
         ["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"],
@@ -150,8 +151,8 @@ def test_real_pipes_and_closed_descriptors(words, end):
 
 def test_a_file_does_not_become_a_closed_standard_output(tmp_path):
     program = (
-        "from iamt_jax import console\n"
-        "with console.forgiving():\n"
+        "from iamt_jax.commands import console\n"
+        "with console.tolerant_output():\n"
         f"    file = open({str(tmp_path / 'metrics')!r}, 'w')\n"
         "    assert file.fileno() > 2\n"
         "    print('lost')\n"
@@ -241,14 +242,14 @@ def losses(workdir):
 
 def test_a_run_is_the_same_in_a_program_of_64_bits(finished, tmp_path):
     with x64():
-        assert main.train(flags(tmp_path / "W")) == 0
+        assert cli.train(flags(tmp_path / "W")) == 0
     assert losses(tmp_path / "W") == losses(finished)
 
 
 def test_training_in_a_thread_runs(finished, tmp_path):
-    """Signals are the main thread's: there is nothing to set in another."""
+    """Only the main thread can set signal handlers; in another, none are set."""
     status = []
-    thread = threading.Thread(target=lambda: status.append(main.train(flags(tmp_path / "W"))))
+    thread = threading.Thread(target=lambda: status.append(cli.train(flags(tmp_path / "W"))))
     thread.start()
     thread.join()
     assert status == [0] and losses(tmp_path / "W") == losses(finished)
@@ -285,9 +286,9 @@ def test_nohup_is_respected():
 
 
 def test_a_hangup_unwinds_any_command(monkeypatch):
-    monkeypatch.setattr(calibrate, "run", lambda _: os.kill(os.getpid(), signal.SIGHUP))
+    monkeypatch.setattr(calibrate, "run_calibrate", lambda _: os.kill(os.getpid(), signal.SIGHUP))
     with pytest.raises(SystemExit) as end:
-        main.main(["calibrate"])
+        cli.main(["calibrate"])
     assert end.value.code == 128 + signal.SIGHUP
 
 
@@ -318,7 +319,7 @@ def test_workers_fit_into_shared_memory(megabytes, workers, dataset, monkeypatch
 
 
 def test_a_worker_that_is_killed_is_one_line(tiny, dataset):
-    """And one that is told to end by the session, as the main process is, is not."""
+    """Signals that the session sends to all processes do not end a worker; SIGKILL does."""
     data = dataclasses.replace(tiny.data, workers=1)
     running = batches.training_batches(dataset.split("train"), data, tiny.train)
     next(running)
@@ -335,19 +336,19 @@ def test_home_is_expanded_in_every_flag(finished, tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished, tmp_path / "W")
     arguments = ["--workdir=~/W", "--out=~/E", "--bootstrap=0"]
-    assert main.evaluate(arguments) == 0
+    assert cli.evaluate(arguments) == 0
     assert (tmp_path / "E/metrics.json").is_file() and not (tmp_path / "~").exists()
     assert iamt_jax.load("~/W").workdir == tmp_path / "W"
     capsys.readouterr()
-    refused(capsys, main.train, flags("~/T", **{"data.root": "~/D"}), f"{tmp_path}/D")
-    refused(capsys, main.train, flags("T", **{"train.init-from": "~/I"}), f"{tmp_path}/I")
+    refused(capsys, cli.train, flags("~/T", **{"data.root": "~/D"}), f"{tmp_path}/D")
+    refused(capsys, cli.train, flags("T", **{"train.init-from": "~/I"}), f"{tmp_path}/I")
 
 
 def test_without_a_home_a_tilde_is_refused(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     monkeypatch.chdir(tmp_path)
     told = "--workdir=~/W: the home folder is not known (HOME is not set); give the whole path"
-    refused(capsys, main.evaluate, ["--workdir=~/W"], told)
+    refused(capsys, cli.evaluate, ["--workdir=~/W"], told)
     one_line(lambda: iamt_jax.load("~/W"), "~/W: the home folder is not known")
 
 
@@ -367,17 +368,17 @@ def test_faces_are_kept_where_there_is_no_home(home, tmp_path, monkeypatch):
 def test_printed_commands_can_be_pasted(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished, "a b")
-    assert main.calibrate(["--workdir", "a b", "--images=64"]) == 0
+    assert cli.calibrate(["--workdir", "a b", "--images=64"]) == 0
     assert "now: python evaluate.py --workdir 'a b' --auto\n" in capsys.readouterr().out
-    assert main.export(["--workdir", "a b", "--out", "m o.iamt"]) == 0
+    assert cli.export(["--workdir", "a b", "--out", "m o.iamt"]) == 0
     assert "predict --model 'm o.iamt' IMAGES" in capsys.readouterr().out
-    assert main.train([*flags("a b"), "--train.log-every=2", "--resume.allow=train.log-every"]) == 0
+    assert cli.train([*flags("a b"), "--train.log-every=2", "--resume.allow=train.log-every"]) == 0
     assert "now: python evaluate.py --workdir 'a b'\n" in capsys.readouterr().out
-    refused(capsys, main.evaluate, ["--workdir", "c d"], "with python train.py --workdir 'c d'")
+    refused(capsys, cli.evaluate, ["--workdir", "c d"], "with python train.py --workdir 'c d'")
     (Path("a b") / "calibration.npz").write_bytes(b"")
     refused(
         capsys,
-        main.evaluate,
+        cli.evaluate,
         ["--workdir", "a b", "--auto"],
         "python -m iamt_jax calibrate --workdir 'a b'",
     )
@@ -386,7 +387,7 @@ def test_printed_commands_can_be_pasted(finished, tmp_path, monkeypatch, capsys)
 def test_a_current_folder_that_is_gone_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Path, "cwd", lambda: (_ for _ in ()).throw(FileNotFoundError(2, "gone")))
-    refused(capsys, main.evaluate, ["--workdir", "W"], "the current folder does not exist any more")
+    refused(capsys, cli.evaluate, ["--workdir", "W"], "the current folder does not exist any more")
 
 
 def test_a_card_s_command_keeps_its_words_and_no_folders():

@@ -1,4 +1,4 @@
-"""`python -m iamt_jax calibrate`: makes a trained network robust, from unlabelled images."""
+"""The command `calibrate`: makes a trained network robust, from unlabelled images."""
 
 from __future__ import annotations
 
@@ -22,30 +22,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CalibrateArguments:
-    """Makes a trained network robust to noise, from its unlabelled training images; no weight
-    changes. evaluate.py --auto then uses what it writes, WORKDIR/calibration.npz."""
+    """Makes a trained network robust to noise, from its training images without their labels.
+
+    No weight is changed. Writes WORKDIR/calibration.npz, which evaluate.py --auto uses.
+    """
 
     workdir: Path = tyro.MISSING
     """Folder that training wrote."""
     images: int = 5000
-    """Training images to learn from, at most; 64 are the fewest, thousands are better."""
+    """Largest number of training images to use, at least 64; thousands give better results."""
     data: OtherData = OtherData()
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Calibrates by flags; returns the exit status.
+def run_calibrate(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit status.
 
     Raises:
-      InputError: bad flags, no run, no data, or a folder that cannot be written.
+      InputError: wrong flags, no run, no data, or a folder that cannot be written.
     """
     chosen = parse(CalibrateArguments, arguments, "-m iamt_jax calibrate")
     check_range("images", chosen.images, FEWEST_IMAGES, math.inf)
     xla_setup.prepare()
-    xla_setup.start()
+    xla_setup.start_devices()
 
     from iamt_jax.robust.calibration_file import members, write_calibration
 
-    identity, transformation = _calibrated(chosen)
+    identity, transformation = _calibrate(chosen)
     path = write_calibration(chosen.workdir, transformation, identity)
     print(
         f"calibrated {', '.join(members(transformation))}; wrote {path}\n"
@@ -54,8 +56,8 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _calibrated(chosen: CalibrateArguments) -> tuple[str, Transformation]:
-    """The network's identity, and its transformation."""
+def _calibrate(chosen: CalibrateArguments) -> tuple[str, Transformation]:
+    """The identity of the network, and its calibrated transformation."""
     import numpy as np
 
     from iamt_jax.data.batches import evaluation_batches

@@ -1,4 +1,4 @@
-"""Standard output and error of a command: what they cannot take is dropped, and ends nothing."""
+"""Standard output and error of a command, made tolerant: a failed write never ends the command."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
-NOBODY_READS = (errno.EPIPE, errno.EIO, errno.EBADF)
-"""Errors of a closed pipe, of a terminal that is gone, and of a closed descriptor."""
+_READER_GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
+"""Errors of a closed pipe, a closed terminal and a closed descriptor."""
 
-STANDARD = (1, 2)
-"""Descriptors of standard output and error."""
+_STANDARD = (1, 2)
+"""File descriptors of standard output and error."""
 
 
-class Forgiving:
-    """A text stream whose failures do not reach the writer; the rest is the stream's own.
+class TolerantStream:
+    """A text stream whose write errors are not raised; everything else is the wrapped stream's.
 
-    A character that its encoding lacks is replaced. After the first failed write the descriptor
-    leads to the null device, so that Python's flush at exit, C code and child processes do not
-    fail either.
+    Characters that the encoding lacks are replaced. After the first failed write the descriptor
+    is redirected to the null device, so that Python's flush at exit, C code and child processes do
+    not fail either.
 
     Args:
-      stream: what is written to; None where Python found the descriptor closed.
-      replacement: how characters are replaced, as for `str.encode`.
+      stream: the stream to write to; None if Python found the descriptor closed.
+      replacement: error handler for characters that cannot be encoded, as for `str.encode`.
     """
 
     def __init__(self, stream: TextIO | None, replacement: str):
@@ -34,8 +34,8 @@ class Forgiving:
         self._replacement, self._gone = replacement, False
 
     def write(self, text: str) -> int:
-        """Writes what the stream can take."""
-        with self._forgiven():
+        """Writes the text as far as the stream accepts it; returns the text's length."""
+        with self._tolerated():
             try:
                 self._stream.write(text)
             except UnicodeEncodeError:
@@ -44,36 +44,36 @@ class Forgiving:
         return len(text)
 
     def writelines(self, lines) -> None:
-        """Writes each of them."""
+        """Writes each line."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Flushes as far as the stream can."""
-        with self._forgiven():
+        """Flushes the stream, if it can be."""
+        with self._tolerated():
             self._stream.flush()
 
     def __getattr__(self, name: str):
         return getattr(self._stream, name)
 
     @contextlib.contextmanager
-    def _forgiven(self) -> Iterator[None]:
+    def _tolerated(self) -> Iterator[None]:
         try:
             yield
         except BlockingIOError:
-            pass  # A full pipe that does not wait for its reader, who may come back.
+            pass  # A full non-blocking pipe, whose reader may continue later.
         except (OSError, ValueError) as error:  # ValueError: the stream is closed.
-            self._let_go(error)
+            self._disconnect(error)
 
-    def _let_go(self, error: Exception) -> None:
+    def _disconnect(self, error: Exception) -> None:
         first, self._gone = not self._gone, True
-        if (descriptor := self._descriptor()) in STANDARD:
+        if (descriptor := self._descriptor()) in _STANDARD:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, descriptor)
             os.close(null)
         number = getattr(error, "errno", None)
-        if first and number not in (None, *NOBODY_READS):
-            # Of standard error nothing can be told; this is then dropped as well.
+        if first and number not in (None, *_READER_GONE):
+            # If standard error is the stream that failed, this is dropped as well.
             print(
                 f"warning: output cannot be written ({os.strerror(number)}); lines that were "
                 "printed are lost, files are not",
@@ -87,20 +87,20 @@ class Forgiving:
 
 
 @contextlib.contextmanager
-def forgiving() -> Iterator[None]:
-    """Within it, printing cannot fail: neither for a closed pipe, nor for a character.
+def tolerant_output() -> Iterator[None]:
+    """Makes printing safe within the context: closed pipes and unknown characters raise nothing.
 
-    A descriptor that is closed (`>&-`) is opened on the null device; the next file that is opened
-    would otherwise be standard output, and get what is printed into it.
+    A closed descriptor (`>&-`) is opened on the null device. Otherwise the next file to be opened
+    would get its number, and printed text would be written into that file.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # Takes the lowest number that is free: this one.
+            os.open(os.devnull, os.O_RDWR)  # Takes the lowest free number, which is this one.
     with (
-        contextlib.redirect_stdout(Forgiving(sys.stdout, "replace")),
-        contextlib.redirect_stderr(Forgiving(sys.stderr, "backslashreplace")),
+        contextlib.redirect_stdout(TolerantStream(sys.stdout, "replace")),
+        contextlib.redirect_stderr(TolerantStream(sys.stderr, "backslashreplace")),
     ):
         try:
             yield

@@ -1,10 +1,9 @@
-"""`python evaluate.py`: measures a trained network, explains it, and writes one report."""
+"""The command `evaluate`: measures a trained network, explains it, and writes a report."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +12,15 @@ import tyro
 from iamt_jax import xla_setup
 from iamt_jax.commands.flags import check_curve, check_range, parse
 from iamt_jax.config import LARGEST_SEED, OtherData, Processes
-from iamt_jax.errors import InputError
+from iamt_jax.errors import InputError, cannot_write
 
 
 @dataclass(frozen=True)
 class EvaluateArguments:
-    """Measures a trained network: a table, metrics.json, metrics.csv and metrics.md."""
+    """Measures a trained network; optionally explains it and writes a report.
+
+    Prints a table and writes it as metrics.json, metrics.csv and metrics.md.
+    """
 
     workdir: Path = tyro.MISSING
     """Folder that training wrote."""
@@ -29,37 +31,38 @@ class EvaluateArguments:
     sigma: float = 0.0
     """Standard deviation of Gaussian noise on the network's input, [0, 1] pixel units."""
     clip_noise: bool = False
-    """Cut noisy images to [0, 1]."""
+    """Clip noisy images to [0, 1]."""
     auto: bool = False
-    """Estimate each image's noise, and apply the calibrated transformation; excludes n and beta."""
+    """Estimate each image's noise, and apply the calibrated transformation, instead of
+    --n and --beta."""
     explain: bool = False
-    """Also write explanation/: which channels matter, where they look, what goes together, and
-    whether the maps are true; always at n 1 and beta 0, without noise."""
+    """Also write explanation/: the most important channels, their maps, correlations, and a test of
+    the maps' faithfulness; always at n 1 and beta 0, without noise."""
     report: bool = False
-    """Do all of this, measure every tone curve over the noise, and write one page, by default
-    WORKDIR/report/index.html."""
+    """Also do everything that --explain does, measure tone curves over the noise, and write one
+    page, by default WORKDIR/report/index.html."""
     groups: tuple[str, ...] = ()
-    """Attributes, such as Male Young, by whose labels the images are cut: how well each part is
-    served, and where the two differ most."""
+    """Attributes to split the images by, such as Male Young; reports each group's metrics and the
+    largest gaps."""
     split: str = "test"
     """train, validation, test or train+validation."""
     batch_size: int = 128
-    """Images at a time; it changes nothing but the speed."""
+    """Images in a batch; affects the speed only."""
     seed: int = 0
-    """Seed of the noise and of the bootstrap."""
+    """Seed of the noise and the bootstrap."""
     bootstrap: int = 1000
-    """Resamples of the 95 % intervals; 0 leaves the intervals out."""
+    """Number of resamples for the 95 % intervals; 0 leaves the intervals out."""
     data: OtherData = OtherData()
     out: Path | None = None
     """Folder for the results; by default WORKDIR/evaluation."""
     processes: Processes = Processes()
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Flags in, exit status out.
+def run_evaluate(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit status.
 
     Raises:
-      InputError: bad flags, no run, no data, or a folder that cannot be written.
+      InputError: wrong flags, no run, no data, or a folder that cannot be written.
     """
     chosen = parse(EvaluateArguments, arguments, "evaluate.py")
     _check(chosen)
@@ -67,13 +70,13 @@ def run(arguments: Sequence[str]) -> int:
 
     from iamt_jax import distributed
 
-    distributed.start(chosen.processes)
-    # Everything is measured before anything is written: a failure leaves old results alone.
-    metrics = _measured(chosen)
-    plane = _plane(chosen) if chosen.report else None
-    explained = _explained(chosen) if chosen.explain or chosen.report else None
+    distributed.initialize(chosen.processes)
+    # Everything is measured before anything is written, so that a failure keeps old results.
+    metrics = _measure(chosen)
+    plane = _measure_curves(chosen) if chosen.report else None
+    explained = _explain(chosen) if chosen.explain or chosen.report else None
 
-    if distributed.first():
+    if distributed.is_first():
         _write(chosen, metrics, plane, explained)
     return 0
 
@@ -81,12 +84,12 @@ def run(arguments: Sequence[str]) -> int:
 def _write(
     chosen: EvaluateArguments, metrics: dict, plane: dict | None, explained: tuple | None
 ) -> None:
-    """Writes what was found, then prints the table and says where."""
+    """Writes all results, prints the table and names the files."""
     from iamt_jax.metrics.per_attribute import percent
     from iamt_jax.report.tables import print_table, write_tables
 
     beside = _published(metrics)
-    with _writable(chosen):
+    try:
         wrote = [write_tables(metrics, _out(chosen), beside)[0].parent]
         if explained is not None:
             from iamt_jax.report.explanation_files import write_explanations
@@ -97,6 +100,9 @@ def _write(
 
             write_page(metrics, plane, *explained, _page(chosen), beside)
             wrote.append(_page(chosen))
+    except OSError as error:
+        folder = error.filename or _out(chosen)
+        raise cannot_write(f"--out {folder}", error, "name a folder of yours") from None
     print_table(metrics, beside)
     average = metrics["average"]
     print(
@@ -107,9 +113,7 @@ def _write(
 
 
 def _check(chosen: EvaluateArguments) -> None:
-    check_curve(chosen.n, chosen.beta)
-    if chosen.auto and (chosen.n, chosen.beta) != (1, 0):
-        raise InputError("--auto: excludes --n and --beta; leave it or them out")
+    check_curve(chosen.n, chosen.beta, chosen.auto)
     check_range("sigma", chosen.sigma, 0, 10)
     check_range("seed", chosen.seed, 0, LARGEST_SEED)
     check_range("batch-size", chosen.batch_size, 1, math.inf)
@@ -137,7 +141,7 @@ def _page(chosen: EvaluateArguments) -> Path:
     return (chosen.out or chosen.workdir) / "report" / "index.html"
 
 
-def _measured(chosen: EvaluateArguments) -> dict:
+def _measure(chosen: EvaluateArguments) -> dict:
     from iamt_jax.evaluation.measure import evaluate_workdir
     from iamt_jax.inference.predictor import Setting
 
@@ -153,8 +157,8 @@ def _measured(chosen: EvaluateArguments) -> dict:
     )
 
 
-def _explained(chosen: EvaluateArguments) -> tuple[dict, dict]:
-    """Findings and arrays."""
+def _explain(chosen: EvaluateArguments) -> tuple[dict, dict]:
+    """Findings in JSON types, and arrays."""
     from iamt_jax.evaluation.findings import arrays, findings
     from iamt_jax.evaluation.mask_statistics import explain_workdir
 
@@ -162,7 +166,7 @@ def _explained(chosen: EvaluateArguments) -> tuple[dict, dict]:
     return findings(found), arrays(found)
 
 
-def _plane(chosen: EvaluateArguments) -> dict:
+def _measure_curves(chosen: EvaluateArguments) -> dict:
     from iamt_jax.evaluation.curve_grid import plane_workdir
 
     return plane_workdir(
@@ -176,8 +180,8 @@ def _plane(chosen: EvaluateArguments) -> dict:
 
 
 def _published(metrics: Mapping) -> Sequence:
-    """Columns to stand beside ours. Synthetic faces bear CelebA's attribute names too, but its
-    published numbers say nothing of them."""
+    """Published results on CelebA, to print beside ours; none for rendered faces, although
+    they have the same attributes."""
     from iamt_jax.attributes import CELEBA_ATTRIBUTES
     from iamt_jax.data.open import RENDERED
     from iamt_jax.report.published import TABLE_4
@@ -185,14 +189,3 @@ def _published(metrics: Mapping) -> Sequence:
     photographs = metrics["provenance"]["layout"] != RENDERED
     same = set(metrics["attributes"]) == set(CELEBA_ATTRIBUTES)
     return TABLE_4 if photographs and same else ()
-
-
-@contextlib.contextmanager
-def _writable(chosen: EvaluateArguments) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        folder = error.filename or _out(chosen)
-        raise InputError(
-            f"--out {folder}: cannot be written ({error.strerror}); name a folder of yours"
-        ) from None

@@ -1,4 +1,4 @@
-"""`python -m iamt_jax explore`: a local page to play with a trained network."""
+"""The command `explore`: a local page to try a trained network."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from iamt_jax.commands.flags import check_range, parse
 from iamt_jax.config import LARGEST_SEED
 from iamt_jax.errors import InputError
 
-GRADIO = 6
-"""Major version of Gradio whose interface the page is written to."""
+_GRADIO = 6
+"""Major version of Gradio that the page is written for."""
 
-LARGEST_PORT = 65535
+_LARGEST_PORT = 65535
 
 
 @dataclass(frozen=True)
 class ExploreArguments:
-    """Opens a page of this machine's: drop a photograph, add noise, move n and beta, and see
-    probabilities, the tone curve and masks. Needs pip install 'iamt-jax[explore]'."""
+    """Serves a local page that shows the network's probabilities, tone curve and masks.
+
+    Takes any photograph, noise, n and beta. Needs pip install 'iamt-jax[explore]'.
+    """
 
     workdir: Path = tyro.MISSING
     """Folder that training wrote."""
     host: str = "127.0.0.1"
-    """Address to serve on. Any other than this machine's own lets others use the page, without a
-    password."""
+    """Address to serve on. On any other than this machine's own, others can use the page; there is
+    no password."""
     port: int | None = None
     """Port to serve on; by default the first free one from 7860."""
     browser: bool = True
@@ -41,15 +43,15 @@ class ExploreArguments:
     """Seed of the noise."""
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Flags in, exit status out; serves the page until Ctrl-C.
+def run_explore(arguments: Sequence[str]) -> int:
+    """Runs the command, which serves the page until Ctrl-C; returns the exit status.
 
     Raises:
-      InputError: bad flags, no Gradio, no run, or a port that cannot be had.
+      InputError: wrong flags, no Gradio, no run, or a port in use.
     """
     chosen = parse(ExploreArguments, arguments, "-m iamt_jax explore")
     if chosen.port is not None:
-        check_range("port", chosen.port, 1, LARGEST_PORT)
+        check_range("port", chosen.port, 1, _LARGEST_PORT)
     check_range("seed", chosen.seed, 0, LARGEST_SEED)
     _check_gradio()
 
@@ -74,13 +76,13 @@ def run(arguments: Sequence[str]) -> int:
             if chosen.browser:
                 serving.open_browser(address)
 
-        with contextlib.suppress(KeyboardInterrupt):  # The way to end it.
+        with contextlib.suppress(KeyboardInterrupt):  # Ends the command.
             serving.serve(page, listener, chosen.host, ready)
     return 0
 
 
 def _check_gradio() -> None:
-    """Raises InputError without a Gradio that fits."""
+    """Raises InputError if the right version of Gradio is not installed."""
     install = "run pip install 'iamt-jax[explore]'"
     try:
         version = importlib.metadata.version("gradio")
@@ -88,14 +90,14 @@ def _check_gradio() -> None:
         raise InputError(
             f"explore: Gradio is not installed, and the page needs it; {install}"
         ) from None
-    if version.split(".")[0] != str(GRADIO):
-        raise InputError(f"explore: found Gradio {version}, expected {GRADIO}.x; {install}")
+    if version.split(".")[0] != str(_GRADIO):
+        raise InputError(f"explore: found Gradio {version}, expected {_GRADIO}.x; {install}")
 
 
 def _page(chosen: ExploreArguments):
-    """The page, with its programs compiled."""
+    """Builds the page and compiles its programs."""
     xla_setup.prepare()
-    xla_setup.start()
+    xla_setup.start_devices()
 
     from iamt_jax.explorer.view import View
     from iamt_jax.inference.classifier import load

@@ -1,4 +1,4 @@
-"""`python -m iamt_jax export`: one file that runs without this package."""
+"""The command `export`: writes a trained network into one file, which runs without this package."""
 
 from __future__ import annotations
 
@@ -13,50 +13,51 @@ import tyro
 from iamt_jax import xla_setup
 from iamt_jax.commands.flags import check_range, parse
 from iamt_jax.config import OtherData
-from iamt_jax.errors import InputError
+from iamt_jax.errors import InputError, cannot_write
 from iamt_jax.files import replace_bytes
 
 if TYPE_CHECKING:
     from iamt_jax.inference.classifier import Classifier
 
-TOLERANCE = {".iamt": 1e-5, ".onnx": 1e-4}
-"""Between probabilities of the file and of the workdir that it was made from, in float32."""
+_TOLERANCE = {".iamt": 1e-5, ".onnx": 1e-4}
+"""Suffix -> largest difference of probabilities between the file and its workdir, in float32."""
 
-CURVES = {"n and beta": [{"n": 1, "beta": 0}, {"n": 4, "beta": 0.5}]}
-"""A way of judging images -> settings by which the file is tried."""
+_CURVES = {"n and beta": [{"n": 1, "beta": 0}, {"n": 4, "beta": 0.5}]}
+"""Way of calling the file -> settings that it is tested with."""
 
 
 @dataclass(frozen=True)
 class ExportArguments:
-    """Writes a trained network into one file, which runs without this package, for any batch and
-    any n and beta: with jax, numpy and flatbuffers alone, on CPU, GPU and TPU, and where the
-    workdir is calibrated, by `auto` too; or as ONNX.
+    """Writes a trained network into one file, which runs without this package.
+
+    The file takes batches of any size, n and beta, and `auto` if the workdir is calibrated. It
+    needs only jax, numpy and flatbuffers, on CPU, GPU or TPU; an ONNX file, an ONNX runtime.
     """
 
     workdir: Path = tyro.MISSING
     """Folder that training wrote."""
     out: Path | None = None
-    """The file; by default WORKDIR/model.iamt. One that ends in .onnx is an ONNX model, by n and
-    beta alone; it needs the extra iamt-jax[onnx]."""
+    """The file; by default WORKDIR/model.iamt. With the suffix .onnx it is an ONNX model, which
+    takes n and beta but not `auto`; writing one needs the extra iamt-jax[onnx]."""
     thresholds: Literal["half", "accuracy", "balanced", "f1"] = "half"
-    """Above which probability an attribute is present: 0.5, as evaluate.py decides, or what
-    gives the best accuracy, balanced accuracy or F1 on the validation split."""
+    """Probability above which an attribute counts as present: 0.5, as in evaluate.py, or the one
+    with the best accuracy, balanced accuracy or F1 on the validation split."""
     batch_size: int = 128
-    """Validation images at a time; it changes nothing but the speed."""
+    """Validation images in a batch; affects the speed only."""
     data: OtherData = OtherData()
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Flags in, exit status out.
+def run_export(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit status.
 
     Raises:
-      InputError: bad flags, no run, no data for thresholds, or a file that cannot be written.
+      InputError: wrong flags, no run, no data for thresholds, or a file that cannot be written.
     """
     chosen = parse(ExportArguments, arguments, "-m iamt_jax export")
     out = chosen.out or chosen.workdir / "model.iamt"
     _check(chosen, out)
     xla_setup.prepare()
-    xla_setup.start()
+    xla_setup.start_devices()
 
     from iamt_jax.inference.classifier import load
 
@@ -64,20 +65,18 @@ def run(arguments: Sequence[str]) -> int:
     thresholds = _thresholds(classifier, chosen)
     make = _onnx if out.suffix == ".onnx" else _artefact
     content, exported, ways = make(classifier, _metadata(classifier) | {"thresholds": thresholds})
-    apart = _apart(classifier, exported, ways)
-    if not apart <= TOLERANCE[out.suffix] and classifier.run.config.model.dtype == "float32":
-        raise RuntimeError(f"the exported network's probabilities differ by {apart}")
+    difference = _difference(classifier, exported, ways)
+    if not difference <= _TOLERANCE[out.suffix] and classifier.run.config.model.dtype == "float32":
+        raise RuntimeError(f"the exported network's probabilities differ by {difference}")
     try:
         replace_bytes(out, content)
     except OSError as error:
-        raise InputError(
-            f"--out {out}: cannot be written ({error.strerror}); name another"
-        ) from None
+        raise cannot_write(f"--out {out}", error, "name another") from None
     size = classifier.run.config.data.size
     print(
         f"wrote {out} ({len(content) / 1e6:.1f} MB): {len(classifier.attributes)} attributes of "
         f"{size} x {size} images, by {' and by '.join(ways)}; probabilities differ from the "
-        f"workdir's by at most {apart:.1e}"
+        f"workdir's by at most {difference:.1e}"
     )
     if make is _artefact:
         model = shlex.quote(str(out))
@@ -87,8 +86,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _check(chosen: ExportArguments, out: Path) -> None:
     check_range("batch-size", chosen.batch_size, 1, float("inf"))
-    if out.suffix not in TOLERANCE:
-        raise InputError(f"--out {out}: must end in {' or '.join(TOLERANCE)}")
+    if out.suffix not in _TOLERANCE:
+        raise InputError(f"--out {out}: must end in {' or '.join(_TOLERANCE)}")
     if out.is_dir():
         raise InputError(f"--out {out}: is a folder; name a file such as model.iamt")
     if chosen.out and not out.parent.is_dir():
@@ -101,7 +100,7 @@ def _check(chosen: ExportArguments, out: Path) -> None:
 
 
 def _artefact(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict[str, list]]:
-    """The file's content, what it says of images, and settings to try for each of its ways."""
+    """The file's content, a function that calls it, and settings to test each way of calling it."""
     from iamt_jax.export.artefact import AUTOMATIC, CURVE, Artefact, pack
     from iamt_jax.export.programs import PLATFORMS, automatic_program, curve_program
     from iamt_jax.robust.calibration_file import FILE
@@ -109,17 +108,17 @@ def _artefact(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, 
     network, size = classifier.network, classifier.run.config.data.size
     programs = {CURVE: curve_program(network, size)}
     signatures = {CURVE: "(images, n, beta) -> probabilities (batch, attribute)"}
-    ways = CURVES
+    ways = _CURVES
     if (classifier.workdir / FILE).exists():
         programs[AUTOMATIC] = automatic_program(network, size, classifier.transformation)
         signatures[AUTOMATIC] = "images -> (probabilities, sigma)"
-        ways = CURVES | {"auto": [{"auto": True}]}
+        ways = _CURVES | {"auto": [{"auto": True}]}
     content = pack(metadata | {"programs": signatures, "platforms": list(PLATFORMS)}, programs)
     return content, Artefact(content, "the new file"), ways
 
 
 def _onnx(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict[str, list]]:
-    """As `_artefact`."""
+    """The same as `_artefact`, for ONNX."""
     from iamt_jax.export.onnx import OnnxModel, convert
 
     config = classifier.run.config
@@ -129,11 +128,11 @@ def _onnx(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict
             "name a file that ends in .iamt"
         )
     content = convert(classifier.network, config.data.size, metadata)
-    return content, OnnxModel(content), CURVES
+    return content, OnnxModel(content), _CURVES
 
 
 def _metadata(classifier: Classifier) -> dict:
-    """What a user of the file must know, in JSON's types."""
+    """Description of inputs, attributes and origin for users of the file, in JSON types."""
     from iamt_jax.config import LARGEST_N
     from iamt_jax.evaluation.measure import environment
 
@@ -179,12 +178,12 @@ def _thresholds(classifier: Classifier, chosen: ExportArguments) -> list[float]:
     ).tolist()
 
 
-def _apart(classifier: Classifier, exported: Callable, ways: dict[str, list]) -> float:
-    """The greatest difference of probabilities between the file and the workdir."""
+def _difference(classifier: Classifier, exported: Callable, ways: dict[str, list]) -> float:
+    """Largest difference of probabilities between the file and the workdir, on random images."""
     import numpy as np
 
     size = classifier.run.config.data.size
     images = np.random.default_rng(0).random((2, size, size, 3), np.float32)
-    settings = [setting for tried in ways.values() for setting in tried]
-    apart = [exported(images, **setting) - classifier(images, **setting) for setting in settings]
-    return float(np.abs(apart).max())
+    settings = [setting for tested in ways.values() for setting in tested]
+    differences = [exported(images, **s) - classifier(images, **s) for s in settings]
+    return float(np.abs(differences).max())

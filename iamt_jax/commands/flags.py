@@ -1,10 +1,9 @@
-"""Flags to dataclasses: presets, tyro with errors of one line, ranges."""
+"""Command-line flags: dataclasses filled by tyro, presets, one-line errors and bounds."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import math
 import re
@@ -15,10 +14,10 @@ from typing import TypeVar
 import tyro
 
 from iamt_jax.config import LARGEST_N, PRESETS, Config
-from iamt_jax.errors import InputError
+from iamt_jax.errors import InputError, did_you_mean
 from iamt_jax.files import expanded
 
-_BETTER = (
+_REWORDINGS = (
     (r"Error parsing (\S+): invalid literal .*: ('.*')", r"\1: found \2, expected a whole number"),
     (r"Error parsing (\S+): could not convert .*: ('.*')", r"\1: found \2, expected a number"),
     (
@@ -27,29 +26,27 @@ _BETTER = (
     ),
     (r"Missing value for argument '(\S+)'\. .*", r"\1: has no value; give one after it"),
 )
-"""What tyro says of a value -> what we say."""
+"""Pattern of a message of tyro -> the message that replaces it."""
 
 Arguments = TypeVar("Arguments")
 
 
 def take_preset(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """Splits `--preset NAME` off the arguments; `faces` without one.
+    """Separates `--preset NAME` from the other arguments; the default is `faces`.
 
     Raises:
-      InputError: no such preset; the line names the nearest.
+      InputError: no such preset; the line names the most similar one.
     """
     name, rest = take_option(arguments, "--preset")
-    if name is None:
-        name = "faces"
+    name = "faces" if name is None else name
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean {near[0]}?" if near else "choose one of them"
+        hint = did_you_mean(name, PRESETS, "choose one of them")
         raise InputError(f"--preset: expected one of {', '.join(PRESETS)}, found {name!r}; {hint}")
     return name, rest
 
 
 def take_option(arguments: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
-    """Splits `flag VALUE`, or `flag=VALUE`, off the arguments; None without it.
+    """Separates `flag VALUE` or `flag=VALUE` from the other arguments; None if it is absent.
 
     Raises:
       InputError: the flag has no value.
@@ -70,7 +67,7 @@ def take_option(arguments: Sequence[str], flag: str) -> tuple[str | None, list[s
 
 
 def train_config(preset: str, arguments: Sequence[str], program: str) -> Config:
-    """A preset changed by flags.
+    """The config of a preset after flags are applied.
 
     Raises:
       InputError: as `parse`.
@@ -81,16 +78,16 @@ def train_config(preset: str, arguments: Sequence[str], program: str) -> Config:
 def parse(
     kind: type[Arguments], arguments: Sequence[str], program: str, default: Arguments | None = None
 ) -> Arguments:
-    """Flags to a dataclass by tyro, whose error boxes become one line.
+    """Fills a dataclass from flags by tyro, whose error boxes become one line.
 
     Raises:
-      InputError: an unknown flag (the line names the nearest), or a value that does not fit.
+      InputError: a flag is unknown (the line names the most similar one) or has a wrong value.
     """
-    _refuse_odd(arguments, program)
+    _refuse_mistakes(arguments, program)
     arguments = list(map(_expanded, arguments))
     if {"-h", "--help"} & set(arguments):
         return tyro.cli(kind, args=list(arguments), prog=program, default=default)
-    # An encoding, or tyro draws its boxes in ASCII.
+    # With an encoding, or tyro would draw its boxes in ASCII.
     errors = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", write_through=True)
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(errors):
@@ -99,8 +96,8 @@ def parse(
         raise InputError(one_line(errors.buffer.getvalue().decode(), program)) from None
 
 
-def _refuse_odd(arguments: Sequence[str], program: str) -> None:
-    """What tyro would take, and nobody can mean."""
+def _refuse_mistakes(arguments: Sequence[str], program: str) -> None:
+    """Refuses empty values, URLs and tyro's own flags, which tyro would accept."""
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if argument.startswith("--tyro-"):
             raise InputError(f"{argument}: no such flag (python {program} --help lists all)")
@@ -110,7 +107,7 @@ def _refuse_odd(arguments: Sequence[str], program: str) -> None:
             raise InputError(
                 f"{before}: its value is empty; give one"
                 if before.startswith("--")
-                else "'': an empty argument, which belongs to no flag; leave it out"
+                else "'': an empty argument; leave it out"
             )
         if address := re.search(r"^(--\S+=)?([a-z0-9]+://.*)", argument):
             flag = (address[1] or before).rstrip("=").strip() or "argument"
@@ -121,8 +118,8 @@ def _refuse_odd(arguments: Sequence[str], program: str) -> None:
 
 
 def _expanded(argument: str) -> str:
-    """A `~` that begins an argument, or the value after its `=`, is the home folder: shells only
-    expand the first, and no value of ours but a path begins so."""
+    """Expands `~` at the start of an argument or of the value after its `=`. Shells expand only the
+    former; of all values only paths start with `~`."""
     flag, path = re.fullmatch(r"(--[^=]+=)?(.*)", argument, re.DOTALL).groups("")
     try:
         return flag + expanded(path)
@@ -131,7 +128,7 @@ def _expanded(argument: str) -> str:
 
 
 def one_line(box: str, program: str) -> str:
-    """The gist of tyro's error box: what is wrong, the nearest flag, where to look."""
+    """One line from tyro's error box: the problem, the most similar flag, the command for help."""
     rows = [row.strip("│ ").strip() for row in box.splitlines() if row.startswith("│")]
     rules = [i for i, row in enumerate(rows) if row and not row.strip("─")] + [len(rows)]
     problem = " ".join(rows[: rules[0]])
@@ -141,35 +138,39 @@ def one_line(box: str, program: str) -> str:
         hint = f"did you mean {near[0].split()[0]}?" if near else "no flag is like it"
         problem = f"{flag}: no such flag; {hint}"
         if not flag.startswith("-"):
-            problem = f"{flag!r}: belongs to no flag; a switch takes no value (--flag or --no-flag)"
+            problem = (
+                f"{flag!r}: unexpected argument; boolean flags take no value (--flag or --no-flag)"
+            )
     elif problem.startswith("Missing from"):
         problem = "missing " + " ".join(w for w in problem.split() if w.startswith("--"))
-    for told, better in _BETTER:
-        problem = re.sub(told, better, problem)
+    for pattern, better in _REWORDINGS:
+        problem = re.sub(pattern, better, problem)
     return f"{problem.rstrip('.')} (python {program} --help lists all)"
 
 
-def absolute(config: Config) -> Config:
-    """The config with whole paths: it is read again from other folders."""
+def with_absolute_paths(config: Config) -> Config:
+    """The config with absolute paths, since it may be read from another folder."""
 
-    def whole(path: str | None) -> str | None:
+    def absolute(path: str | None) -> str | None:
         return None if path is None else str(Path(path).resolve())
 
     return dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, root=whole(config.data.root)),
-        train=dataclasses.replace(config.train, init_from=whole(config.train.init_from)),
+        data=dataclasses.replace(config.data, root=absolute(config.data.root)),
+        train=dataclasses.replace(config.train, init_from=absolute(config.train.init_from)),
     )
 
 
 def check_range(flag: str, value: float, low: float, high: float) -> None:
-    """Refuses a number outside [low, high], infinity, or NaN."""
+    """Refuses a number outside of [low, high], an infinity, or NaN."""
     if not (low <= value <= high and math.isfinite(value)):
         expected = f"at least {low}" if math.isinf(high) else f"from {low} to {high:.10g}"
         raise InputError(f"--{flag} {value}: must be a number {expected}")
 
 
-def check_curve(n: float, beta: float) -> None:
-    """Refuses a tone curve that Eq. 7 and 8 do not define."""
+def check_curve(n: float, beta: float, auto: bool) -> None:
+    """Refuses a tone curve that Eq. 7 and 8 do not define, or one given beside --auto."""
     check_range("n", n, 0, LARGEST_N)
     check_range("beta", beta, 0, 1)
+    if auto and (n, beta) != (1, 0):
+        raise InputError("--auto: cannot be combined with --n or --beta")

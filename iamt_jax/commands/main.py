@@ -1,144 +1,155 @@
-"""The command line: finds the command, and turns whatever ends it into an exit status."""
+"""The command line: finds the command and turns its outcome into an exit status."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
+import importlib.metadata
+import inspect
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from iamt_jax import xla_setup
 from iamt_jax.commands import console
-from iamt_jax.errors import InputError
+from iamt_jax.errors import InputError, did_you_mean
 from iamt_jax.signals import ENDING, handled
 
 
-def train(arguments: Sequence[str] | None = None) -> int:
-    """`python train.py`: returns the exit status."""
-    return _run("train", arguments)
+class Command(NamedTuple):
+    """One of the six commands."""
+
+    run: Callable[[Sequence[str]], int]
+    """Flags -> exit status."""
+    flags: type
+    """Dataclass of the flags; the first paragraph of its docstring describes the command."""
+
+    @property
+    def summary(self) -> str:
+        """One sentence, for the list of commands."""
+        return " ".join(inspect.getdoc(self.flags).split("\n\n")[0].split())
 
 
-def evaluate(arguments: Sequence[str] | None = None) -> int:
-    """`python evaluate.py`: returns the exit status."""
-    return _run("evaluate", arguments)
+def commands() -> dict[str, Command]:
+    """The commands by name, in the order of their use."""
+    from iamt_jax.commands import calibrate, evaluate, explore, export, predict, train
+
+    return {
+        "train": Command(train.run_train, train.TrainArguments),
+        "evaluate": Command(evaluate.run_evaluate, evaluate.EvaluateArguments),
+        "calibrate": Command(calibrate.run_calibrate, calibrate.CalibrateArguments),
+        "predict": Command(predict.run_predict, predict.PredictArguments),
+        "explore": Command(explore.run_explore, explore.ExploreArguments),
+        "export": Command(export.run_export, export.ExportArguments),
+    }
 
 
-def calibrate(arguments: Sequence[str] | None = None) -> int:
-    """`python -m iamt_jax calibrate`: returns the exit status."""
-    return _run("calibrate", arguments)
-
-
-def predict(arguments: Sequence[str] | None = None) -> int:
-    """`python -m iamt_jax predict`: returns the exit status."""
-    return _run("predict", arguments)
-
-
-def explore(arguments: Sequence[str] | None = None) -> int:
-    """`python -m iamt_jax explore`: returns the exit status."""
-    return _run("explore", arguments)
-
-
-def export(arguments: Sequence[str] | None = None) -> int:
-    """`python -m iamt_jax export`: returns the exit status."""
-    return _run("export", arguments)
-
-
-@console.forgiving()
+@console.tolerant_output()
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m iamt_jax COMMAND`: returns the exit status."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    name, rest = arguments[:1], arguments[1:]
-    if name and name[0] in ("-h", "--help"):
-        print(f"usage: python -m iamt_jax {{{','.join(COMMANDS)}}} ...; --help after one for more")
-        return 0
-    if not name:
-        print(f"error: no command; give one of {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
-    if name[0] not in COMMANDS:
-        near = difflib.get_close_matches(name[0], COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}"
-        print(f"error: {name[0] or repr('')}: no such command; {hint}", file=sys.stderr)
-        return 2
-    return COMMANDS[name[0]](rest)
+    """Runs `python -m iamt_jax COMMAND ...`; bad input becomes one line and exit status 2.
 
+    Signals that end a process raise SystemExit, as Ctrl-C raises KeyboardInterrupt, so that
+    half-written files are removed. Training handles these signals itself, and saves first.
 
-COMMANDS = {
-    "train": train,
-    "evaluate": evaluate,
-    "calibrate": calibrate,
-    "predict": predict,
-    "explore": explore,
-    "export": export,
-}
-"""What `python -m iamt_jax` runs."""
+    Args:
+      arguments: the command and its flags; by default those of this process.
 
-
-@console.forgiving()
-def _run(name: str, arguments: Sequence[str] | None) -> int:
-    """Runs a command; bad input becomes one line and exit status 2.
-
-    Signals that end a process unwind like Ctrl-C, so that half-written files are removed; during
-    training all of them save first.
+    Returns:
+      The exit status.
     """
-    unwinding = [number for number in ENDING if number != signal.SIGINT]
-    unwound = handled(lambda number, _: sys.exit(128 + number), unwinding)
-    with unwound, xla_setup.default_numbers():
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    numbers = [number for number in ENDING if number != signal.SIGINT]
+    with handled(lambda number, _: sys.exit(128 + number), numbers), xla_setup.default_numbers():
         try:
-            _check_current_folder()
-            command = importlib.import_module(f"iamt_jax.commands.{name}")
-            return command.run(sys.argv[1:] if arguments is None else arguments)
+            status = _dispatch(arguments)
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             status = 2
         except OSError as error:
-            if error.filename is None:  # No file of the user's: a fault of ours.
-                status = _of_several(error)
+            if error.filename is None:  # It concerns no file of the user: an error of ours.
+                status = _unexpected(error)
             else:
                 words = f"{error.filename}: cannot be used ({error.strerror}); name another"
                 print(f"error: {words}", file=sys.stderr)
                 status = 2
         except KeyboardInterrupt:
-            print("stopped; what was saved before stays", file=sys.stderr)
+            print("interrupted; files that were saved are kept", file=sys.stderr)
             status = 130
         except SystemExit as end:  # By a signal, or after --help.
-            _leave(end.code)
+            _exit_if_multiprocess(end.code)
             raise
         except Exception as error:
-            status = _of_several(error)
-        _leave(status)
+            status = _unexpected(error)
+        _exit_if_multiprocess(status)
         return status
 
 
-def _check_current_folder() -> None:
+def _dispatch(arguments: list[str]) -> int:
+    """Runs the command that the first argument names.
+
+    Raises:
+      InputError: there is no such command, or the command refuses its input.
+    """
+    known, name = commands(), arguments[0] if arguments else None
+    if name == "--version":
+        print(_version())
+        return 0
+    if name in (None, "-h", "--help"):
+        print(_usage(known))
+        if name is None:
+            raise InputError(f"no command; give one of {', '.join(known)}")
+        return 0
+    if name not in known:
+        hint = did_you_mean(name, known, f"expected one of {', '.join(known)}")
+        raise InputError(f"{name or repr('')}: no such command; {hint}")
     try:
         Path.cwd()
     except FileNotFoundError:
         raise InputError(
             "the current folder does not exist any more; cd to one that does"
         ) from None
+    return known[name].run(arguments[1:])
 
 
-def _leave(status: int) -> None:
+def _usage(known: dict[str, Command]) -> str:
+    """The list of commands."""
+    width = max(map(len, known))
+    lines = [f"  {name:{width}}  {command.summary}" for name, command in known.items()]
+    return "\n".join(
+        [
+            "usage: python -m iamt_jax COMMAND ...\n\ncommands:",
+            *lines,
+            "\nCOMMAND --help lists the flags of a command; --version prints the version.",
+        ]
+    )
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("iamt-jax")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _exit_if_multiprocess(status: int) -> None:
     if "jax" in sys.modules:
         from iamt_jax import distributed
 
-        distributed.leave(status)
+        distributed.exit_without_waiting(status)
 
 
-def _of_several(error: Exception) -> int:
-    """What an unforeseen error means where other processes of the run wait for this one.
+def _unexpected(error: Exception) -> int:
+    """Reports an unexpected error if other processes of the run wait for this one.
 
     Raises:
-      Exception: it again, where this process is alone.
+      Exception: the error again, in a run of one process.
     """
     from iamt_jax import distributed
 
-    if not distributed.several():
+    if not distributed.is_multiprocess():
         raise error
-    if distributed.lost(error):
+    if distributed.is_lost_peer(error):
         words = " ".join(str(error).split())[:200]
         print(
             f"error: another process of this run is gone ({words}); start the same command on all "

@@ -1,4 +1,4 @@
-"""`python -m iamt_jax predict`: probabilities of any images, in one table."""
+"""The command `predict`: writes the probabilities of any images into one table."""
 
 from __future__ import annotations
 
@@ -15,65 +15,67 @@ import tyro
 
 from iamt_jax import xla_setup
 from iamt_jax.commands.flags import check_curve, check_range, parse
-from iamt_jax.errors import InputError, printable
+from iamt_jax.errors import InputError, cannot_write, printable
 
 if TYPE_CHECKING:
     import numpy as np
 
     from iamt_jax.report.prediction_journal import Journal, Row
 
-SHOWN = 10
-"""Damaged images that are named on the way; the table names all."""
+_SHOWN = 10
+"""Largest number of damaged images that are printed; the table names all."""
 
 
 @dataclass(frozen=True)
 class PredictArguments:
-    """Writes the probabilities of all attributes of any number of images into one table.
+    """Writes the probabilities of all attributes of any images into one table.
 
-    A stopped or killed run loses nothing: the same command goes on where it was.
+    If it is interrupted or killed, the same command continues without any loss.
     """
 
     images: tyro.conf.Positional[tuple[Path, ...]]
-    """Image files of any name, and folders, which are searched recursively and through links."""
+    """Image files of any name, and folders, which are searched recursively, following links."""
     model: Path = tyro.MISSING
-    """A workdir, or a file that `python -m iamt_jax export` wrote."""
+    """A workdir, or a file written by `python -m iamt_jax export`."""
     out: Path = tyro.MISSING
-    """The table: a file that ends in .csv or .parquet."""
+    """The table, a file that ends in .csv or .parquet."""
     n: float = 1.0
     """Power of the tone curve, n >= 0; 1 with beta 0 leaves the masks as they are."""
     beta: float = 0.0
     """Offset of the tone curve, 0 <= beta <= 1."""
     auto: bool = False
-    """Estimate each image's noise, and apply the calibrated transformation; excludes n and beta."""
+    """Estimate each image's noise, and apply the calibrated transformation, instead of
+    --n and --beta."""
     decide: bool = False
-    """Write 1 and 0 instead of probabilities: by the file's thresholds, by 0.5 for a workdir."""
+    """Write 1 and 0 instead of probabilities, by the file's thresholds, or 0.5 for a workdir."""
     batch_size: int = 128
-    """Images at a time, 128 at most; it changes nothing but the speed."""
+    """Images in a batch, at most 128; affects the speed only."""
 
 
 class Model(NamedTuple):
-    """What judges images."""
+    """A network, from a workdir or an exported file."""
 
-    judge: Callable
+    predict: Callable
     """(images, n, beta, auto) -> probabilities."""
     attributes: Sequence[str]
     size: int
     """Height and width of its input, in pixels."""
     thresholds: Sequence[float]
     identity: str
+    """Digest of the network and, with --auto, of its calibration."""
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Flags in, exit status out.
+def run_predict(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit status.
 
     Raises:
-      InputError: bad flags, no model, no image, or a table that cannot be written.
+      InputError: wrong flags, no model, no image, or a table that cannot be written.
     """
     chosen = parse(PredictArguments, arguments, "-m iamt_jax predict")
     _check(chosen)
-    images, left_out = _found(chosen.images)
+    images, left_out = _list_images(chosen.images)
     xla_setup.prepare()
-    xla_setup.start()
+    xla_setup.start_devices()
 
     from iamt_jax.report.prediction_journal import Journal
     from iamt_jax.report.prediction_table import write_results
@@ -82,7 +84,7 @@ def run(arguments: Sequence[str]) -> int:
     settings = {"model": model.identity, "n": chosen.n, "beta": chosen.beta, "auto": chosen.auto}
     try:
         journal = Journal(chosen.out, settings)
-        _predict(chosen, model, images, journal)
+        _fill_journal(chosen, model, images, journal)
         rows = [journal[image] for image in images]
         errors = [row.error for row in rows if row.error]
         if len(errors) == len(rows):
@@ -93,24 +95,22 @@ def run(arguments: Sequence[str]) -> int:
         decided = model.thresholds if chosen.decide else None
         write_results(chosen.out, model.attributes, list(map(str, images)), rows, decided)
     except OSError as error:
-        raise InputError(
-            f"--out {chosen.out}: cannot be written ({error.strerror}); name another file"
-        ) from None
+        raise cannot_write(f"--out {chosen.out}", error, "name another file") from None
     journal.close()
     for line in left_out:
         print(f"warning: {printable(line)}", file=sys.stderr)
-    told = f"; {len(errors):,} cannot be decoded, column error says why" if errors else ""
-    print(f"wrote {chosen.out}: {len(images):,} images, {len(model.attributes)} attributes{told}")
+    damaged = f"; {len(errors):,} cannot be decoded, column error says why" if errors else ""
+    print(
+        f"wrote {chosen.out}: {len(images):,} images, {len(model.attributes)} attributes{damaged}"
+    )
     return 0
 
 
 def _check(chosen: PredictArguments) -> None:
     from iamt_jax.report.prediction_table import KINDS
 
-    check_curve(chosen.n, chosen.beta)
+    check_curve(chosen.n, chosen.beta, chosen.auto)
     check_range("batch-size", chosen.batch_size, 1, float("inf"))
-    if chosen.auto and (chosen.n, chosen.beta) != (1, 0):
-        raise InputError("--auto: excludes --n and --beta; leave it or them out")
     if chosen.out.suffix not in KINDS:
         raise InputError(f"--out {chosen.out}: must end in {' or '.join(KINDS)}")
     if chosen.out.is_dir() or not chosen.out.parent.is_dir():
@@ -120,12 +120,14 @@ def _check(chosen: PredictArguments) -> None:
         raise InputError("IMAGES: none were given; name image files or folders")
 
 
-def _found(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Files as named, those in folders in the order of their names, each once; and a line for
-    each folder that says what was left out of it.
+def _list_images(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Lists the image files, and describes the other files of each folder in one line.
+
+    Files keep the order of the arguments, those of a folder the order of their names; each is
+    listed once.
 
     Raises:
-      InputError: a name is nothing, or a folder holds no image or cannot be listed.
+      InputError: a path does not exist, or a folder holds no image or cannot be listed.
     """
     from iamt_jax.data.file_names import SUFFIXES
     from iamt_jax.data.image_files import counted, images_below
@@ -183,10 +185,10 @@ def _workdir(chosen: PredictArguments) -> Model:
     return Model(classifier, attributes, size, [HALF] * len(attributes), identity)
 
 
-def _predict(
+def _fill_journal(
     chosen: PredictArguments, model: Model, images: Sequence[Path], journal: Journal
 ) -> None:
-    """Fills the journal, one batch being decoded while another is judged."""
+    """Predicts all images that the journal lacks; a batch is decoded while another is predicted."""
     from tqdm.auto import tqdm
 
     from iamt_jax.data.batches import THREADS
@@ -195,44 +197,44 @@ def _predict(
     waiting = [image for image in images if image not in journal]
     step = min(chosen.batch_size, SHAPES[-1])
     batches = [waiting[i : i + step] for i in range(0, len(waiting), step)]
-    decoded = functools.partial(_decoded, size=model.size)
-    told = 0
+    decode = functools.partial(_decode, size=model.size)
+    shown = 0
     with (
         ThreadPoolExecutor(THREADS) as pool,
         tqdm(
             total=len(images), initial=len(images) - len(waiting), unit="image", desc="predicting"
         ) as bar,
     ):
-        ahead = pool.map(decoded, batches[0] if batches else [])
+        ahead = pool.map(decode, batches[0] if batches else [])
         for batch, following in zip(batches, [*batches[1:], []], strict=True):
-            found = dict(zip(batch, ahead, strict=True))
-            ahead = pool.map(decoded, following)
-            rows = _judged(chosen, model, found)
-            for error in [row.error for row in rows.values() if row.error][: SHOWN - told]:
+            decoded = dict(zip(batch, ahead, strict=True))
+            ahead = pool.map(decode, following)
+            rows = _predict_batch(chosen, model, decoded)
+            for error in [row.error for row in rows.values() if row.error][: _SHOWN - shown]:
                 bar.write(f"warning: {error}", file=sys.stderr)
-                told += 1
+                shown += 1
             journal.add(rows)
             bar.update(len(batch))
 
 
-def _judged(
-    chosen: PredictArguments, model: Model, found: Mapping[Path, np.ndarray | Row]
+def _predict_batch(
+    chosen: PredictArguments, model: Model, decoded: Mapping[Path, np.ndarray | Row]
 ) -> dict[Path, Row]:
-    """Rows in the place of pixels, in the same order."""
+    """Replaces pixels by rows of probabilities; keeps the order, and the rows of damaged images."""
     import numpy as np
 
     from iamt_jax.report.prediction_journal import Row
 
-    pictures = {image: x for image, x in found.items() if not isinstance(x, Row)}
+    pictures = {image: x for image, x in decoded.items() if not isinstance(x, Row)}
     if not pictures:
-        return dict(found)
-    given = np.stack(list(pictures.values()))
-    said = model.judge(given, n=chosen.n, beta=chosen.beta, auto=chosen.auto)
-    return found | dict(zip(pictures, map(Row, said), strict=True))
+        return dict(decoded)
+    batch = np.stack(list(pictures.values()))
+    probabilities = model.predict(batch, n=chosen.n, beta=chosen.beta, auto=chosen.auto)
+    return decoded | dict(zip(pictures, map(Row, probabilities), strict=True))
 
 
-def _decoded(image: Path, size: int) -> np.ndarray | Row:
-    """Its pixels, or a row that says why there are none."""
+def _decode(image: Path, size: int) -> np.ndarray | Row:
+    """The image's pixels, or a row with the error if it cannot be decoded."""
     from iamt_jax.data.decode import decode
     from iamt_jax.data.image_files import read_file
     from iamt_jax.report.prediction_journal import Row

@@ -1,4 +1,4 @@
-"""`python train.py`: trains a network, or continues a run."""
+"""The command `train`: trains a network, or continues a run."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from pathlib import Path
 import tyro
 
 from iamt_jax import xla_setup
-from iamt_jax.checks import check
-from iamt_jax.commands.flags import absolute, parse, take_preset
-from iamt_jax.config import PRESETS, Config, Processes
+from iamt_jax.commands.flags import parse, take_preset, with_absolute_paths
+from iamt_jax.config import PRESETS, Config, Processes, check
 
 
 @dataclass(frozen=True)
 class Resume:
-    """What may differ where a run is continued."""
+    """Settings that may change when a run is continued."""
 
     allow: tuple[str, ...] = ()
-    """Fields of the config, such as train.steps; any other that differs is refused."""
+    """Fields of the config, such as train.steps, that may differ; others are refused if they do."""
 
 
 @dataclass(frozen=True)
 class TrainArguments(Config):
-    """Trains a network, or continues the run that the workdir holds.
+    """Trains a network, or continues the run in the workdir.
 
-    `--preset faces` (default), `small`, `celeba` or `debug` sets what the other flags change.
+    `--preset faces` (default), `small`, `celeba` or `debug` sets the defaults of the other flags.
     """
 
     workdir: Path = tyro.MISSING
@@ -38,16 +37,16 @@ class TrainArguments(Config):
     processes: Processes = Processes()
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Trains by flags; returns the exit status.
+def run_train(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit status.
 
     Raises:
-      InputError: bad flags, no data, or a workdir that cannot be used.
+      InputError: wrong flags, no data, or an unusable workdir.
     """
     preset, rest = take_preset(arguments)
     default = TrainArguments(**_fields(PRESETS[preset]), workdir=tyro.MISSING)
     chosen = parse(TrainArguments, rest, "train.py", default)
-    config = absolute(Config(**_fields(chosen)))
+    config = with_absolute_paths(Config(**_fields(chosen)))
     check(config)
     xla_setup.prepare()
 
@@ -56,33 +55,35 @@ def run(arguments: Sequence[str]) -> int:
     from iamt_jax.data.open import open_source
     from iamt_jax.training.loop import Diverged, Interrupted, train
 
-    distributed.start(chosen.processes, notices=True)
-    dataset = distributed.first_then_rest(lambda: open_source(config.data))
+    distributed.initialize(chosen.processes, preemption_notices=True)
+    dataset = distributed.run_on_first_then_rest(lambda: open_source(config.data))
     (records, left_out), (validation, _) = (
-        distributed.together(
+        distributed.run_on_all(
             lambda split=split: without_damaged(
                 dataset.split(split),
                 config.data.size,
                 config.data.damaged_limit,
-                distributed.share,
-                distributed.gathered,
+                distributed.shard_indices,
+                distributed.gather,
             )
         )
         for split in (config.data.train_split, "validation")
     )
-    distributed.say(
+    distributed.print_once(
         f"{dataset.root}: {dataset.layout}, {len(records):,} images to train on, "
         f"{len(validation):,} to validate, {len(dataset.attributes)} attributes"
     )
     try:
         train(config, chosen.workdir, records, validation, chosen.resume.allow, left_out)
     except Interrupted as stop:
-        distributed.say(f"stopped by {stop} and saved; the same command continues from there")
+        distributed.print_once(
+            f"stopped by {stop} and saved; the same command continues from there"
+        )
         return 128 + stop.signal
     except Diverged as failure:
-        distributed.say(f"error: {failure}", file=sys.stderr)
+        distributed.print_once(f"error: {failure}", file=sys.stderr)
         return 1
-    distributed.say(
+    distributed.print_once(
         f"trained; now: python evaluate.py --workdir {shlex.quote(str(chosen.workdir))}"
     )
     return 0

@@ -1,4 +1,4 @@
-"""What a training image goes through: mirror, small geometry, colour, a grey rectangle."""
+"""What a training image goes through: mirror, small geometry, colour."""
 
 from __future__ import annotations
 
@@ -13,10 +13,6 @@ from PIL import Image
 from iamt_jax.config import MISSING, DataConfig
 
 Picture = UInt8[np.ndarray, "height width 3"]
-
-GREY = 128
-"""Value of an erased rectangle."""
-
 
 Example = tuple[Picture, np.ndarray]
 """Image and labels."""
@@ -57,8 +53,6 @@ def augment(image: Picture, config: DataConfig, rng: np.random.Generator) -> Pic
         image = _move(image, config, rng)
     if config.colour:
         image = _recolour(image, config.colour, rng)
-    if config.erase:
-        image = _erase(image, config.erase, rng)
     return np.ascontiguousarray(image)
 
 
@@ -90,13 +84,3 @@ def _recolour(image: Picture, strength: float, rng: np.random.Generator) -> Pict
     mean = pixels.mean()
     pixels = mean + (pixels - mean) * np.float32(contrast)
     return pixels.round().clip(0, 255).astype(np.uint8)
-
-
-def _erase(image: Picture, largest: float, rng: np.random.Generator) -> Picture:
-    """A grey rectangle somewhere (Zhong et al. 2020), sides up to `largest` of the image's."""
-    side = image.shape[0]
-    height, width = rng.integers(0, int(largest * side) + 1, 2)
-    top, left = rng.integers(0, side - height + 1), rng.integers(0, side - width + 1)
-    image = image.copy()
-    image[top : top + height, left : left + width] = GREY
-    return image

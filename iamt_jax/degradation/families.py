@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from jaxtyping import Array, Float, Key
 from iamt_jax.degradation import blur, noise, tone
 from iamt_jax.degradation.jpeg import jpeg_compression
 from iamt_jax.degradation.pixelate import pixelate
-from iamt_jax.errors import InputError
+from iamt_jax.errors import InputError, did_you_mean
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -82,8 +81,7 @@ def degrade(
       InputError: no such family or severity; the line names the nearest.
     """
     if family not in FAMILIES:
-        near = difflib.get_close_matches(family, FAMILIES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(FAMILIES)}"
+        hint = did_you_mean(family, FAMILIES, f"choose one of {', '.join(FAMILIES)}")
         raise InputError(f"degradation {family!r}: {hint}")
     if severity not in SEVERITIES:
         near = min(SEVERITIES, key=lambda known: abs(known - severity))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import platform
 import shlex
@@ -24,7 +23,7 @@ from iamt_jax.data.celeba import Dataset
 from iamt_jax.data.damaged import without_damaged
 from iamt_jax.data.dataset import Records
 from iamt_jax.data.open import meant, open_source
-from iamt_jax.errors import InputError
+from iamt_jax.errors import InputError, did_you_mean
 from iamt_jax.inference.classifier import Classifier, load
 from iamt_jax.inference.predictor import Answer, Predictor, Setting
 from iamt_jax.metrics import groups as parts
@@ -124,8 +123,7 @@ def _columns(groups: Sequence[str], attributes: tuple[str, ...]) -> dict[str, in
     """
     for name in groups:
         if name not in attributes:
-            near = difflib.get_close_matches(name, attributes, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(attributes)}"
+            hint = did_you_mean(name, attributes, f"it has {', '.join(attributes)}")
             raise InputError(f"--groups {name}: is none of the network's attributes; {hint}")
     return {name: attributes.index(name) for name in groups}
 
@@ -147,17 +145,21 @@ def opened(workdir: Path, split: str, data: OtherData = OtherData()) -> Opened:
     Raises:
       InputError: no run, no data, other attributes, or too many damaged images.
     """
-    trained = distributed.together(lambda: load(workdir))
+    trained = distributed.run_on_all(lambda: load(workdir))
     config = meant(trained.run.config.data, data)
-    dataset = distributed.first_then_rest(lambda: open_source(config))
+    dataset = distributed.run_on_first_then_rest(lambda: open_source(config))
 
     def readable() -> tuple[Records, tuple[str, ...]]:
         records = select(dataset.split(split), trained.attributes, dataset.root)
         return without_damaged(
-            records, config.size, config.damaged_limit, distributed.share, distributed.gathered
+            records,
+            config.size,
+            config.damaged_limit,
+            distributed.shard_indices,
+            distributed.gather,
         )
 
-    return Opened(trained, dataset, *distributed.together(readable))
+    return Opened(trained, dataset, *distributed.run_on_all(readable))
 
 
 def predict(
@@ -169,7 +171,7 @@ def predict(
     transformation: Transformation | None = None,
 ) -> Answer:
     """What is said of all records, with a progress bar; each process of the run sees a share."""
-    mine = records.take(distributed.share(len(records)))
+    mine = records.take(distributed.shard_indices(len(records)))
     answers = []
     running = predictor.over(mine, config.data.size, batch_size, setting, transformation)
     with tqdm(
@@ -177,13 +179,13 @@ def predict(
         unit="image",
         desc="evaluating",
         dynamic_ncols=True,
-        disable=not distributed.first(),
+        disable=not distributed.is_first(),
     ) as bar:
         for answer in running:
             answers.append(answer)
             bar.update(len(answer.logits))
     parts = [np.concatenate(parts) for parts in zip(*answers, strict=True) if parts[0] is not None]
-    return Answer(*distributed.gathered(parts, len(records)))
+    return Answer(*distributed.gather(parts, len(records)))
 
 
 def applied(transformation: Transformation, sigma: np.ndarray) -> dict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from jaxtyping import Float, Int
 
 from iamt_jax import xla_setup
 from iamt_jax.config import LARGEST_N
-from iamt_jax.errors import InputError
+from iamt_jax.errors import InputError, did_you_mean
 from iamt_jax.explanation.explain import Explanation, explain
 from iamt_jax.files import expanded, json_text
 from iamt_jax.inference.inputs import Curve, Fitted, Pictures, batched, curve, fit, of_rows
@@ -253,10 +252,8 @@ class Classifier:
             )
         for name in attributes:
             if name not in self.attributes:
-                near = difflib.get_close_matches(str(name), self.attributes, n=1)
-                hint = (
-                    f"did you mean {near[0]}?" if near else f"it has {', '.join(self.attributes)}"
-                )
+                known = self.attributes
+                hint = did_you_mean(str(name), known, f"it has {', '.join(known)}")
                 raise InputError(f"attributes: {name} is none of the network's; {hint}")
         return np.array([self.attributes.index(name) for name in attributes])
 

@@ -25,17 +25,15 @@ class Terms(NamedTuple):
 def cross_entropy(
     logits: Float[Array, "batch attribute"],
     labels: Float[Array, "batch attribute"],
-    smoothing: float = 0.0,
 ) -> Float[Array, ""]:
     r"""Sum over attributes, mean over the batch, of binary cross-entropies (Eq. 1 and 3).
 
     .. math::
       L = \frac{1}{B} \sum_b \sum_k \mathrm{softplus}(z_{bk}) - y_{bk} z_{bk}
 
-    Labels lie in [0, 1], or are MISSING, which adds nothing. `smoothing` moves targets towards 0.5.
+    Labels lie in [0, 1], or are MISSING, which adds nothing.
     """
-    target = labels * (1 - smoothing) + smoothing / 2
-    each = jax.nn.softplus(logits) - target * logits
+    each = jax.nn.softplus(logits) - labels * logits
     return jnp.sum(jnp.where(labels == MISSING, 0, each)) / logits.shape[0]
 
 
@@ -64,7 +62,6 @@ def losses(
     images: Float[Array, "batch height width 3"],
     labels: Float[Array, "batch attribute"],
     config: LossConfig,
-    smoothing: float = 0.0,
 ) -> Terms:
     r"""The whole loss of a batch.
 
@@ -74,10 +71,10 @@ def losses(
     A term whose part of the network is switched off is 0.
     """
     zero = jnp.zeros(())
-    binary = cross_entropy(outputs.logits, labels, smoothing)
+    binary = cross_entropy(outputs.logits, labels)
     multilabel = zero
     if outputs.multilabel is not None:
-        multilabel = cross_entropy(outputs.multilabel, labels, smoothing)
+        multilabel = cross_entropy(outputs.multilabel, labels)
     reconstruction = zero
     if outputs.reconstruction is not None:
         reconstruction = reconstruction_error(

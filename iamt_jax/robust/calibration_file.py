@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from iamt_jax.errors import InputError
+from iamt_jax.errors import InputError, cannot_write
 from iamt_jax.files import replace_bytes
 from iamt_jax.robust.denoiser import PatchPrior
 from iamt_jax.robust.noise_level import Levels
@@ -56,9 +56,7 @@ def write_calibration(workdir: Path, transformation: Transformation, identity: s
     try:
         replace_bytes(path, buffer.getvalue())
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); make room, or give rights to the folder"
-        ) from None
+        raise cannot_write(str(path), error, "make room, or give rights to the folder") from None
     return path
 
 

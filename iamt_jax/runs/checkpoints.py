@@ -203,7 +203,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind, *_) -> None:
-        if kind is not None and distributed.several():
+        if kind is not None and distributed.is_multiprocess():
             return  # The others may be gone, and Orbax would wait for them.
         # What went wrong first is what is told.
         with self._written() if kind is None else contextlib.suppress(Exception):
@@ -249,7 +249,7 @@ class Checkpoints:
     ) -> None:
         """Waits for the write, in a thread of its own, and seals it."""
         saved.result()
-        if distributed.first():
+        if distributed.is_first():
             write_seal(self.folder / str(step), like, metrics)
 
     @contextlib.contextmanager
@@ -287,7 +287,7 @@ def recover(workdir: Path, like: State) -> tuple[State | None, dict[int, float]]
             found = state or read(path, like)
         except Damaged as damage:
             reason = damage
-        if not distributed.everywhere(found is not None):
+        if not distributed.true_on_all(found is not None):
             refused.append((path, reason))
             continue
         state = found
@@ -296,7 +296,7 @@ def recover(workdir: Path, like: State) -> tuple[State | None, dict[int, float]]
     lost = [one for one in refused if not isinstance(one[1], Unfinished)]
     if state is None and lost:
         raise _unreadable(*lost[0])
-    distributed.by_first(lambda: _tidy(workdir, refused))
+    distributed.run_on_first(lambda: _tidy(workdir, refused))
     return state, scores
 
 
@@ -420,7 +420,7 @@ def _put_aside(path: Path, folder: Path) -> Path:
 
 
 def _warn(text: str) -> None:
-    distributed.say(f"warning: {text}", file=sys.stderr)
+    distributed.print_once(f"warning: {text}", file=sys.stderr)
 
 
 def _unreadable(path: Path, reason: Damaged) -> InputError:

@@ -1,10 +1,9 @@
-"""The folder of a run: who owns it, and its config and data set facts as JSON."""
+"""The workdir of a run: its lock, and run.json with the config and facts about the data."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import json
 import shlex
 from collections.abc import Iterator, Sequence
@@ -14,40 +13,45 @@ from typing import Any
 
 import filelock
 
-from iamt_jax.checks import check
-from iamt_jax.config import Config
-from iamt_jax.errors import InputError
+from iamt_jax.config import Config, check
+from iamt_jax.errors import InputError, cannot_write, did_you_mean
 from iamt_jax.files import json_text, replace_text
 
 RUN = "run.json"
-METRICS = "metrics.jsonl"
+METRICS_FILE = "metrics.jsonl"
 LOCK = ".lock"
+
+_REMOVED = (("data", "erase"), ("train", "label_smoothing"))
+"""Fields of earlier versions, which are read if they have their default, 0."""
+
+_ADVICE = "name a folder of yours"
+"""Advice where a workdir cannot be written."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What evaluation must know of a training run."""
+    """Settings and data of a training run, as run.json keeps them."""
 
     config: Config
     attributes: tuple[str, ...]
     majority: tuple[bool, ...]
-    """The commoner class of each attribute in the training split."""
+    """More frequent class of each attribute in the training split."""
     images: int = 0
-    """Training images; 0 where an older version did not count them."""
+    """Number of training images; 0 in files of older versions, which did not count them."""
     left_out: tuple[str, ...] = ()
-    """Training images that were damaged (`data.damaged_limit`)."""
+    """Training images that were left out because they are damaged (`data.damaged_limit`)."""
     history: tuple[str, ...] = ()
-    """Changes of the config that were allowed on the way, as `train.steps 1000 -> 2000`."""
+    """Changes of the config that --resume.allow permitted, such as `train.steps 1000 -> 2000`."""
 
 
 @contextlib.contextmanager
-def owned(workdir: Path) -> Iterator[None]:
-    """Within it, no other run on this machine may write into the workdir, which is made if absent.
+def workdir_lock(workdir: Path) -> Iterator[None]:
+    """Makes the workdir if absent, and keeps other runs on this machine out of it.
 
-    The lock is the operating system's: it ends with the process, however that ends.
+    The operating system releases the lock when the process ends, in whatever way.
 
     Raises:
-      InputError: another run has it, or the folder cannot be made.
+      InputError: another run holds the lock, or the folder cannot be made.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -59,7 +63,7 @@ def owned(workdir: Path) -> Iterator[None]:
             "for it, or name another folder"
         ) from None
     except OSError as error:
-        raise _unwritable(workdir, error) from None
+        raise cannot_write(f"--workdir {workdir}", error, _ADVICE) from None
     try:
         yield
     finally:
@@ -67,7 +71,7 @@ def owned(workdir: Path) -> Iterator[None]:
 
 
 def write_run(workdir: Path, run: Run) -> None:
-    """Writes run.json, whole or not at all.
+    """Writes run.json atomically.
 
     Raises:
       InputError: the folder cannot be made or written.
@@ -77,14 +81,14 @@ def write_run(workdir: Path, run: Run) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         replace_text(workdir / RUN, text)
     except OSError as error:
-        raise _unwritable(workdir, error) from None
+        raise cannot_write(f"--workdir {workdir}", error, _ADVICE) from None
 
 
 def read_run(workdir: Path) -> Run:
-    """Reads run.json. A field that it lacks, because it is older, has its default.
+    """Reads run.json of this version or an earlier one; fields that it lacks get their defaults.
 
     Raises:
-      InputError: there is none, or it is not one of ours.
+      InputError: the file is missing or invalid.
     """
     path = workdir / RUN
     if workdir.is_file():
@@ -99,7 +103,7 @@ def read_run(workdir: Path) -> Run:
         if not isinstance(fields, dict):
             raise TypeError(f"it holds {type(fields).__name__}, expected an object")
         run = Run(
-            _from_json(Config, fields["config"]),
+            _from_json(Config, _without_removed(fields["config"])),
             _names(fields["attributes"]),
             _booleans(fields["majority"]),
             int(fields.get("images", 0)),
@@ -132,21 +136,23 @@ def read_run(workdir: Path) -> Run:
     return run
 
 
-def begin(workdir: Path, run: Run, allow: Sequence[str] = (), write: bool = True) -> None:
-    """Makes the workdir this run's, or checks that it is this run's already.
+def start_or_continue(
+    workdir: Path, run: Run, allow: Sequence[str] = (), write: bool = True
+) -> None:
+    """Writes run.json of a new run, or checks that the workdir holds the same run and continues it.
 
-    A run that never saved anything left nothing to protect: it is replaced.
+    The run.json of a run without any checkpoint is replaced.
 
     Args:
-      workdir: of the run.
-      run: what is to run.
+      workdir: folder of the run.
+      run: settings and data of the run to start or continue.
       allow: fields of the config that may differ from those of the run that is continued.
-      write: False only checks.
+      write: if False, checks only.
 
     Raises:
-      InputError: it holds a run with other attributes, or with other settings than allowed.
+      InputError: the workdir holds a run with other attributes, images or settings than allowed.
     """
-    allowed = _fields(allow)
+    allowed = _allowed_fields(allow)
     if (checkpoints := workdir / "checkpoints").exists() and not checkpoints.is_dir():
         raise InputError(f"{checkpoints}: is a file, expected a folder; move it away")
     if (workdir / RUN).exists() and any(checkpoints.glob("[0-9]*")):
@@ -162,7 +168,7 @@ def begin(workdir: Path, run: Run, allow: Sequence[str] = (), write: bool = True
             raise InputError(
                 f"--workdir {workdir}: holds a run with other attributes; name another folder"
             )
-        # Older runs did not count them.
+        # Older versions did not count images.
         if before.images and (before.images, before.left_out) != (run.images, run.left_out):
             raise InputError(
                 f"--workdir {workdir}: holds a run on {before.images:,} training images "
@@ -177,19 +183,18 @@ def begin(workdir: Path, run: Run, allow: Sequence[str] = (), write: bool = True
 
 
 def differences(old: Config, new: Config) -> dict[str, str]:
-    """Fields that differ: name -> `data.size 64 -> 128`."""
+    """Fields that differ: name -> change, such as `data.size 64 -> 128`."""
     before, after = _flat(dataclasses.asdict(old)), _flat(dataclasses.asdict(new))
     return {k: f"{k} {before[k]} -> {after[k]}" for k in before if before[k] != after[k]}
 
 
-def _fields(allow: Sequence[str]) -> set[str]:
-    """The config's fields that --resume.allow names, in either spelling."""
+def _allowed_fields(allow: Sequence[str]) -> set[str]:
+    """Fields of the config that --resume.allow names, with hyphens or underscores."""
     known = _flat(dataclasses.asdict(Config()))
     names = [name.removeprefix("--").replace("-", "_") for name in allow]
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "give names such as train.steps"
+            hint = did_you_mean(name, known, "give names such as train.steps")
             raise InputError(f"--resume.allow {name}: is no field of the config; {hint}")
         if name.startswith("model."):
             raise InputError(
@@ -200,6 +205,7 @@ def _fields(allow: Sequence[str]) -> set[str]:
 
 
 def _flat(fields: dict, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with dotted names."""
     result = {}
     for name, value in fields.items():
         if isinstance(value, dict):
@@ -209,8 +215,20 @@ def _flat(fields: dict, prefix: str = "") -> dict[str, Any]:
     return result
 
 
+def _without_removed(config: dict[str, dict]) -> dict[str, dict]:
+    """The config without fields of earlier versions that have their default.
+
+    Raises:
+      ValueError: such a field has another value.
+    """
+    for part, name in _REMOVED:
+        if value := config.get(part, {}).pop(name, 0):
+            raise ValueError(f"{part}.{name} is {value!r}, a setting that was removed")
+    return config
+
+
 def _from_json(kind: type, fields: dict[str, Any]) -> Any:
-    """A dataclass from nested dicts; a field too many, or of another type, is an error."""
+    """A dataclass from nested dicts; an unknown field, or one of another type, is an error."""
     hints = {field.name: field for field in dataclasses.fields(kind)}
     if unknown := sorted(set(fields) - set(hints)):
         raise KeyError(", ".join(unknown))
@@ -227,6 +245,7 @@ def _from_json(kind: type, fields: dict[str, Any]) -> Any:
 
 
 def _alike(value: Any, default: Any) -> bool:
+    """Returns True if a JSON value has the type of a field's default."""
     if default is None:
         return value is None or isinstance(value, str)
     if isinstance(default, tuple):
@@ -237,6 +256,7 @@ def _alike(value: Any, default: Any) -> bool:
 
 
 def _names(values: Any) -> tuple[str, ...]:
+    """Distinct names from JSON."""
     if not isinstance(values, list) or not all(isinstance(x, str) for x in values):
         raise TypeError("attributes are not a list of names")
     if len(set(values)) < len(values):
@@ -245,12 +265,7 @@ def _names(values: Any) -> tuple[str, ...]:
 
 
 def _booleans(values: Any) -> tuple[bool, ...]:
+    """Booleans from JSON."""
     if not isinstance(values, list) or not all(isinstance(x, bool) for x in values):
         raise TypeError("majority is not a list of true and false")
     return tuple(values)
-
-
-def _unwritable(workdir: Path, error: OSError) -> InputError:
-    return InputError(
-        f"--workdir {workdir}: cannot be written ({error.strerror}); name a folder of yours"
-    )

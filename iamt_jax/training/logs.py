@@ -17,7 +17,7 @@ from iamt_jax import distributed
 from iamt_jax.data.batches import Batch
 from iamt_jax.files import json_text, plain, replace_text
 from iamt_jax.runs.checkpoints import State
-from iamt_jax.runs.run_file import METRICS
+from iamt_jax.runs.run_file import METRICS_FILE
 
 SHOWN = 8
 """Images of a batch that TensorBoard shows."""
@@ -48,8 +48,8 @@ class Logs:
     the first does."""
 
     def __init__(self, workdir: Path, tensorboard: bool, start: int):
-        path = workdir / METRICS if distributed.first() else Path(os.devnull)
-        tensorboard = tensorboard and distributed.first()
+        path = workdir / METRICS_FILE if distributed.is_first() else Path(os.devnull)
+        tensorboard = tensorboard and distributed.is_first()
         if path.is_file():
             # A run that was killed logged steps that it did not save and will take again.
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)

@@ -32,7 +32,7 @@ from iamt_jax.runs.checkpoints import (
     recover,
     step_folders,
 )
-from iamt_jax.runs.run_file import Run, begin, owned
+from iamt_jax.runs.run_file import Run, start_or_continue, workdir_lock
 from iamt_jax.signals import ENDING, handled
 from iamt_jax.training.logs import Logs, Throughput, pictures
 from iamt_jax.training.step import Metrics, create, local, pmapped, sharded, train_step
@@ -166,21 +166,21 @@ def train(
 
     def check() -> Weights | None:
         check_fit(config, records, validation)
-        begin(workdir, run, allow, write=False)
+        start_or_continue(workdir, run, allow, write=False)
         # A run that is continued no longer needs what it began from.
         return None if step_folders(workdir) else initial_weights(config, len(records.attributes))
 
-    initial = distributed.together(check)  # Nothing is touched by a run that is refused.
+    initial = distributed.run_on_all(check)  # Nothing is touched by a run that is refused.
     with contextlib.ExitStack() as stack, told_of_storage(workdir):
-        distributed.by_first(lambda: stack.enter_context(owned(workdir)))
-        distributed.by_first(lambda: begin(workdir, run, allow))
+        distributed.run_on_first(lambda: stack.enter_context(workdir_lock(workdir)))
+        distributed.run_on_first(lambda: start_or_continue(workdir, run, allow))
         definition, state = create(config, len(records.attributes))
         mesh = everything()
         state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
         saved, scores = recover(workdir, state)
         if saved is not None:
             state = saved
-            distributed.say(
+            distributed.print_once(
                 f"continuing {workdir} at step {int(state.step)} of {config.train.steps}"
             )
         elif initial := initial or initial_weights(config, len(records.attributes)):
@@ -269,7 +269,7 @@ class Fit:
                 elif saves or stop:
                     self.checkpoints.save(state, None)
                 if validates or saves:
-                    xla_setup.give_back()
+                    xla_setup.release_memory()
                 if stop and not last:
                     self.checkpoints.wait()
                     raise Interrupted(stop, done)
@@ -299,10 +299,10 @@ class Fit:
             self.predictor = Predictor(self.definition, *weights)
         else:
             self.predictor.load(*weights)
-        mine = self.validation.take(distributed.share(len(self.validation)))
+        mine = self.validation.take(distributed.shard_indices(len(self.validation)))
         answers = self.predictor.over(mine, self.config.data.size, VALIDATION_BATCH)
         logits = np.concatenate([answer.logits for answer in answers])
-        logits = distributed.gathered(logits, len(self.validation))
+        logits = distributed.gather(logits, len(self.validation))
         self.validated = summary(logits, self.validation.labels)
         logs.validation(step, self.validated)
         shown = ", ".join(f"{k.replace('_', ' ')} {percent(v)}" for k, v in self.validated.items())
@@ -318,7 +318,7 @@ def progress(start: int, steps: int) -> tqdm:
         unit="step",
         smoothing=0.02,
         dynamic_ncols=True,
-        disable=not distributed.first(),
+        disable=not distributed.is_first(),
     )
 
 

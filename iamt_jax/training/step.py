@@ -141,7 +141,7 @@ def train_step(definition: nnx.GraphDef, config: Config) -> Callable:
     def objective(params, statistics, images, labels, keys):
         network = nnx.merge(definition, params, statistics)
         outputs = network(images, keys)
-        terms = losses(outputs, images, labels, config.loss, config.train.label_smoothing)
+        terms = losses(outputs, images, labels, config.loss)
         mean_mask = jnp.mean(outputs.mask_l1) / outputs.features[0].size
         _, _, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
         return terms.total, (terms, mean_mask, nnx.to_pure_dict(statistics))

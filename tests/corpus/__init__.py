@@ -1,4 +1,4 @@
-"""Faults that users make, each with the one exact line that the command answers with."""
+"""Faults that users make, each with the line that the command answers with (test_corpus.py)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Place:
-    """Where a case is tried out."""
+    """The folders of a case."""
 
     root: Path
-    """An empty folder of the case's own."""
+    """An empty folder for this case only."""
     workdir: Path
-    """A folder in it that is not there yet."""
+    """A folder in `root` that does not exist yet."""
     finished: Path
-    """The workdir of a whole run; a case that damages one copies it first."""
+    """The workdir of a finished run; a case that damages it makes a copy first."""
     held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    """What is released when the case is over."""
+    """Resources that are released at the end of the case."""
 
     def filled(self, text: str) -> str:
         """The text with real paths for {root}, {workdir} and {finished}."""
@@ -30,40 +30,40 @@ class Place:
 
 @dataclass(frozen=True)
 class Case:
-    """A fault, or an oddity that is none (`status` 0)."""
+    """A mistake, or unusual input that is valid (`status` 0)."""
 
     name: str
     prepare: Callable[[Place], Sequence[object]]
-    """Builds what the command meets; returns its arguments, in which paths are filled in."""
+    """Prepares files; returns the command's arguments, in which placeholders are filled in."""
     command: Callable[[Sequence[str]], int]
     line: str
-    """What standard error says after "error: ", with {root}, {workdir} and {finished} for paths;
-    empty where the command succeeds."""
+    """Line on standard error after "error: ", with {root}, {workdir} and {finished} for paths;
+    empty if the command succeeds."""
     status: int = 2
     warnings: Sequence[str] = ()
-    """Lines before it, likewise, after "warning: "; there are no others."""
+    """Lines before it after "warning: ", with the same placeholders; there may be no others."""
     begins: bool = False
-    """The fault is only met in the middle: the command's own folder is there by then."""
+    """The mistake is found late, when the command has already made its own folder."""
 
     @property
     def lines(self) -> list[str]:
-        """All that standard error may hold."""
+        """All lines that standard error may hold."""
         told = [f"warning: {text}" for text in self.warnings]
         return told + ([f"error: {self.line}"] if self.line else [])
 
 
 def plain(*arguments: object) -> Callable[[Place], Sequence[object]]:
-    """Prepares nothing."""
+    """Prepares no file."""
     return lambda place: arguments
 
 
 def trained(*arguments: object) -> Callable[[Place], Sequence[object]]:
-    """A workdir that is not there yet."""
+    """Arguments with a workdir that does not exist yet."""
     return plain("--workdir", "{workdir}", *arguments)
 
 
 def evaluated(*arguments: object) -> Callable[[Place], Sequence[object]]:
-    """The finished run, looked at quickly."""
+    """Arguments for a quick evaluation of the finished run."""
     return plain("--workdir", "{finished}", *QUICKLY, *arguments)
 
 

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import cli as main
 import layouts
 
 from corpus import Case
@@ -21,7 +22,6 @@ from corpus.writing import (
     write_lists,
     write_zip,
 )
-from iamt_jax.commands import main
 
 FACE = encoded(picture())
 NAMES = ("1.png", "2.png")

@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cli as main
+
 from corpus import QUICKLY, Case, Place, trained
 from corpus.workdirs import damaged, edited
-from iamt_jax.commands import main
 
 FOLDER = "checkpoints"
 OLD, NEW = "2", "4"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import cli as main
+
 from corpus import Case, Place, plain
 from corpus.writing import QUOTA_PAGE, encoded, picture
-from iamt_jax.commands import main
 
 PNG = encoded(picture())
 NO_IMAGE = (
@@ -158,9 +159,7 @@ CASES = (
     ),
     predicting("a negative n", "--n -1.0: must be a number from 0 to 1000000", "--n", -1),
     predicting("a beta above 1", "--beta 2.0: must be a number from 0 to 1", "--beta", 2),
-    predicting(
-        "auto and n", "--auto: excludes --n and --beta; leave it or them out", "--auto", "--n", 4
-    ),
+    predicting("auto and n", "--auto: cannot be combined with --n or --beta", "--auto", "--n", 4),
     predicting("no batch", "--batch-size 0: must be a number at least 1", "--batch-size", 0),
     predicting(
         "auto without a calibration",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import cli as main
+
 from corpus import Case, Place, evaluated, plain, trained
-from iamt_jax.commands import main
 
 LONG = "x" * 300
 """A name that no file system takes."""

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import cli as main
 import layouts
 import numpy as np
 from PIL import Image
@@ -21,7 +22,6 @@ from corpus.writing import (
     write_faces,
     write_zip,
 )
-from iamt_jax.commands import main
 
 JPEG = encoded(picture(), "JPEG")
 PNG = encoded(picture())

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import cli as main
 import layouts
 
 from corpus import Case
 from corpus.writing import LIST, PARTITIONS, QUOTA_PAGE, small
-from iamt_jax.commands import main
 
 
 def edit(path: Path, old: str, new: str, count: int = 1) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import cli as main
+
 from corpus import QUICKLY, Case, Place, trained
 from corpus.writing import QUOTA_PAGE, encoded, picture
 from iamt_jax.attributes import CELEBA_ATTRIBUTES
-from iamt_jax.commands import main
 
 PNG = encoded(picture())
 NAMES = tuple(f"{number}.png" for number in range(20))

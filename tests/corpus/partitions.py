@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cli as main
 import layouts
 
 from corpus import Case, Place
@@ -20,7 +21,6 @@ from corpus.writing import (
     small,
     write_faces,
 )
-from iamt_jax.commands import main
 
 NAMES = tuple(f"{number}.png" for number in range(1, 9))
 FACES = {name: encoded(picture()) for name in NAMES}

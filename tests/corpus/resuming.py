@@ -1,4 +1,4 @@
-"""Runs that are continued: by other flags, by another version, beside another process."""
+"""Runs that are continued with other flags, after damage, or beside another process."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cli
 import filelock
 
 from corpus import Case, Place
 from corpus.checkpoints import FOLDER, NEW, OLD, a_file_for, cut, empty_step
 from corpus.workdirs import CUT, SAME, damaged, edited, rewritten
-from iamt_jax.commands import main
 from iamt_jax.runs.run_file import LOCK
 
 
 def again(name: str, damage: Callable[[Path], object], line: str, *flags: object) -> Case:
-    """A fault that `train.py` meets where it should continue."""
-    return Case(f"train again: {name}", damaged(damage, *SAME, *flags), main.train, line)
+    """A mistake that `train.py` finds when it should continue."""
+    return Case(f"train again: {name}", damaged(damage, *SAME, *flags), cli.train, line)
 
 
 def put_aside(name: str, damage: Callable[[Path], object], *warnings: str) -> Case:
-    """Met by a training that has nothing left to do."""
-    return Case(f"continuing: {name}", damaged(damage, *SAME), main.train, "", 0, warnings)
+    """A damaged checkpoint, found by a training that has no steps left."""
+    return Case(f"continuing: {name}", damaged(damage, *SAME), cli.train, "", 0, warnings)
 
 
 def locked(place: Place) -> Sequence[object]:
-    """The finished run, into which another one is writing."""
+    """A finished run whose workdir is locked by another run."""
     shutil.copytree(place.finished, place.workdir)
     lock = filelock.FileLock(place.workdir / LOCK)
     lock.acquire()
@@ -87,21 +87,21 @@ CASES = (
     Case(
         "train again: locked by another run",
         locked,
-        main.train,
+        cli.train,
         "--workdir {workdir}: another run is writing into it (it holds .lock); stop it, wait "
         "for it, or name another folder",
     ),
     Case(
         "continuing: an older run, which did not count its images",
         damaged(edited(lambda run: run.pop("images")), *SAME),
-        main.train,
+        cli.train,
         "",
         0,
     ),
     Case(
         "continuing: all cut short",
         damaged(cut(OLD, NEW), *SAME),
-        main.train,
+        cli.train,
         "{workdir}/checkpoints/4: state/manifest.ocdbt in it is not what was saved, and no "
         "other checkpoint can be read as the network that run.json describes; restore the "
         "matching files, or train again in another folder",

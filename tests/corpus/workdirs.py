@@ -8,27 +8,27 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cli
 import layouts
 import numpy as np
 from conftest import TINY
 
 from corpus import QUICKLY, Case, Place
 from corpus.writing import QUOTA_PAGE
-from iamt_jax.commands import main
 from iamt_jax.inference.classifier import load
 from iamt_jax.robust.calibration_file import FILE, VERSION
 from iamt_jax.robust.noise_level import Levels
 
 RUN = "run.json"
 SAME = ("--preset", "debug", *(f"--{flag}={value}" for flag, value in TINY.items()))
-"""The flags of the finished run."""
+"""Flags of the finished run."""
 
 CUT = '{\n  "config": {\n    "data": {\n      "name": "fa'
-"""What a full disk leaves of it."""
+"""Content of a run.json that a full disk cut off."""
 
 
 def damaged(damage: Callable[[Path], object], *arguments: object) -> Callable[[Place], Sequence]:
-    """A copy of the finished run, damaged, and its workdir as a flag."""
+    """A damaged copy of the finished run, and its workdir as a flag."""
 
     def prepare(place: Place) -> Sequence[object]:
         shutil.copytree(place.finished, place.workdir)
@@ -39,12 +39,12 @@ def damaged(damage: Callable[[Path], object], *arguments: object) -> Callable[[P
 
 
 def rewritten(text: str) -> Callable[[Path], object]:
-    """run.json with another content."""
+    """Replaces the content of run.json."""
     return lambda workdir: (workdir / RUN).write_text(text)
 
 
 def edited(change: Callable[[dict], object]) -> Callable[[Path], None]:
-    """run.json after a change of its fields."""
+    """Changes fields of run.json."""
 
     def damage(workdir: Path) -> None:
         fields = json.loads((workdir / RUN).read_text())
@@ -55,14 +55,14 @@ def edited(change: Callable[[dict], object]) -> Callable[[Path], None]:
 
 
 def record(name: str, damage: Callable[[Path], object], line: str) -> Case:
-    """A fault of run.json, met by an evaluation."""
-    return Case(f"run.json: {name}", damaged(damage, *QUICKLY), main.evaluate, line)
+    """A fault of run.json, found by an evaluation."""
+    return Case(f"run.json: {name}", damaged(damage, *QUICKLY), cli.evaluate, line)
 
 
 def calibrated(
     content: bytes | None = None, own: bool = False, **others: object
 ) -> Callable[[Path], None]:
-    """A calibration with that content, or a small one with these arrays."""
+    """Writes a calibration with this content, or a small one with these arrays."""
 
     def damage(workdir: Path) -> None:
         arrays = {"version": VERSION, "identity": "another"} | others
@@ -91,7 +91,7 @@ def eight_images(place: Place) -> Sequence[object]:
 def calibration(name: str, damage: Callable[[Path], object], line: str) -> Case:
     """A fault of the calibration, met by `--auto`."""
     command = damaged(damage, "--auto", *QUICKLY)
-    return Case(f"calibration: {name}", command, main.evaluate, line)
+    return Case(f"calibration: {name}", command, cli.evaluate, line)
 
 
 CASES = (
@@ -234,7 +234,7 @@ CASES = (
     Case(
         "calibrate: eight images",
         eight_images,
-        main.calibrate,
+        cli.calibrate,
         "{root}/celeba: has 8 training images, expected at least 64 to calibrate on: give "
         "--data.root with more",
     ),
