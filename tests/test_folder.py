@@ -23,9 +23,9 @@ from iamt_jax.commands.main import calibrate, evaluate, train
 from iamt_jax.config import PRESETS, DataConfig, OtherData
 from iamt_jax.data.celeba import open_dataset
 from iamt_jax.data.decode import decode
-from iamt_jax.data.folder import hashed, open_own
+from iamt_jax.data.folder import open_own, partition_by_hash
 from iamt_jax.data.label_files import read_own_labels
-from iamt_jax.data.open import meant, open_source
+from iamt_jax.data.open import open_source, resolve_data
 from iamt_jax.evaluation.faithfulness import regions_of
 from iamt_jax.inference.classifier import load
 from iamt_jax.runs.run_file import read_run
@@ -143,14 +143,14 @@ def test_a_column_splits_and_is_no_attribute(tmp_path, split, place):
 
 def test_a_hash_of_the_name_splits_eight_to_one_to_one_and_stays():
     names = tuple(f"{i}.jpg" for i in range(10000))
-    partition = hashed(names)
+    partition = partition_by_hash(names)
     shares = np.bincount(partition) / len(names)
     np.testing.assert_allclose(shares, (0.8, 0.1, 0.1), atol=0.015)  # five standard deviations
-    np.testing.assert_array_equal(hashed(names[::-1])[::-1], partition)
-    np.testing.assert_array_equal(hashed(names[5:50]), partition[5:50])
+    np.testing.assert_array_equal(partition_by_hash(names[::-1])[::-1], partition)
+    np.testing.assert_array_equal(partition_by_hash(names[5:50]), partition[5:50])
     # Written down once: another version may not move images of a set between splits.
     names = ("a.png", "images/b.png", "ä.png", "0.png")
-    assert hashed(names).tolist() == [0, 2, 0, 1]
+    assert partition_by_hash(names).tolist() == [0, 2, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_a_damaged_csv_is_read_or_refused(cell, data):
     ],
 )
 def test_another_set_is_of_the_kind_trained_on(trained_on, other, expected):
-    found = meant(trained_on, other)
+    found = resolve_data(trained_on, other)
     assert (found.name, found.root, found.labels) == expected
 
 

@@ -10,7 +10,7 @@ from faults import one_line
 from PIL import Image
 
 from iamt_jax.data.decode import decode, square
-from iamt_jax.data.image_metadata import SHOWN
+from iamt_jax.data.image_metadata import MOST_NAMED
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
 
@@ -134,10 +134,10 @@ def test_damaged_pixels_are_still_refused(data, capsys):
 
 
 def test_of_many_images_only_some_are_named(capsys):
-    for i in range(3 * SHOWN):
+    for i in range(3 * MOST_NAMED):
         decode(DAMAGED["EXIF that is cut"], 8, f"{i}.jpg")
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == SHOWN + 1 and lines[-1] == (
+    assert len(lines) == MOST_NAMED + 1 and lines[-1] == (
         "warning: more than 10 images have damaged metadata; no more of them are named"
     )
 

@@ -19,9 +19,9 @@ from rich.console import Console
 from iamt_jax.attributes import column_names
 from iamt_jax.data import image_files
 from iamt_jax.data.celeba import open_dataset
-from iamt_jax.data.file_names import resolve
+from iamt_jax.data.file_names import match_names
 from iamt_jax.data.folder import open_own
-from iamt_jax.data.image_files import counted, images_below
+from iamt_jax.data.image_files import find_images, summary_of_others
 from iamt_jax.report import tables
 from iamt_jax.report.captions import brief, in_file_name
 from iamt_jax.report.figures import figures
@@ -62,7 +62,7 @@ NFC, NFD = "\u00e9\uac01.jpg", unicodedata.normalize("NFD", "\u00e9\uac01.jpg")
     ],
 )
 def test_a_name_means_the_one_file_that_fits(wanted, present, found, renamed):
-    match = resolve(wanted, present)
+    match = match_names(wanted, present)
     assert [None if row < 0 else present[row] for row in match.rows] == found
     assert bool(match.renamed) == renamed
     assert match.absent == [name for name, file in zip(wanted, found, strict=True) if not file]
@@ -78,7 +78,7 @@ def test_a_name_means_the_one_file_that_fits(wanted, present, found, renamed):
     ],
 )
 def test_an_absent_name_has_a_hint_among_the_files_left_over(present, hint):
-    assert resolve(["a.jpg", "b.png"], present).hint() == hint
+    assert match_names(["a.jpg", "b.png"], present).hint() == hint
 
 
 def kaggle(root, change):
@@ -234,10 +234,10 @@ def test_folders_are_searched_through_links_and_what_is_left_out_is_counted(tmp_
     os.symlink("../../set", tmp_path / "set/in/loop")
     os.symlink("self", tmp_path / "set/self")
     os.symlink("nowhere", tmp_path / "set/z.jpg")
-    images, left_out = images_below(tmp_path / "set", pytest.fail)
+    images, left_out = find_images(tmp_path / "set", pytest.fail)
     found = [str(path.relative_to(tmp_path / "set")) for path in images]
     assert found == ["b.jpg", "z.jpg", "in/g.JFIF", "linked/a.jpg"]
-    assert counted(left_out) == (
+    assert summary_of_others(left_out) == (
         "8 that are no image files: 2 .txt, 2 without a suffix, 1 .heic, 1 hidden, "
         "1 hidden folder, 1 special"
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from iamt_jax.config import MISSING, DataConfig, TrainConfig
-from iamt_jax.data.augment import GREY, augment, mix
+from iamt_jax.data.augment import _GREY, augment, mixup
 from iamt_jax.data.batches import Decoded, evaluation_batches, training_batches
 from iamt_jax.degradation import gaussian_noise, noise_keys
 from iamt_jax.inference.classifier import load
@@ -153,7 +153,7 @@ def test_each_augmentation_changes_pixels_and_keeps_the_form(field):
     assert any((image != picture()).any() for image in images)
     if field == "erase":
         for image in images:
-            assert (image[(image != picture()).any(axis=-1)] == GREY).all()
+            assert (image[(image != picture()).any(axis=-1)] == _GREY).all()
 
 
 def test_a_whole_shift_moves_pixels():
@@ -198,7 +198,7 @@ def test_noise_does_not_depend_on_batch_or_order():
 def test_mixup_blends_images_and_labels_alike():
     one = np.zeros((4, 4, 3), np.uint8), np.array([1, 0, MISSING, 1], np.float32)
     other = np.full((4, 4, 3), 200, np.uint8), np.array([0, 0, 1, 1], np.float32)
-    image, label = mix(one, other, np.float32(0.75))
+    image, label = mixup(one, other, np.float32(0.75))
     np.testing.assert_array_equal(image, 50)
     np.testing.assert_allclose(label, [0.75, 0, MISSING, 1])
 

@@ -60,12 +60,12 @@ def _calibrated(chosen: CalibrateArguments) -> tuple[str, Transformation]:
 
     from iamt_jax.data.batches import evaluation_batches
     from iamt_jax.data.damaged import without_damaged
-    from iamt_jax.data.open import meant, open_source
+    from iamt_jax.data.open import open_source, resolve_data
     from iamt_jax.inference.classifier import load
     from iamt_jax.robust.calibration import BATCH, calibrate
 
     trained = load(chosen.workdir)
-    config = meant(trained.run.config.data, chosen.data)
+    config = resolve_data(trained.run.config.data, chosen.data)
     dataset = open_source(config)
     records = dataset.split("train").first(chosen.images)
     records, _ = without_damaged(records, config.size, config.damaged_limit)

@@ -128,7 +128,7 @@ def _found(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
       InputError: a name is nothing, or a folder holds no image or cannot be listed.
     """
     from iamt_jax.data.file_names import SUFFIXES
-    from iamt_jax.data.image_files import counted, images_below
+    from iamt_jax.data.image_files import find_images, summary_of_others
 
     def refuse(error: OSError) -> NoReturn:
         raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); give rights")
@@ -136,8 +136,8 @@ def _found(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
     images, lines = [], []
     for place in given:
         if place.is_dir():
-            inside, left_out = images_below(place, refuse)
-            others = f", left out {counted(left_out)}" if left_out else ""
+            inside, left_out = find_images(place, refuse)
+            others = f", left out {summary_of_others(left_out)}" if left_out else ""
             if not inside:
                 raise InputError(
                     f"{place}: holds no image ({', '.join(SUFFIXES)}){others}; name another"
@@ -189,7 +189,7 @@ def _predict(
     """Fills the journal, one batch being decoded while another is judged."""
     from tqdm.auto import tqdm
 
-    from iamt_jax.data.batches import THREADS
+    from iamt_jax.data.batches import DECODE_THREADS
     from iamt_jax.inference.inputs import SHAPES
 
     waiting = [image for image in images if image not in journal]
@@ -198,7 +198,7 @@ def _predict(
     decoded = functools.partial(_decoded, size=model.size)
     told = 0
     with (
-        ThreadPoolExecutor(THREADS) as pool,
+        ThreadPoolExecutor(DECODE_THREADS) as pool,
         tqdm(
             total=len(images), initial=len(images) - len(waiting), unit="image", desc="predicting"
         ) as bar,

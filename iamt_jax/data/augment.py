@@ -12,13 +12,13 @@ from PIL import Image
 
 from iamt_jax.config import MISSING, DataConfig
 
-Picture = UInt8[np.ndarray, "height width 3"]
+_Picture = UInt8[np.ndarray, "height width 3"]
 
-GREY = 128
+_GREY = 128
 """Value of an erased rectangle."""
 
 
-Example = tuple[Picture, np.ndarray]
+_Example = tuple[_Picture, np.ndarray]
 """Image and labels."""
 
 
@@ -28,20 +28,20 @@ class Augment(grain.transforms.RandomMap):
     blends them too."""
 
     config: DataConfig
-    source: Sequence[Example]
+    source: Sequence[_Example]
     """Where a partner for mixup is drawn from."""
 
-    def random_map(self, example: Example, rng: np.random.Generator) -> Example:
+    def random_map(self, example: _Example, rng: np.random.Generator) -> _Example:
         image, label = augment(example[0], self.config, rng), example[1].astype(np.float32)
         if self.config.mixup:
             other, other_label = self.source[rng.integers(len(self.source))]
             other = augment(other, self.config, rng)
             share = np.float32(rng.beta(self.config.mixup, self.config.mixup))
-            return mix((image, label), (other, other_label.astype(np.float32)), share)
+            return mixup((image, label), (other, other_label.astype(np.float32)), share)
         return image, label
 
 
-def mix(one: Example, other: Example, share: np.float32) -> Example:
+def mixup(one: _Example, other: _Example, share: np.float32) -> _Example:
     """`share` of one example and the rest of the other (Zhang et al. 2018); a label that is
     missing in either is missing."""
     image, label = (share * a + (1 - share) * b for a, b in zip(one, other, strict=True))
@@ -49,7 +49,7 @@ def mix(one: Example, other: Example, share: np.float32) -> Example:
     return image.round().astype(np.uint8), np.where(missing, np.float32(MISSING), label)
 
 
-def augment(image: Picture, config: DataConfig, rng: np.random.Generator) -> Picture:
+def augment(image: _Picture, config: DataConfig, rng: np.random.Generator) -> _Picture:
     """One random draw of everything that `config` switches on; same shape, uint8."""
     if config.flip and rng.random() < 0.5:
         image = image[:, ::-1]
@@ -62,7 +62,7 @@ def augment(image: Picture, config: DataConfig, rng: np.random.Generator) -> Pic
     return np.ascontiguousarray(image)
 
 
-def _move(image: Picture, config: DataConfig, rng: np.random.Generator) -> Picture:
+def _move(image: _Picture, config: DataConfig, rng: np.random.Generator) -> _Picture:
     """Shift, zoom and rotation in one bilinear resampling, mirrored at the border."""
     side = image.shape[0]
     shift = rng.uniform(-config.shift, config.shift, 2) * side
@@ -81,7 +81,7 @@ def _move(image: Picture, config: DataConfig, rng: np.random.Generator) -> Pictu
     return np.asarray(moved)
 
 
-def _recolour(image: Picture, strength: float, rng: np.random.Generator) -> Picture:
+def _recolour(image: _Picture, strength: float, rng: np.random.Generator) -> _Picture:
     """Brightness, saturation and contrast, each by a factor from 1 - strength to 1 + strength."""
     brightness, saturation, contrast = 1 + rng.uniform(-strength, strength, 3)
     pixels = image.astype(np.float32) * np.float32(brightness)
@@ -92,11 +92,11 @@ def _recolour(image: Picture, strength: float, rng: np.random.Generator) -> Pict
     return pixels.round().clip(0, 255).astype(np.uint8)
 
 
-def _erase(image: Picture, largest: float, rng: np.random.Generator) -> Picture:
+def _erase(image: _Picture, largest: float, rng: np.random.Generator) -> _Picture:
     """A grey rectangle somewhere (Zhong et al. 2020), sides up to `largest` of the image's."""
     side = image.shape[0]
     height, width = rng.integers(0, int(largest * side) + 1, 2)
     top, left = rng.integers(0, side - height + 1), rng.integers(0, side - width + 1)
     image = image.copy()
-    image[top : top + height, left : left + width] = GREY
+    image[top : top + height, left : left + width] = _GREY
     return image

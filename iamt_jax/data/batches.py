@@ -25,19 +25,19 @@ from iamt_jax.data.celeba import Records, decode
 from iamt_jax.errors import InputError
 from iamt_jax.signals import ENDING
 
-THREADS = 4
+DECODE_THREADS = 4
 """Threads that decode ahead; decoding releases Python's lock."""
 
 
-SHARED_MEMORY = Path("/dev/shm")
+_SHARED_MEMORY = Path("/dev/shm")
 """Where Grain's workers leave batches, on Linux."""
 
-BATCHES_HELD = 5
+_BATCHES_HELD = 5
 """Batches in shared memory for each worker, as measured; and one more that is in use."""
 
-CAUSES = {
+_CAUSES = {
     "SIGKILL": ", as the system does where memory runs out",
-    "SIGBUS": f", as happens where {SHARED_MEMORY} is full",
+    "SIGBUS": f", as happens where {_SHARED_MEMORY} is full",
 }
 """What commonly ends a worker."""
 
@@ -50,7 +50,7 @@ class Batch(NamedTuple):
     """1, 0, what lies between after mixup, or `MISSING`."""
 
 
-class Padded(NamedTuple):
+class PaddedBatch(NamedTuple):
     """A batch of evaluation, filled up to its size; `real` says which rows count."""
 
     images: UInt8[np.ndarray, "batch height width 3"]
@@ -83,7 +83,7 @@ class Decoded:
         """The image, decoded, cropped and resized."""
         if self._pictures is not None and self._known[index]:
             return self._pictures[index]
-        image = decode(self.records.read(index), self.size, self.records.images.place(index))
+        image = decode(self.records.read(index), self.size, self.records.images.location(index))
         if self._pictures is not None:
             self._pictures[index] = image
             self._known[index] = True
@@ -112,30 +112,30 @@ def training_batches(
     examples = grain.MapDataset.source(source).seed(train.seed).shuffle().repeat()
     blocks = examples.random_map(Augment(data, source)).batch(train.batch_size // processes)
     share = blocks[start * processes + process :: processes]
-    iterator = share.map(_named).to_iter_dataset(
-        grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=8)
+    iterator = share.map(_as_batch).to_iter_dataset(
+        grain.ReadOptions(num_threads=DECODE_THREADS, prefetch_buffer_size=8)
     )
-    workers = _fitting(data.workers, data.size, train.batch_size // processes, records)
+    workers = _workers_that_fit(data.workers, data.size, train.batch_size // processes, records)
     if not workers:
         return iter(iterator)
     _start_tracker()
     options = grain.MultiprocessingOptions(num_workers=workers)
-    return _told_of_workers(iter(iterator.mp_prefetch(options, _begin_worker)), workers)
+    return _explain_lost_workers(iter(iterator.mp_prefetch(options, _begin_worker)), workers)
 
 
-def _fitting(workers: int, size: int, batch: int, records: Records) -> int:
+def _workers_that_fit(workers: int, size: int, batch: int, records: Records) -> int:
     """How many of the workers shared memory has room for, with a warning if not for all."""
     batch_bytes = batch * (size * size * 3 + 4 * len(records.attributes))
-    if not workers or not SHARED_MEMORY.is_dir():
+    if not workers or not _SHARED_MEMORY.is_dir():
         return workers
-    free = shutil.disk_usage(SHARED_MEMORY).free
-    fitting = max(0, min(workers, (free // batch_bytes - 1) // BATCHES_HELD))
+    free = shutil.disk_usage(_SHARED_MEMORY).free
+    fitting = max(0, min(workers, (free // batch_bytes - 1) // _BATCHES_HELD))
     if fitting < workers:
-        need = (workers * BATCHES_HELD + 1) * batch_bytes
+        need = (workers * _BATCHES_HELD + 1) * batch_bytes
         instead = f"by {fitting} of them" if fitting else "in threads"
         print(
             f"warning: --data.workers {workers}: need {need / 1e6:,.0f} MB of shared memory, and "
-            f"{SHARED_MEMORY} has {free / 1e6:,.0f} MB free; decoding {instead}, with the same "
+            f"{_SHARED_MEMORY} has {free / 1e6:,.0f} MB free; decoding {instead}, with the same "
             "result (in a container, docker run --shm-size gives more)",
             file=sys.stderr,
         )
@@ -177,7 +177,7 @@ def _begin_worker(_index: int, _count: int) -> None:
     threading.Thread(target=end_with, args=(parent,), daemon=True).start()
 
 
-def _told_of_workers(batches: Iterator[Batch], workers: int) -> Iterator[Batch]:
+def _explain_lost_workers(batches: Iterator[Batch], workers: int) -> Iterator[Batch]:
     """The batches.
 
     Raises:
@@ -192,23 +192,23 @@ def _told_of_workers(batches: Iterator[Batch], workers: int) -> Iterator[Batch]:
         code = int(found[1])
         by = signal.Signals(-code).name if code < 0 else f"status {code}"
         raise InputError(
-            f"--data.workers {workers}: one of them ended by {by}{CAUSES.get(by, '')}; give fewer, "
-            "or 0, with --resume.allow data.workers, to continue this run"
+            f"--data.workers {workers}: one of them ended by {by}{_CAUSES.get(by, '')}; give "
+            "fewer, or 0, with --resume.allow data.workers, to continue this run"
         ) from None
 
 
-def _named(batch: tuple[np.ndarray, np.ndarray]) -> Batch:
+def _as_batch(batch: tuple[np.ndarray, np.ndarray]) -> Batch:
     return Batch(*batch)
 
 
-def evaluation_batches(records: Records, size: int, batch_size: int) -> Iterator[Padded]:
+def evaluation_batches(records: Records, size: int, batch_size: int) -> Iterator[PaddedBatch]:
     """Every image once and in order; the last batch is filled up with copies that do not count.
 
     One batch is decoded ahead while the last one is being used.
     """
     source = Decoded(records, size)
 
-    def batch(start: int, pool: ThreadPoolExecutor) -> Padded:
+    def batch(start: int, pool: ThreadPoolExecutor) -> PaddedBatch:
         indices = np.arange(start, start + batch_size)
         real = indices < len(records)
         indices = np.minimum(indices, len(records) - 1)
@@ -216,9 +216,9 @@ def evaluation_batches(records: Records, size: int, batch_size: int) -> Iterator
         for row, picture in enumerate(pool.map(source.picture, indices[real].tolist())):
             pictures[row] = picture
         pictures[~real] = pictures[real.sum() - 1]
-        return Padded(pictures, indices, real)
+        return PaddedBatch(pictures, indices, real)
 
-    with ThreadPoolExecutor(THREADS) as pool, ThreadPoolExecutor(1) as ahead:
+    with ThreadPoolExecutor(DECODE_THREADS) as pool, ThreadPoolExecutor(1) as ahead:
         starts = range(0, len(records), batch_size)
         pending = [ahead.submit(batch, start, pool) for start in starts[:1]]
         for start in starts:

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int8
 
-from iamt_jax.data.dataset import PARTITIONS, Dataset, Images, Records, Selected
+from iamt_jax.data.dataset import PARTITIONS, Dataset, EncodedImages, Records, Subset
 from iamt_jax.data.decode import decode
-from iamt_jax.data.file_names import resolve
+from iamt_jax.data.file_names import match_names
 from iamt_jax.data.image_files import open_folder, open_zip
-from iamt_jax.data.label_files import Labels, read_labels, read_partitions
-from iamt_jax.data.tfds import NAME, find_prepared, open_prepared, prepare
+from iamt_jax.data.label_files import LabelList, read_labels, read_partitions
+from iamt_jax.data.tfds import NAME, download_and_prepare, find_prepared, open_prepared
 from iamt_jax.errors import InputError
 from iamt_jax.files import expanded
 
@@ -37,7 +37,7 @@ class Layout:
     """The folder that holds img_align_celeba.zip, or img_align_celeba/."""
 
 
-LAYOUTS = (
+_LAYOUTS = (
     Layout("official", "Anno/list_attr_celeba.txt", "Eval/list_eval_partition.txt", "Img"),
     Layout("torchvision", "list_attr_celeba.txt", "list_eval_partition.txt", ""),
     Layout("Kaggle", "list_attr_celeba.csv", "list_eval_partition.csv", ""),
@@ -54,10 +54,10 @@ _PACKED = (".7z", ".001", ".rar", ".tar", ".tgz", ".gz")
 class ListedPartitions:
     """The partitions that two lists describe."""
 
-    labels: Labels
+    labels: LabelList
     partition: Int8[np.ndarray, " image"]
     """Index into `PARTITIONS`."""
-    images: Images
+    images: EncodedImages
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -74,12 +74,12 @@ class ListedPartitions:
         rows = np.flatnonzero(self.partition == PARTITIONS.index(partition))
         names = tuple(self.labels.names[row] for row in rows)
         values = self.labels.values[rows]
-        return Records(self.attributes, names, values, Selected(self.images, rows))
+        return Records(self.attributes, names, values, Subset(self.images, rows))
 
 
 def find_listed(folder: Path) -> Layout | None:
     """Returns the layout whose list of labels lies in `folder`, or None."""
-    return next((layout for layout in LAYOUTS if (folder / layout.labels).is_file()), None)
+    return next((layout for layout in _LAYOUTS if (folder / layout.labels).is_file()), None)
 
 
 def open_listed(folder: Path, layout: Layout) -> ListedPartitions:
@@ -99,18 +99,18 @@ def open_listed(folder: Path, layout: Layout) -> ListedPartitions:
             f"validation (1) or test (2): download {path.name} to there"
         )
     partitions = read_partitions(path)
-    match = resolve(labels.names, list(partitions))
+    match = match_names(labels.names, list(partitions))
     if strays := match.absent:
         raise InputError(
             f"{path}: {len(strays):,} of the {len(labels.names):,} images of {layout.labels} have "
             f"no partition, the first is {strays[0]}{match.hint()}: add their rows"
         )
-    match.tell(path)
+    match.warn(path)
     partition = np.array(list(partitions.values()), np.int8)[list(match.rows)]
     return ListedPartitions(labels, partition, _open_images(folder / layout.images, labels.names))
 
 
-def _open_images(folder: Path, names: tuple[str, ...]) -> Images:
+def _open_images(folder: Path, names: tuple[str, ...]) -> EncodedImages:
     """Opens the first place that holds every image, at best under the very names of the list."""
     packed = []
     opened = []
@@ -134,7 +134,7 @@ def _open_images(folder: Path, names: tuple[str, ...]) -> Images:
             f"{place}: {count:,} of the {len(names):,} listed images are not in it, the first is "
             f"{match.absent[0]}{match.hint()}: add the images, or take the rows off the lists"
         )
-    match.tell(place)
+    match.warn(place)
     return images
 
 
@@ -154,8 +154,8 @@ def _places(folder: Path) -> Iterator[Path]:
 
 __all__ = ["Dataset", "Records", "decode", "download", "open_dataset"]
 
-PREPARED = "tensorflow-datasets (array_record)"
-"""Name of that layout; `LAYOUTS` names the others."""
+_PREPARED = "tensorflow-datasets (array_record)"
+"""Name of that layout; `_LAYOUTS` names the others."""
 
 _CELEBA = re.compile(r"celeb[-_ ]?a([-_ ]?dataset)?", re.IGNORECASE)
 """The folders that people call CelebA: celeba, CelebA, celeb_a, celeba-dataset."""
@@ -179,7 +179,7 @@ def open_dataset(root: str | os.PathLike[str]) -> Dataset:
         own = ", or --data.name folder for images and a csv of your own"
         raise InputError(
             f"{root}: holds no data that we know; looked, there and in a folder called CelebA, "
-            f"for {', '.join(layout.labels for layout in LAYOUTS)} and for tensorflow-datasets' "
+            f"for {', '.join(layout.labels for layout in _LAYOUTS)} and for tensorflow-datasets' "
             "dataset_info.json: give the folder that holds one of these"
             f"{own if any(root.glob('*.csv')) else ''}"
         )
@@ -203,7 +203,7 @@ def download(name: str = NAME, data_dir: str | os.PathLike[str] | None = None) -
     data_dir = Path(expanded(data_dir or default))
     dataset = _open(data_dir) if data_dir.is_dir() else None
     if dataset is None:
-        prepare(data_dir)
+        download_and_prepare(data_dir)
         dataset = open_dataset(data_dir)
     return dataset
 
@@ -216,7 +216,7 @@ def _open(root: Path) -> Dataset | None:
                 return Dataset(str(folder), layout.name, listed.attributes, listed)
             if directory := find_prepared(folder):
                 prepared = open_prepared(directory)
-                return Dataset(str(directory), PREPARED, prepared.attributes, prepared)
+                return Dataset(str(directory), _PREPARED, prepared.attributes, prepared)
     except OSError as error:
         raise InputError(
             f"{error.filename or root}: cannot be read ({error.strerror}); check its permissions"

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm.auto import tqdm
 
-from iamt_jax.data.batches import THREADS
+from iamt_jax.data.batches import DECODE_THREADS
 from iamt_jax.data.dataset import Records
 from iamt_jax.data.decode import decode
 from iamt_jax.errors import InputError
@@ -50,12 +50,12 @@ def without_damaged(
 
     def fails(row: int) -> str:
         try:
-            decode(records.read(row), size, records.images.place(row))
+            decode(records.read(row), size, records.images.location(row))
         except InputError as error:
             return str(error)
         return ""
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(DECODE_THREADS) as pool:
         found = pool.map(fails, rows.tolist())
         bar = tqdm(found, total=len(rows), unit="image", desc="checking", dynamic_ncols=True)
         reasons = dict(zip(rows.tolist(), bar, strict=True))

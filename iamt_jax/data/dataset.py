@@ -23,7 +23,7 @@ SPLITS = {
 """Split -> the partitions it joins; `train+validation` is what the paper trains on."""
 
 
-class Images(Protocol):
+class EncodedImages(Protocol):
     """Encoded images by index.
 
     Implementations hold paths and offsets but no open file, so that they are cheap to pickle
@@ -33,7 +33,7 @@ class Images(Protocol):
     def read(self, index: int) -> bytes:
         """Returns image `index` as it was stored; raises `InputError` if it cannot be read."""
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         """Where image `index` lies, for people."""
 
 
@@ -47,7 +47,7 @@ class Records:
     """Image names; an image's identity, whatever split it is read through."""
     labels: Int8[np.ndarray, "image attribute"]
     """1 present, 0 absent, `MISSING` (-1) not annotated."""
-    images: Images
+    images: EncodedImages
 
     def __len__(self) -> int:
         return len(self.names)
@@ -69,40 +69,40 @@ class Records:
     def take(self, rows: np.ndarray) -> Records:
         """The records at `rows`, in that order."""
         names = tuple(self.names[row] for row in rows)
-        return Records(self.attributes, names, self.labels[rows], Selected(self.images, rows))
+        return Records(self.attributes, names, self.labels[rows], Subset(self.images, rows))
 
 
 @dataclasses.dataclass(frozen=True)
-class Selected:
+class Subset:
     """Some images of a larger set."""
 
-    images: Images
+    images: EncodedImages
     rows: np.ndarray
 
     def read(self, index: int) -> bytes:
-        """See `Images`."""
+        """See `EncodedImages`."""
         return self.images.read(self.rows[index])
 
-    def place(self, index: int) -> str:
-        """See `Images`."""
-        return self.images.place(self.rows[index])
+    def location(self, index: int) -> str:
+        """See `EncodedImages`."""
+        return self.images.location(self.rows[index])
 
 
 @dataclasses.dataclass(frozen=True)
-class Joined:
+class Concatenated:
     """Images of several parts, one after the other."""
 
     parts: tuple[Records, ...]
 
     def read(self, index: int) -> bytes:
-        """See `Images`."""
+        """See `EncodedImages`."""
         part, index = self._part(index)
         return part.read(index)
 
-    def place(self, index: int) -> str:
-        """See `Images`."""
+    def location(self, index: int) -> str:
+        """See `EncodedImages`."""
         part, index = self._part(index)
-        return part.images.place(index)
+        return part.images.location(index)
 
     def _part(self, index: int) -> tuple[Records, int]:
         for part in self.parts:
@@ -120,7 +120,7 @@ def join(parts: Sequence[Records]) -> Records:
         attributes=parts[0].attributes,
         names=tuple(name for part in parts for name in part.names),
         labels=np.concatenate([part.labels for part in parts]),
-        images=Joined(tuple(parts)),
+        images=Concatenated(tuple(parts)),
     )
 
 
@@ -145,7 +145,7 @@ class Dataset:
     attributes: tuple[str, ...]
     """The K names that the header gives."""
     partitions: Partitions
-    cure: str = "correct list_eval_partition"
+    hint: str = "correct list_eval_partition"
     """What to do about a split without images, for people."""
 
     def split(self, name: str) -> Records:
@@ -165,6 +165,6 @@ class Dataset:
         if empty:
             raise InputError(
                 f"{self.root}: its {empty[0]} split has no images, it holds {holds}: choose "
-                f"another split, or {self.cure}"
+                f"another split, or {self.hint}"
             )
         return join([self.partitions.records(part) for part in SPLITS[name]])

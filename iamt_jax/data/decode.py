@@ -8,7 +8,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from iamt_jax.data.image_metadata import orientation, tell_damaged, turned, without_metadata
+from iamt_jax.data.image_metadata import (
+    read_orientation,
+    turn_upright,
+    warn_damaged,
+    without_metadata,
+)
 from iamt_jax.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -18,10 +23,12 @@ MAX_PIXELS = 50_000_000
 """More than any camera's face; a small file may unfold to more, to exhaust the memory."""
 
 
-Picture = UInt8[np.ndarray, "height width 3"] | Float[np.ndarray, "height width 3"] | Image.Image
+DecodedImage = (
+    UInt8[np.ndarray, "height width 3"] | Float[np.ndarray, "height width 3"] | Image.Image
+)
 """An image that is already decoded; floats are in [0, 1] units, and noise may leave that range."""
 
-LARGEST_FLOAT = 20.0
+_LARGEST_FLOAT = 20.0
 """Floats beyond this are 0 to 255 taken for [0, 1], not noise."""
 
 
@@ -53,7 +60,7 @@ def decode(data: bytes, size: int, name: str) -> UInt8[np.ndarray, "size size 3"
 
 
 def square(
-    picture: Picture, size: int, name: str
+    picture: DecodedImage, size: int, name: str
 ) -> UInt8[np.ndarray, "size size 3"] | Float[np.ndarray, "size size 3"]:
     """Crops the centred square of a decoded image and resizes it, as `decode` does.
 
@@ -76,7 +83,7 @@ def square(
         raise InputError(f"{name}: its type is {pixels.dtype}, {expected}")
     if floats:
         pixels = pixels.astype(np.float32)
-        if not np.isfinite(pixels).all() or abs(pixels).max() > LARGEST_FLOAT:
+        if not np.isfinite(pixels).all() or abs(pixels).max() > _LARGEST_FLOAT:
             found = f"values from {pixels.min():g} to {pixels.max():g}"
             raise InputError(f"{name}: has {found}, {expected}; divide by 255, or give uint8")
     if pixels.shape[:2] == (size, size):
@@ -101,7 +108,7 @@ def _opened(data: bytes, name: str) -> Image.Image:
             image = _loaded(pixels)
         except Exception:
             raise error from None  # It is not the metadata.
-        tell_damaged(name, error)
+        warn_damaged(name, error)
         return image
 
 
@@ -116,8 +123,8 @@ def _loaded(data: bytes) -> Image.Image:
 
 def _upright(image: Image.Image, name: str) -> Image.Image:
     """The whole image in RGB, turned as its metadata say."""
-    turn = orientation(image, name)  # Read first: converting may drop it.
-    return turned(_rgb(image), turn)
+    turn = read_orientation(image, name)  # Read first: converting may drop it.
+    return turn_upright(_rgb(image), turn)
 
 
 def _resized(image: Image.Image, size: int) -> Image.Image:

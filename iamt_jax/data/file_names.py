@@ -26,20 +26,20 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not posixpath.basename(name).startswith(".")
 
 
-def tidy(name: str) -> str:
+def normalised(name: str) -> str:
     """One spelling of a path: composed accents, slashes, no needless dots."""
     return posixpath.normpath(unicodedata.normalize("NFC", name).replace("\\", "/"))
 
 
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", tidy(name).casefold())
+    return unicodedata.normalize("NFC", normalised(name).casefold())
 
 
 def _stem(name: str) -> str:
     return _SUFFIX.sub("", _folded(name))
 
 
-_SAME: tuple[Callable[[str], str], ...] = (str, tidy)
+_SAME: tuple[Callable[[str], str], ...] = (str, normalised)
 """Spellings of one name: the reader says nothing of the difference."""
 
 _ALIKE: tuple[Callable[[str], str], ...] = (_folded, _stem)
@@ -72,21 +72,21 @@ class Match:
             taken = set(self.rows)
             free = [name for row, name in enumerate(self.present) if row not in taken]
             near = difflib.get_close_matches(self.wanted[first], free, 1, 0.8)
-        return f" (did you mean {' or '.join(map(shown, near))}?)" if near else ""
+        return f" (did you mean {' or '.join(map(shorten, near))}?)" if near else ""
 
-    def tell(self, place: Path) -> None:
+    def warn(self, place: Path) -> None:
         """Prints a warning if images are read from files of another case or suffix."""
         if self.renamed:
             first = self.renamed[0]
             print(
                 f"warning: {place}: {len(self.renamed):,} of the {len(self.wanted):,} listed "
                 "images have another suffix or case there and are read nevertheless, the first "
-                f"is {shown(self.present[self.rows[first]])} for {shown(self.wanted[first])}",
+                f"is {shorten(self.present[self.rows[first]])} for {shorten(self.wanted[first])}",
                 file=sys.stderr,
             )
 
 
-def resolve(wanted: Sequence[str], present: Sequence[str]) -> Match:
+def match_names(wanted: Sequence[str], present: Sequence[str]) -> Match:
     """Finds the file that each name of a list means.
 
     A name is compared as it is, then in one Unicode form and with slashes for backslashes, then
@@ -119,7 +119,7 @@ def resolve(wanted: Sequence[str], present: Sequence[str]) -> Match:
     return Match(wanted, present, rows, alike, renamed)
 
 
-def shown(name: str) -> str:
+def shorten(name: str) -> str:
     """A name as a message shows it: in one line, and not too long."""
     name = name if name.isprintable() else repr(name)
     return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."

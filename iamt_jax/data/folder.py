@@ -22,10 +22,10 @@ import numpy as np
 from jaxtyping import Int8
 
 from iamt_jax.data.celeba import ListedPartitions
-from iamt_jax.data.dataset import Dataset, Images, Records
-from iamt_jax.data.file_names import is_image, resolve, shown, tidy
-from iamt_jax.data.image_files import folder_images, walk
-from iamt_jax.data.label_files import Labels, read_own_labels
+from iamt_jax.data.dataset import Dataset, EncodedImages, Records
+from iamt_jax.data.file_names import is_image, match_names, normalised, shorten
+from iamt_jax.data.image_files import folder_images, walk_folders
+from iamt_jax.data.label_files import LabelList, read_own_labels
 from iamt_jax.errors import InputError
 from iamt_jax.files import expanded
 
@@ -40,7 +40,7 @@ def open_own(root: str | os.PathLike[str], labels: str | None = None) -> Dataset
     """Opens a folder of images and a csv whose columns are attributes; decodes no image.
 
     The csv's first column is an image's path below `root` or `root`/images. A column `split`
-    decides the partitions; without it a hash of each name does (`hashed`).
+    decides the partitions; without it a hash of each name does (`partition_by_hash`).
 
     Args:
       root: the folder.
@@ -63,7 +63,7 @@ def open_own(root: str | os.PathLike[str], labels: str | None = None) -> Dataset
             f"{error.filename or root}: cannot be read ({error.strerror}); check its permissions"
         ) from error
     if listed.partition is None:
-        partition, how = hashed(listed.names), "by a hash of names"
+        partition, how = partition_by_hash(listed.names), "by a hash of names"
         cure = f"add images, or a column split to {path.name}"
     else:
         partition, how = listed.partition, "by its column split"
@@ -77,7 +77,7 @@ def open_own(root: str | os.PathLike[str], labels: str | None = None) -> Dataset
     return Dataset(str(root), layout, listed.attributes, partitions, cure)
 
 
-def hashed(names: tuple[str, ...]) -> Int8[np.ndarray, " image"]:
+def partition_by_hash(names: tuple[str, ...]) -> Int8[np.ndarray, " image"]:
     """A partition for each name: 80 % train, 10 % validation, 10 % test, on average.
 
     It depends on the name alone, so that images that are added move no other.
@@ -114,14 +114,14 @@ def _csv(root: Path, labels: str | None) -> Path:
     return root / found[0]
 
 
-def _open_images(root: Path, path: Path, names: tuple[str, ...]) -> tuple[Images, int]:
+def _open_images(root: Path, path: Path, names: tuple[str, ...]) -> tuple[EncodedImages, int]:
     """Opens the place that holds every image; also counts images beside them without a line."""
     if out := [name for name in names if _OUT.fullmatch(name)]:
         raise InputError(
-            f"{path}: names {shown(out[0])}, expected paths below {root}, without ..: correct "
+            f"{path}: names {shorten(out[0])}, expected paths below {root}, without ..: correct "
             "the csv"
         )
-    if len({tidy(name) for name in names}) < len(names):
+    if len({normalised(name) for name in names}) < len(names):
         raise InputError(
             f"{path}: names an image in two ways, such as a.png and ./a.png; expected every image "
             "once: remove a row"
@@ -129,17 +129,17 @@ def _open_images(root: Path, path: Path, names: tuple[str, ...]) -> tuple[Images
     places = [root, *sorted(x for x in root.iterdir() if x.name.lower() == _IMAGES and x.is_dir())]
     # Only where the names do not lead to the files all files are listed.
     for listed in (_beside, _below):
-        found = [(place, resolve(names, listed(place, names))) for place in places]
+        found = [(place, match_names(names, listed(place, names))) for place in places]
         place, match = min(found, key=lambda x: (len(x[1].absent), len(x[1].renamed)))
         if not match.absent:
             break
     if match.absent:
         raise InputError(
             f"{place}: {len(match.absent):,} of the {len(names):,} images that {path.name} names "
-            f"are not in it, the first is {shown(match.absent[0])}{match.hint()}: correct the csv, "
-            "or add the images"
+            f"are not in it, the first is {shorten(match.absent[0])}{match.hint()}: correct the "
+            "csv, or add the images"
         )
-    match.tell(place)
+    match.warn(place)
     present, listed = match.present, set(match.rows)
     folders = {posixpath.dirname(present[row]) for row in listed}
     unlisted = [x for row, x in enumerate(present) if row not in listed and is_image(x)]
@@ -160,7 +160,7 @@ def _below(place: Path, names: Sequence[str]) -> list[str]:
     """All files below a folder."""
     return [
         Path(folder, file.name).relative_to(place).as_posix()
-        for folder, files in walk(place, lambda error: None)
+        for folder, files in walk_folders(place, lambda error: None)
         for file in files
     ]
 
@@ -177,7 +177,7 @@ def _files(folder: Path) -> list[str]:
         raise
 
 
-def _warn(path: Path, listed: Labels, train: Records) -> None:
+def _warn(path: Path, listed: LabelList, train: Records) -> None:
     """Tells of labels that are likely not what the user means."""
     if listed.ambiguous:
         print(
@@ -190,7 +190,7 @@ def _warn(path: Path, listed: Labels, train: Records) -> None:
         first = train.attributes[int(np.argmax(same))]
         print(
             f"warning: {path}: {same.sum()} of the {len(same)} attributes have one and the same "
-            f"label, or none, in all training images, first {shown(first)}: nothing can be "
+            f"label, or none, in all training images, first {shorten(first)}: nothing can be "
             "learnt of them",
             file=sys.stderr,
         )

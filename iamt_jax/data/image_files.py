@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from iamt_jax.data.dataset import Images
-from iamt_jax.data.file_names import Match, is_image, resolve, tidy
+from iamt_jax.data.dataset import EncodedImages
+from iamt_jax.data.file_names import Match, is_image, match_names, normalised
 from iamt_jax.errors import InputError, printable
 
 MAX_BYTES = 100_000_000
@@ -66,13 +66,13 @@ class FolderImages:
     folder: str
     names: tuple[str, ...]
 
-    def place(self, index: int) -> str:
-        """See `Images`."""
+    def location(self, index: int) -> str:
+        """See `EncodedImages`."""
         return os.path.join(self.folder, self.names[index])
 
     def read(self, index: int) -> bytes:
-        """See `Images`."""
-        return read_file(self.place(index))
+        """See `EncodedImages`."""
+        return read_file(self.location(index))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,12 +88,12 @@ class ZipImages:
     members: np.ndarray
     """One `_MEMBER` a name: where its header lies, bytes stored and unfolded, checksum, method."""
 
-    def place(self, index: int) -> str:
-        """See `Images`."""
+    def location(self, index: int) -> str:
+        """See `EncodedImages`."""
         return f"{self.path}: {self.names[index]}"
 
     def read(self, index: int) -> bytes:
-        """See `Images`."""
+        """See `EncodedImages`."""
         header, stored, size, crc, method = self.members[index].tolist()
         try:
             data = _read_member(self.path, header, stored)
@@ -128,13 +128,13 @@ def _read_member(path: str, header: int, stored: int) -> bytes:
     return data
 
 
-def open_folder(folder: Path, names: Sequence[str]) -> tuple[Images, Match]:
+def open_folder(folder: Path, names: Sequence[str]) -> tuple[EncodedImages, Match]:
     """Returns the images of `folder` that `names` mean, and which those are."""
-    match = resolve(names, sorted(entry.name for entry in os.scandir(folder)))
+    match = match_names(names, sorted(entry.name for entry in os.scandir(folder)))
     return folder_images(folder, match), match
 
 
-def folder_images(folder: Path, match: Match) -> Images:
+def folder_images(folder: Path, match: Match) -> EncodedImages:
     """The images of a folder under the names that they have there."""
     files = zip(match.wanted, match.rows, strict=True)
     return FolderImages(
@@ -142,7 +142,7 @@ def folder_images(folder: Path, match: Match) -> Images:
     )
 
 
-def open_zip(path: Path, names: Sequence[str]) -> tuple[Images, Match]:
+def open_zip(path: Path, names: Sequence[str]) -> tuple[EncodedImages, Match]:
     """Returns the images of the archive that `names` mean, in any folder of it.
 
     Raises:
@@ -154,10 +154,10 @@ def open_zip(path: Path, names: Sequence[str]) -> tuple[Images, Match]:
         folder, _, name = _member_name(info).rpartition("/")
         if name and not folder.startswith("__MACOSX"):  # a folder, or a Mac's notes
             members.append((name, info))
-    match = resolve(names, [name for name, _ in members])
+    match = match_names(names, [name for name, _ in members])
     for rows in match.alike.values():
         (name, info), (other, second) = members[rows[0]], members[rows[1]]
-        if tidy(name) == tidy(other):
+        if normalised(name) == normalised(other):
             raise InputError(
                 f"{path}: holds two images called {name} ({info.filename} and "
                 f"{second.filename}); expected one a name: remove one of them"
@@ -215,7 +215,7 @@ _LONGEST = 20
 """Characters of a suffix in a message."""
 
 
-def walk(
+def walk_folders(
     place: str | os.PathLike[str],
     refuse: Callable[[OSError], object],
     enter: Callable[[str], bool] = lambda name: True,
@@ -248,14 +248,14 @@ def walk(
         waiting += reversed(entered)
 
 
-def images_below(
+def find_images(
     place: Path, refuse: Callable[[OSError], object]
 ) -> tuple[list[Path], Counter[str]]:
     """Image files below a folder, and how many others there are of each kind.
 
     Args:
       place: the folder; hidden files and folders in it are left out.
-      refuse: see `walk`.
+      refuse: see `walk_folders`.
     """
     images, left_out = [], Counter()
 
@@ -264,7 +264,7 @@ def images_below(
         left_out.update(["hidden folder"] if hidden else [])
         return not hidden
 
-    for folder, files in walk(place, refuse, enter):
+    for folder, files in walk_folders(place, refuse, enter):
         for file in files:
             kind = _kind(file)
             if kind:
@@ -274,7 +274,7 @@ def images_below(
     return images, left_out
 
 
-def counted(left_out: Counter[str]) -> str:
+def summary_of_others(left_out: Counter[str]) -> str:
     """How many files were left out and of what kinds, the commonest first; for people."""
     common = sorted(left_out.items(), key=lambda kind: (-kind[1], kind[0]))
     parts = [f"{count:,} {printable(kind)[:_LONGEST]}" for kind, count in common[:_SHOWN]]

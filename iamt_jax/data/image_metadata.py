@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 
 from iamt_jax.errors import printable
 
-SHOWN = 10
+MOST_NAMED = 10
 """Images with damaged metadata that are named; what follows is only summed up."""
 
 _PNG, _PNG_PIXELS = b"\x89PNG\r\n\x1a\n", (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
@@ -34,11 +34,11 @@ _TURNS = {
 _TRIES = 64
 """Times that a file's next whole part is searched for; a file made for it could need millions."""
 
-_told: set[str] = set()
-_telling = threading.Lock()
+_named: set[str] = set()
+_naming = threading.Lock()
 
 
-def orientation(image: Image.Image, name: str) -> int:
+def read_orientation(image: Image.Image, name: str) -> int:
     """EXIF's orientation, 1 to 8; 1, with a warning, where the EXIF data is damaged."""
     try:
         exif = image.info.get("exif")
@@ -48,27 +48,27 @@ def orientation(image: Image.Image, name: str) -> int:
         if found not in range(9):
             raise ValueError(f"its orientation is {found!r}")
     except Exception as error:  # Pillow raises several types, SyntaxError among them.
-        tell_damaged(name, error)
+        warn_damaged(name, error)
         return 1
     return int(found) or 1
 
 
-def turned(image: Image.Image, found: int) -> Image.Image:
+def turn_upright(image: Image.Image, found: int) -> Image.Image:
     """The image upright, for the `orientation` found."""
     return image.transpose(_TURNS[found]) if found in _TURNS else image
 
 
-def tell_damaged(name: str, error: Exception) -> None:
+def warn_damaged(name: str, error: Exception) -> None:
     """Prints a warning that an image's metadata was not used, once an image."""
-    with _telling:
-        if name in _told or len(_told) > SHOWN:
+    with _naming:
+        if name in _named or len(_named) > MOST_NAMED:
             return
-        _told.add(name)
+        _named.add(name)
         unknown = isinstance(error, Image.UnidentifiedImageError)
         reason = "a part of it is malformed" if unknown else " ".join(str(error).split())[:100]
         text = f"{name}: its metadata is damaged ({reason}); its pixels are used without it"
-        if len(_told) > SHOWN:
-            text = f"more than {SHOWN} images have damaged metadata; no more of them are named"
+        if len(_named) > MOST_NAMED:
+            text = f"more than {MOST_NAMED} images have damaged metadata; no more of them are named"
         print(f"warning: {printable(text)}", file=sys.stderr)
 
 

@@ -19,14 +19,14 @@ from iamt_jax.data.file_names import SUFFIXES
 from iamt_jax.data.image_files import refuse_web_page
 from iamt_jax.errors import InputError
 
-NUMBER = re.compile(r"[-+]?[\d.]*|nan", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?[\d.]*|nan", re.IGNORECASE)
 """A number or nothing, which no column is called."""
 
 _UNNAMED = re.compile(r"|Unnamed: \d+")
 """A column without a name, as pandas writes its index and reads it again."""
 
 
-class Row(NamedTuple):
+class _Row(NamedTuple):
     """A line that is not blank."""
 
     line: int
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     """Without the blanks around them."""
 
 
-def read_table(path: Path, commas: bool) -> tuple[Row, Iterator[Row]]:
+def read_table(path: Path, commas: bool) -> tuple[_Row, Iterator[_Row]]:
     """The first line of a list, without cells if there is none, and the lines below it.
 
     A byte order mark, CRLF, quotes and blanks around cells do no harm, nor does a line break in a
@@ -50,7 +50,7 @@ def read_table(path: Path, commas: bool) -> tuple[Row, Iterator[Row]]:
       InputError: a web page, no UTF-8, or a quote that is not closed; also while lines are read.
     """
     rows = _rows(path, commas)
-    header = next(rows, Row(0, []))
+    header = next(rows, _Row(0, []))
     first = list(itertools.islice(rows, 1))
     rows = itertools.chain(first, rows)
     skipped = _index_columns(header.cells, first[0].cells) if commas and first else 0
@@ -60,21 +60,21 @@ def read_table(path: Path, commas: bool) -> tuple[Row, Iterator[Row]]:
     return header, rows
 
 
-def _without(columns: int, rows: Iterator[Row]) -> Iterator[Row]:
-    return (Row(line, cells[columns:]) for line, cells in rows)
+def _without(columns: int, rows: Iterator[_Row]) -> Iterator[_Row]:
+    return (_Row(line, cells[columns:]) for line, cells in rows)
 
 
 def _index_columns(header: list[str], row: list[str]) -> int:
     """How many columns without a name hold numbers, before one that holds the images' names."""
     for count, (name, cell) in enumerate(zip(header, row, strict=False)):
-        if not NUMBER.fullmatch(cell):
+        if not _NUMBER.fullmatch(cell):
             return count
         if not (_UNNAMED.fullmatch(name) and cell.isdecimal()):
             break
     return 0
 
 
-def _rows(path: Path, commas: bool) -> Iterator[Row]:
+def _rows(path: Path, commas: bool) -> Iterator[_Row]:
     try:
         refuse_web_page(path, "a list")
         with open(path, encoding="utf-8-sig", newline=None) as file:
@@ -87,11 +87,11 @@ def _rows(path: Path, commas: bool) -> Iterator[Row]:
         raise InputError(f"{path}: cannot be read {what}({reason}): {cure}") from error
 
 
-def _spaced(file: TextIO) -> Iterator[Row]:
-    return (Row(number, line.split()) for number, line in enumerate(file, 1))
+def _spaced(file: TextIO) -> Iterator[_Row]:
+    return (_Row(number, line.split()) for number, line in enumerate(file, 1))
 
 
-def _separated(file: TextIO) -> Iterator[Row]:
+def _separated(file: TextIO) -> Iterator[_Row]:
     """Lines of a .csv. In the first one a cell may hold line breaks, which become blanks."""
     reader = csv.reader(file, skipinitialspace=True)
     line, count, broken = 1, 0, False
@@ -100,7 +100,7 @@ def _separated(file: TextIO) -> Iterator[Row]:
             if count:
                 raise csv.Error(f"line {line} ends within quotes")
             cells, broken = [" ".join(cell.split()) for cell in cells], True
-        yield Row(line, [cell.strip() for cell in cells])
+        yield _Row(line, [cell.strip() for cell in cells])
         count += bool(cells)
         line = reader.line_num + 1
     if broken and count == 1:  # All that follows stands in the quotes.
@@ -144,7 +144,7 @@ _OWN = _Form(True, "a first line such as image,striped,round", "add a line an im
 
 
 @dataclasses.dataclass(frozen=True)
-class Labels:
+class LabelList:
     """The list of images and their labels, in the order of the file."""
 
     attributes: tuple[str, ...]
@@ -157,7 +157,7 @@ class Labels:
     """The file holds both -1 and 0, so that 0 was read as not annotated."""
 
 
-def read_labels(path: Path) -> Labels:
+def read_labels(path: Path) -> LabelList:
     """Reads list_attr_celeba (.txt or .csv); K and the names are what its header says.
 
     In a file that holds any -1, -1 means absent and 0 means that nobody annotated it; in any
@@ -173,7 +173,7 @@ def read_labels(path: Path) -> Labels:
     header, rows = read_table(path, form.commas)
     announced = None
     if not form.commas and len(header.cells) == 1 and _COUNT.fullmatch(header.cells[0]):
-        announced, header = int(header.cells[0]), next(rows, Row(0, []))
+        announced, header = int(header.cells[0]), next(rows, _Row(0, []))
     labels = _labels(path, header, rows, form)
     if announced is not None and announced != len(labels.names):
         raise InputError(
@@ -184,7 +184,7 @@ def read_labels(path: Path) -> Labels:
     return labels
 
 
-def read_own_labels(path: Path) -> Labels:
+def read_own_labels(path: Path) -> LabelList:
     """Reads a user's own csv: the header `image,<attribute>,...`, then a line an image.
 
     Labels are what `read_labels` takes. A column called `split` is no attribute: it holds train,
@@ -226,7 +226,7 @@ def _celeba(path: Path) -> _Form:
     return _CELEBA_CSV if path.suffix.lower() == ".csv" else _CELEBA_TXT
 
 
-def _labels(path: Path, header: Row, rows: Iterable[Row], form: _Form) -> Labels:
+def _labels(path: Path, header: _Row, rows: Iterable[_Row], form: _Form) -> LabelList:
     """The labels below a header."""
     first = list(itertools.islice(rows, 1))
     rows = itertools.chain(first, rows)
@@ -255,7 +255,7 @@ def _labels(path: Path, header: Row, rows: Iterable[Row], form: _Form) -> Labels
                 "expected -1, 0, 1 or nothing: correct the line"
             ) from error
     codes = np.frombuffer(cells, np.uint8).reshape(len(names), len(attributes))
-    return Labels(
+    return LabelList(
         attributes,
         tuple(names),
         _meaning(codes),
@@ -264,7 +264,7 @@ def _labels(path: Path, header: Row, rows: Iterable[Row], form: _Form) -> Labels
     )
 
 
-def _columns(path: Path, header: Row, first: Sequence[Row], form: _Form) -> tuple[str, ...]:
+def _columns(path: Path, header: _Row, first: Sequence[_Row], form: _Form) -> tuple[str, ...]:
     """Names of the columns after the image's; `first` holds the line below them, if any."""
     line, row = header
     if not row:
@@ -274,7 +274,7 @@ def _columns(path: Path, header: Row, first: Sequence[Row], form: _Form) -> tupl
         _IMAGE_COLUMN.fullmatch(row[0]) and first and len(first[0].cells) == len(row)
     )
     named = row if unnamed else row[1:]
-    odd = [x for x in row if x and NUMBER.fullmatch(x) or x.lower().endswith(SUFFIXES)]
+    odd = [x for x in row if x and _NUMBER.fullmatch(x) or x.lower().endswith(SUFFIXES)]
     if odd or not any(not _splits(name, form) for name in named):
         found = f"{_excerpt(odd[0])} in line {line}" if odd else "none"
         cure = "put the header back"

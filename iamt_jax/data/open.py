@@ -43,7 +43,7 @@ def open_source(config: DataConfig) -> Dataset:
     return dataclasses.replace(dataset, layout=RENDERED)
 
 
-def meant(trained_on: DataConfig, other: OtherData) -> DataConfig:
+def resolve_data(trained_on: DataConfig, other: OtherData) -> DataConfig:
     """The data set that a user means who looks at a run: the one trained on, or another.
 
     Another folder is of the kind trained on, whatever its csv is called; a csv means a folder.

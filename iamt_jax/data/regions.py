@@ -20,14 +20,14 @@ from iamt_jax.synthetic import LOCAL_ATTRIBUTES, faces, region
 Regions = dict[str, Bool[np.ndarray, "image size size"]]
 """Attribute -> where it is; only attributes that have a place."""
 
-LISTS = ("Anno/list_landmarks_align_celeba.txt", "list_landmarks_align_celeba.txt")
+_LISTS = ("Anno/list_landmarks_align_celeba.txt", "list_landmarks_align_celeba.txt")
 """Where CelebA's list of landmarks lies, by layout; Kaggle's is a CSV with other columns."""
 
-ALIGNED = (178, 218)
+_ALIGNED_SIZE = (178, 218)
 """Width and height of the aligned photographs that the list is about, pixels."""
 
 
-class Box(NamedTuple):
+class _Box(NamedTuple):
     """A rectangle around landmarks, beyond them by shares of the distance of the eyes."""
 
     landmarks: tuple[int, ...]
@@ -37,21 +37,21 @@ class Box(NamedTuple):
     down: float
 
 
-EYES, NOSE, MOUTH = (0, 1), (2,), (3, 4)
+_EYES, _NOSE, _MOUTH = (0, 1), (2,), (3, 4)
 BOXES = {
-    "Arched_Eyebrows": Box(EYES, 0.5, 0.8, -0.1),
-    "Bags_Under_Eyes": Box(EYES, 0.5, 0.0, 0.6),
-    "Big_Lips": Box(MOUTH, 0.2, 0.4, 0.4),
-    "Big_Nose": Box(NOSE, 0.5, 0.7, 0.3),
-    "Bushy_Eyebrows": Box(EYES, 0.5, 0.8, -0.1),
-    "Eyeglasses": Box(EYES, 0.6, 0.6, 0.6),
-    "Goatee": Box(MOUTH, 0.2, 0.3, 1.0),
-    "Mouth_Slightly_Open": Box(MOUTH, 0.2, 0.4, 0.4),
-    "Mustache": Box(MOUTH, 0.2, 0.5, 0.1),
-    "Narrow_Eyes": Box(EYES, 0.5, 0.4, 0.4),
-    "Pointy_Nose": Box(NOSE, 0.5, 0.7, 0.3),
-    "Smiling": Box(MOUTH, 0.4, 0.5, 0.5),
-    "Wearing_Lipstick": Box(MOUTH, 0.2, 0.4, 0.4),
+    "Arched_Eyebrows": _Box(_EYES, 0.5, 0.8, -0.1),
+    "Bags_Under_Eyes": _Box(_EYES, 0.5, 0.0, 0.6),
+    "Big_Lips": _Box(_MOUTH, 0.2, 0.4, 0.4),
+    "Big_Nose": _Box(_NOSE, 0.5, 0.7, 0.3),
+    "Bushy_Eyebrows": _Box(_EYES, 0.5, 0.8, -0.1),
+    "Eyeglasses": _Box(_EYES, 0.6, 0.6, 0.6),
+    "Goatee": _Box(_MOUTH, 0.2, 0.3, 1.0),
+    "Mouth_Slightly_Open": _Box(_MOUTH, 0.2, 0.4, 0.4),
+    "Mustache": _Box(_MOUTH, 0.2, 0.5, 0.1),
+    "Narrow_Eyes": _Box(_EYES, 0.5, 0.4, 0.4),
+    "Pointy_Nose": _Box(_NOSE, 0.5, 0.7, 0.3),
+    "Smiling": _Box(_MOUTH, 0.4, 0.5, 0.5),
+    "Wearing_Lipstick": _Box(_MOUTH, 0.2, 0.4, 0.4),
 }
 """Attributes that lie by a landmark."""
 
@@ -71,7 +71,7 @@ def landmark_regions(root: str, names: tuple[str, ...], size: int) -> Regions | 
     Raises:
       InputError: the list is damaged, or lacks an image.
     """
-    path = next((p for p in (Path(root) / name for name in LISTS) if p.is_file()), None)
+    path = next((p for p in (Path(root) / name for name in _LISTS) if p.is_file()), None)
     if path is None:
         return None
     points = _read(path)
@@ -98,10 +98,10 @@ def _read(path: Path) -> dict[str, Float[np.ndarray, "5 2"]]:
 
 
 def _inside(
-    box: Box, points: Float[np.ndarray, "image 5 2"], size: int
+    box: _Box, points: Float[np.ndarray, "image 5 2"], size: int
 ) -> Bool[np.ndarray, "image size size"]:
     """Pixels of the centred square, resized, whose middle lies in the box."""
-    width, height = ALIGNED
+    width, height = _ALIGNED_SIZE
     y, x = (np.mgrid[:size, :size] + 0.5) * (width / size)
     y += (height - width) / 2
     unit = np.linalg.norm(points[:, 0] - points[:, 1], axis=1)

@@ -20,7 +20,7 @@ from iamt_jax.data.dataset import PARTITIONS, Records
 from iamt_jax.errors import InputError
 
 NAME = "celeb_a"
-HOMEPAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+_HOMEPAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +30,12 @@ class PreparedImages:
     directory: str
     partition: str
 
-    def place(self, index: int) -> str:
-        """See `Images`."""
+    def location(self, index: int) -> str:
+        """See `EncodedImages`."""
         return f"{self.directory}: {self.partition} example {index}"
 
     def read(self, index: int) -> bytes:
-        """See `Images`."""
+        """See `EncodedImages`."""
         try:
             record = _examples(self.directory, self.partition)[index]
             return _features(record)["image"].bytes_list.value[0]
@@ -107,7 +107,7 @@ def open_prepared(directory: Path) -> PreparedPartitions:
     return PreparedPartitions(str(directory), tuple(sorted(features["attributes"])), sizes)
 
 
-def prepare(data_dir: Path) -> None:
+def download_and_prepare(data_dir: Path) -> None:
     """Lets tensorflow-datasets download CelebA and prepare it as array_record in `data_dir`.
 
     Raises:
@@ -116,7 +116,7 @@ def prepare(data_dir: Path) -> None:
     """
     by_hand = (
         f"give --data.root {data_dir / 'celeba'} after downloading Anno, Eval and Img by hand "
-        f"from {HOMEPAGE} into it"
+        f"from {_HOMEPAGE} into it"
     )
     if importlib.util.find_spec("tensorflow") is None:
         raise InputError(

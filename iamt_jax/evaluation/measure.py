@@ -23,7 +23,7 @@ from iamt_jax.config import Config, OtherData
 from iamt_jax.data.celeba import Dataset
 from iamt_jax.data.damaged import without_damaged
 from iamt_jax.data.dataset import Records
-from iamt_jax.data.open import meant, open_source
+from iamt_jax.data.open import open_source, resolve_data
 from iamt_jax.errors import InputError
 from iamt_jax.inference.classifier import Classifier, load
 from iamt_jax.inference.predictor import Answer, Predictor, Setting
@@ -148,7 +148,7 @@ def opened(workdir: Path, split: str, data: OtherData = OtherData()) -> Opened:
       InputError: no run, no data, other attributes, or too many damaged images.
     """
     trained = distributed.together(lambda: load(workdir))
-    config = meant(trained.run.config.data, data)
+    config = resolve_data(trained.run.config.data, data)
     dataset = distributed.first_then_rest(lambda: open_source(config))
 
     def readable() -> tuple[Records, tuple[str, ...]]:

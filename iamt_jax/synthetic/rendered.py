@@ -25,10 +25,10 @@ from iamt_jax.synthetic.nuisance import Nuisance, sample_nuisance
 from iamt_jax.synthetic.render import render
 from iamt_jax.synthetic.sampling import sample_attributes
 
-VERSION = 1
+_VERSION = 1
 """Raise it when the same seed would give other faces: cached data sets are then made anew."""
 
-SPLITS = ("train", "validation", "test")
+_SPLITS = ("train", "validation", "test")
 """In the order of their numbers in list_eval_partition.txt."""
 
 _JPEG = {"format": "JPEG", "quality": 94, "subsampling": "4:4:4"}
@@ -132,8 +132,8 @@ def write_dataset(
     folder = Path(folder)
     if folder.exists():
         raise InputError(f"{folder}: exists already; remove it or name another folder")
-    if unknown := set(counts) - set(SPLITS):
-        raise InputError(f"counts: unknown split {sorted(unknown)[0]!r}; use {', '.join(SPLITS)}")
+    if unknown := set(counts) - set(_SPLITS):
+        raise InputError(f"counts: unknown split {sorted(unknown)[0]!r}; use {', '.join(_SPLITS)}")
     if sum(counts.values()) < 1 or min(counts.values()) < 0:
         raise InputError(f"counts: found {counts}, expected at least one image and none negative")
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
@@ -154,12 +154,12 @@ def write_dataset(
 
 
 def _settings(counts: dict[str, int], seed: int, size: int) -> dict:
-    ordered = {split: counts.get(split, 0) for split in SPLITS}
+    ordered = {split: counts.get(split, 0) for split in _SPLITS}
     # The fit amplifies: three images more in one count gave every tenth face another attribute.
     statistics = json_text(celeba_statistics(), sort_keys=True)
     return {
         "generator": "iamt_jax",
-        "version": VERSION,
+        "version": _VERSION,
         "statistics": hashlib.sha256(statistics.encode()).hexdigest(),
         "seed": seed,
         "counts": ordered,
@@ -172,11 +172,11 @@ def _write_layout(
 ) -> None:
     for name in ("Anno", "Eval", "Img"):
         (folder / name).mkdir(parents=True)
-    drawn = [faces(counts.get(split, 0), seed, split) for split in SPLITS]
+    drawn = [faces(counts.get(split, 0), seed, split) for split in _SPLITS]
     attributes = np.concatenate([labels for labels, _ in drawn])
     total = len(attributes)
     names = [f"{number:06d}.jpg" for number in range(1, total + 1)]
-    partition = np.repeat(np.arange(len(SPLITS)), [len(labels) for labels, _ in drawn])
+    partition = np.repeat(np.arange(len(_SPLITS)), [len(labels) for labels, _ in drawn])
 
     signs = np.where(attributes, " 1", "-1")
     rows = [f"{name} {' '.join(row)}" for name, row in zip(names, signs, strict=True)]
@@ -202,7 +202,7 @@ def faces(
 ) -> tuple[Bool[np.ndarray, "count attribute"], Nuisance]:
     """Draws what a split of that many images shows: attributes and nuisance, from streams of
     their own. Another count gives other faces."""
-    number = SPLITS.index(split)
+    number = _SPLITS.index(split)
     labels = sample_attributes(np.random.default_rng([seed, number, 0]), count)
     return labels, sample_nuisance(np.random.default_rng([seed, number, 1]), count)
 
