@@ -104,7 +104,7 @@ def test_celeba_with_another_suffix_is_read_and_told_in_one_line(tmp_path, capsy
     rows = [row for part in (0, 1) for row in range(16) if layouts.PARTITION[row] == part]
     assert records.names == tuple(layouts.NAMES[row] for row in rows)
     assert [records.read(i) for i in range(len(rows))] == [layouts.IMAGES[row] for row in rows]
-    assert records.images.place(0) == str(folder / change("000001.jpg"))
+    assert records.images.location(0) == str(folder / change("000001.jpg"))
     assert capsys.readouterr().err == (
         f"warning: {folder}: 16 of the 16 listed images have another suffix or case there and are "
         f"read nevertheless, the first is {change('000001.jpg')} for 000001.jpg\n"
