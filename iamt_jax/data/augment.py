@@ -1,4 +1,4 @@
-"""What a training image goes through: mirror, small geometry, colour, a grey rectangle."""
+"""Augmentation of training images: mirroring, small motions, colour, erasing, mixup."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ from iamt_jax.config import MISSING, DataConfig
 _Picture = UInt8[np.ndarray, "height width 3"]
 
 _GREY = 128
-"""Value of an erased rectangle."""
-
+"""Value of the pixels of an erased rectangle."""
 
 _Example = tuple[_Picture, np.ndarray]
-"""Image and labels."""
+"""An image and its labels."""
 
 
 @dataclass(frozen=True)
 class Augment(grain.transforms.RandomMap):
-    """Augments an example's image as the config says; labels come out as float32, since mixup
-    blends them too."""
+    """Augments the image of an example; labels become float32, because mixup blends them too."""
 
     config: DataConfig
     source: Sequence[_Example]
-    """Where a partner for mixup is drawn from."""
+    """Examples from which a partner for mixup is drawn."""
 
     def random_map(self, example: _Example, rng: np.random.Generator) -> _Example:
         image, label = augment(example[0], self.config, rng), example[1].astype(np.float32)
@@ -42,15 +40,23 @@ class Augment(grain.transforms.RandomMap):
 
 
 def mixup(one: _Example, other: _Example, share: np.float32) -> _Example:
-    """`share` of one example and the rest of the other (Zhang et al. 2018); a label that is
-    missing in either is missing."""
+    """Blends two examples, `share` of the first and 1 - share of the other (Zhang et al. 2018).
+
+    A label that is missing in either example is missing in the result.
+    """
     image, label = (share * a + (1 - share) * b for a, b in zip(one, other, strict=True))
     missing = (one[1] == MISSING) | (other[1] == MISSING)
     return image.round().astype(np.uint8), np.where(missing, np.float32(MISSING), label)
 
 
 def augment(image: _Picture, config: DataConfig, rng: np.random.Generator) -> _Picture:
-    """One random draw of everything that `config` switches on; same shape, uint8."""
+    """Applies one random draw of every augmentation that `config` turns on; keeps shape and dtype.
+
+    Args:
+      image: a square of pixels, uint8.
+      config: see `DataConfig.flip`, `shift`, `zoom`, `rotate`, `colour` and `erase`.
+      rng: the only source of randomness.
+    """
     if config.flip and rng.random() < 0.5:
         image = image[:, ::-1]
     if config.shift or config.zoom or config.rotate:
@@ -63,14 +69,14 @@ def augment(image: _Picture, config: DataConfig, rng: np.random.Generator) -> _P
 
 
 def _move(image: _Picture, config: DataConfig, rng: np.random.Generator) -> _Picture:
-    """Shift, zoom and rotation in one bilinear resampling, mirrored at the border."""
+    """Shifts, zooms and rotates in one bilinear resampling, mirrored at the border."""
     side = image.shape[0]
     shift = rng.uniform(-config.shift, config.shift, 2) * side
     zoom = (1 + config.zoom) ** rng.uniform(-1, 1)
     angle = np.deg2rad(rng.uniform(-config.rotate, config.rotate))
-    border = side - 1  # all that reflection gives, and enough for every setting allowed
+    border = side - 1  # the most that reflection can give, enough for all valid settings
     padded = np.pad(image, ((border, border), (border, border), (0, 0)), mode="reflect")
-    # PIL wants the map from output to input, here about the centre of the image.
+    # Pillow expects the map from output to input, here about the centre of the image.
     cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
     x, y = side / 2 + border + shift
     half = side / 2
@@ -82,7 +88,7 @@ def _move(image: _Picture, config: DataConfig, rng: np.random.Generator) -> _Pic
 
 
 def _recolour(image: _Picture, strength: float, rng: np.random.Generator) -> _Picture:
-    """Brightness, saturation and contrast, each by a factor from 1 - strength to 1 + strength."""
+    """Scales brightness, saturation and contrast by factors in 1 - strength ... 1 + strength."""
     brightness, saturation, contrast = 1 + rng.uniform(-strength, strength, 3)
     pixels = image.astype(np.float32) * np.float32(brightness)
     grey = pixels.mean(axis=-1, keepdims=True)
@@ -93,7 +99,7 @@ def _recolour(image: _Picture, strength: float, rng: np.random.Generator) -> _Pi
 
 
 def _erase(image: _Picture, largest: float, rng: np.random.Generator) -> _Picture:
-    """A grey rectangle somewhere (Zhong et al. 2020), sides up to `largest` of the image's."""
+    """Greys a random rectangle (Zhong et al. 2020), its sides up to `largest` of the image's."""
     side = image.shape[0]
     height, width = rng.integers(0, int(largest * side) + 1, 2)
     top, left = rng.integers(0, side - height + 1), rng.integers(0, side - width + 1)

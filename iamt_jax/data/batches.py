@@ -1,4 +1,9 @@
-"""From records to batches: Grain for training, a padded pass for evaluation."""
+"""Batches of decoded images: endless and shuffled for training, one padded pass for evaluation.
+
+`training_batches` and `evaluation_batches` both read through `Decoded`, so that both see the same
+pixels. Training runs in Grain, whose order depends on the seed and the step alone; evaluation
+keeps the order of the records, so that results can be matched with image names.
+"""
 
 from __future__ import annotations
 
@@ -26,20 +31,19 @@ from iamt_jax.errors import InputError
 from iamt_jax.signals import ENDING
 
 DECODE_THREADS = 4
-"""Threads that decode ahead; decoding releases Python's lock."""
-
+"""Threads that decode ahead; decoding releases Python's global lock."""
 
 _SHARED_MEMORY = Path("/dev/shm")
-"""Where Grain's workers leave batches, on Linux."""
+"""Folder of the shared memory in which Grain's workers pass on batches, on Linux."""
 
 _BATCHES_HELD = 5
-"""Batches in shared memory for each worker, as measured; and one more that is in use."""
+"""Batches that each worker keeps in shared memory (measured); one more is in use."""
 
 _CAUSES = {
     "SIGKILL": ", as the system does where memory runs out",
     "SIGBUS": f", as happens where {_SHARED_MEMORY} is full",
 }
-"""What commonly ends a worker."""
+"""Signal that ended a worker -> its usual cause."""
 
 
 class Batch(NamedTuple):
@@ -47,22 +51,24 @@ class Batch(NamedTuple):
 
     images: UInt8[np.ndarray, "batch height width 3"]
     labels: Float[np.ndarray, "batch attribute"]
-    """1, 0, what lies between after mixup, or `MISSING`."""
+    """1, 0, a value between them after mixup, or `MISSING`."""
 
 
 class PaddedBatch(NamedTuple):
-    """A batch of evaluation, filled up to its size; `real` says which rows count."""
+    """A batch of an evaluation, padded to full size."""
 
     images: UInt8[np.ndarray, "batch height width 3"]
     indices: np.ndarray
+    """Row of each image in the records."""
     real: Bool[np.ndarray, " batch"]
+    """False for the copies that pad the last batch."""
 
 
 class Decoded:
-    """Random access to decoded examples (image, label) of one size, remembered if they fit.
+    """Random access to decoded examples (image, label) of one size, cached if all fit.
 
-    Safe to share between threads: a picture that two of them decode at once is decoded twice
-    and stored twice, with the same bytes.
+    Safe to share between threads: an image that two threads decode at once is stored twice, with
+    the same bytes.
     """
 
     def __init__(self, records: Records, size: int, cache_gib: float = 0.0):
@@ -80,7 +86,7 @@ class Decoded:
         return self.picture(int(index)), self.records.labels[index]
 
     def picture(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
-        """The image, decoded, cropped and resized."""
+        """Returns image `index`, decoded, cropped and resized."""
         if self._pictures is not None and self._known[index]:
             return self._pictures[index]
         image = decode(self.records.read(index), self.size, self.records.images.location(index))
@@ -99,15 +105,22 @@ def training_batches(
     process: int = 0,
     processes: int = 1,
 ) -> Iterator[Batch]:
-    """An endless iterator of this process's share of shuffled, augmented global batches, from
-    step `start` on.
+    """Returns an endless iterator over this process's shard of shuffled, augmented batches.
 
-    The order of the whole is decided by the seed alone, reshuffled each epoch. A step's batch is
-    cut into one block a process, so that it is the same, image by image, whatever their number,
-    and no share is ever shorter. The step is all that there is to know of the place in the
-    order: neither workers nor processes leave a trace in it.
+    The order depends on the seed alone and is reshuffled every epoch. The global batch of a step
+    is cut into one block a process, so that it holds the same images for any number of processes
+    and all shards have the same length. The step is the whole state of the iterator: a resumed
+    run passes it as `start`, and may change the number of workers and processes.
+
+    Args:
+      records: a split.
+      data: size, augmentation, cache, and the number of worker processes.
+      train: the seed and the size of the global batch.
+      start: the first step.
+      process: index of this process.
+      processes: number of processes.
     """
-    # Each worker process would keep, and fill, a cache of its own.
+    # Each worker process would fill a cache of its own.
     source = Decoded(records, data.size, 0.0 if data.workers else data.cache_gib)
     examples = grain.MapDataset.source(source).seed(train.seed).shuffle().repeat()
     blocks = examples.random_map(Augment(data, source)).batch(train.batch_size // processes)
@@ -124,7 +137,7 @@ def training_batches(
 
 
 def _workers_that_fit(workers: int, size: int, batch: int, records: Records) -> int:
-    """How many of the workers shared memory has room for, with a warning if not for all."""
+    """Returns how many workers fit into shared memory; warns if that is fewer than asked for."""
     batch_bytes = batch * (size * size * 3 + 4 * len(records.attributes))
     if not workers or not _SHARED_MEMORY.is_dir():
         return workers
@@ -143,8 +156,11 @@ def _workers_that_fit(workers: int, size: int, batch: int, records: Records) -> 
 
 
 def _start_tracker() -> None:
-    """Starts Python's process that frees shared memory which its users left, as it is wanted here:
-    deaf to signals, as workers are, and silent about what it frees where one was killed."""
+    """Starts Python's resource tracker, which frees shared memory that killed processes left.
+
+    It is started with signals blocked, as in the workers, and without the warning that it would
+    print about what it frees.
+    """
     before = os.environ.get("PYTHONWARNINGS")
     silent = "ignore::UserWarning:multiprocessing.resource_tracker"
     os.environ["PYTHONWARNINGS"] = f"{before},{silent}" if before else silent
@@ -164,8 +180,11 @@ def _start_tracker() -> None:
 
 
 def _begin_worker(_index: int, _count: int) -> None:
-    """A signal to the whole session or job leaves the workers to the main process, which saves and
-    then ends them; they end with it, however it ends."""
+    """Makes a worker ignore signals and end together with the main process.
+
+    A signal to the whole session or job reaches the workers too; the main process must be able to
+    save before it ends them.
+    """
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
 
@@ -178,10 +197,10 @@ def _begin_worker(_index: int, _count: int) -> None:
 
 
 def _explain_lost_workers(batches: Iterator[Batch], workers: int) -> Iterator[Batch]:
-    """The batches.
+    """Yields the batches.
 
     Raises:
-      InputError: a worker was ended from outside; Grain has no type for that error.
+      InputError: a worker was killed; Grain raises a plain RuntimeError for it.
     """
     try:
         yield from batches
@@ -202,9 +221,15 @@ def _as_batch(batch: tuple[np.ndarray, np.ndarray]) -> Batch:
 
 
 def evaluation_batches(records: Records, size: int, batch_size: int) -> Iterator[PaddedBatch]:
-    """Every image once and in order; the last batch is filled up with copies that do not count.
+    """Yields every image once, in the order of the records, in batches of one size.
 
-    One batch is decoded ahead while the last one is being used.
+    The last batch is padded with copies, which `PaddedBatch.real` marks, so that a compiled
+    function sees one shape. The next batch is decoded while the caller uses the current one.
+
+    Args:
+      records: a split.
+      size: height and width of the decoded images, pixels.
+      batch_size: images a batch, padding included.
     """
     source = Decoded(records, size)
 

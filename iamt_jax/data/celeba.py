@@ -1,4 +1,4 @@
-"""CelebA-shaped data: one reader for every layout, with no TensorFlow.
+"""Opens data in any of CelebA's layouts, without TensorFlow.
 
 dataset = open_dataset("~/data/celeba")
 records = dataset.split("train")
@@ -28,7 +28,7 @@ from iamt_jax.files import expanded
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where the lists and the images lie below the root."""
+    """Paths of the lists and the images below the root."""
 
     name: str
     labels: str
@@ -44,15 +44,15 @@ _LAYOUTS = (
 )
 
 _IMAGES = "img_align_celeba"
-"""The images' folder; their archive is called so too."""
+"""Name of the folder of images, and of their archive without its suffix."""
 
 _PACKED = (".7z", ".001", ".rar", ".tar", ".tgz", ".gz")
-"""Suffixes of archives that we do not read."""
+"""Suffixes of archives that cannot be read."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ListedPartitions:
-    """The partitions that two lists describe."""
+    """Partitions that a list of labels and a list of partitions describe."""
 
     labels: LabelList
     partition: Int8[np.ndarray, " image"]
@@ -85,11 +85,11 @@ def find_listed(folder: Path) -> Layout | None:
 def open_listed(folder: Path, layout: Layout) -> ListedPartitions:
     """Reads both lists and finds the images.
 
-    list_eval_partition may name more images than list_attr_celeba (the full list beside a
-    subset of the labels); an image with labels but no partition is an error.
+    list_eval_partition may name more images than list_attr_celeba, as when the full list lies
+    beside a subset of the labels; an image with labels but no partition is an error.
 
     Raises:
-      InputError: a list or the images are absent, damaged, or do not fit each other.
+      InputError: a list or the images are absent, damaged, or do not match each other.
     """
     labels = read_labels(folder / layout.labels)
     path = folder / layout.partitions
@@ -111,7 +111,7 @@ def open_listed(folder: Path, layout: Layout) -> ListedPartitions:
 
 
 def _open_images(folder: Path, names: tuple[str, ...]) -> EncodedImages:
-    """Opens the first place that holds every image, at best under the very names of the list."""
+    """Opens the first place that holds every image, preferably under exactly the listed names."""
     packed = []
     opened = []
     for place in _places(folder):
@@ -139,8 +139,11 @@ def _open_images(folder: Path, names: tuple[str, ...]) -> EncodedImages:
 
 
 def _places(folder: Path) -> Iterator[Path]:
-    """Folders and archives that may hold the images: whatever their case, of JPEG or of PNG. Kaggle
-    doubles the folder; torchvision leaves the archive beside what it unpacked."""
+    """Yields the folders and archives that may hold the images, of JPEG or PNG, in any case.
+
+    Kaggle nests the folder in one of the same name; torchvision leaves the archive beside the
+    unpacked folder.
+    """
     if not folder.is_dir():
         return
     named = [path for path in sorted(folder.iterdir()) if path.name.lower().startswith(_IMAGES)]
@@ -155,20 +158,20 @@ def _places(folder: Path) -> Iterator[Path]:
 __all__ = ["Dataset", "Records", "decode", "download", "open_dataset"]
 
 _PREPARED = "tensorflow-datasets (array_record)"
-"""Name of that layout; `_LAYOUTS` names the others."""
+"""Name of the layout of tensorflow-datasets; `_LAYOUTS` names the others."""
 
 _CELEBA = re.compile(r"celeb[-_ ]?a([-_ ]?dataset)?", re.IGNORECASE)
-"""The folders that people call CelebA: celeba, CelebA, celeb_a, celeba-dataset."""
+"""Usual names of a folder with CelebA: celeba, CelebA, celeb_a, celeba-dataset."""
 
 
 def open_dataset(root: str | os.PathLike[str]) -> Dataset:
-    """Recognises CelebA-shaped data in `root`, or in a folder called CelebA in it, and checks it.
+    """Recognises the layout of the data in `root`, or in a folder called CelebA in it; checks it.
 
     The layouts are the official one (zipped or not), torchvision's, Kaggle's, and
     tensorflow-datasets' array_record.
 
     Raises:
-      InputError: no layout is recognised, or its lists and images are not whole.
+      InputError: no layout is recognised, or its lists or images are incomplete.
     """
     root = Path(expanded(root))
     if not root.is_dir():
@@ -187,15 +190,15 @@ def open_dataset(root: str | os.PathLike[str]) -> Dataset:
 
 
 def download(name: str = NAME, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Opens tensorflow-datasets' CelebA, downloading and preparing it first where need be.
+    """Opens tensorflow-datasets' CelebA; downloads and prepares it first if it is not there.
 
     Args:
-      name: `celeb_a`, the only data set that we know by a name.
+      name: `celeb_a`, the only data set that can be opened by name.
       data_dir: tensorflow-datasets' folder; None means its default, ~/tensorflow_datasets
         or $TFDS_DATA_DIR.
 
     Raises:
-      InputError: another name, or it cannot be prepared; the line says what to do instead.
+      InputError: another name, or it cannot be prepared; the message says what to do instead.
     """
     if name != NAME:
         raise InputError(f"--data.name {name}: unknown, expected {NAME}; or give --data.root")

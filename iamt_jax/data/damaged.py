@@ -1,4 +1,4 @@
-"""Images that cannot be decoded: counted, named, and left out as far as the user allows."""
+"""Leaves out images that cannot be decoded, up to the limit that the user sets."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from iamt_jax.data.decode import decode
 from iamt_jax.errors import InputError
 
 Share = Callable[[int], np.ndarray]
-"""Count -> which of them this process looks at."""
+"""Number of records -> rows that this process checks."""
 
 Gather = Callable[[np.ndarray, int], np.ndarray]
-"""What this process found, count -> what all found, in order."""
+"""Results of this process, number of records -> results of all processes, in order."""
 
 
 def without_damaged(
@@ -28,21 +28,21 @@ def without_damaged(
     share: Share = np.arange,
     gather: Gather = lambda mine, count: mine,
 ) -> tuple[Records, tuple[str, ...]]:
-    """The records whose images can be decoded, and the names of the others.
+    """Returns the records whose images can be decoded, and the names of the others.
 
-    Without a limit nothing is looked at: the first damaged image that is met ends the run. With
-    one, every image is decoded once, before anything begins, so that what is left out depends on
-    the data alone, and not on the order, the workers or the place where a run was continued.
+    With a limit of 0 no image is checked; the run ends at the first damaged image it reads. With
+    a higher limit every image is decoded once, at the start, so that the images left out depend
+    only on the data, not on the order, the workers or the step at which a run resumed.
 
     Args:
       records: a split.
-      size: of the network's input, pixels.
-      limit: how many images may be left out.
-      share: which records this process looks at; all of them.
-      gather: what all processes found.
+      size: height and width of the network's input, pixels.
+      limit: number of images that may be left out.
+      share: chooses the records that this process checks; by default all.
+      gather: collects the results of all processes; by default there is one process.
 
     Raises:
-      InputError: more are damaged than the limit allows.
+      InputError: more images are damaged than the limit allows.
     """
     if not limit:
         return records, ()

@@ -1,4 +1,4 @@
-"""Resolves the image names of a list to the files that are there, where the spelling differs."""
+"""Matches the image names of a list with files whose spelling may differ."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", 
 _SUFFIX = re.compile(f"(?:{'|'.join(map(re.escape, SUFFIXES))})+$", re.IGNORECASE)
 
 _LONGEST = 150
-"""Characters of a name in a message."""
+"""Longest name that a message shows in full, characters."""
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name has an image's suffix and is not hidden."""
+    """Tells whether a file's name has the suffix of an image and is not hidden."""
     return name.lower().endswith(SUFFIXES) and not posixpath.basename(name).startswith(".")
 
 
 def normalised(name: str) -> str:
-    """One spelling of a path: composed accents, slashes, no needless dots."""
+    """Returns a path with composed accents (NFC), slashes, and no redundant dots."""
     return posixpath.normpath(unicodedata.normalize("NFC", name).replace("\\", "/"))
 
 
@@ -40,22 +40,22 @@ def _stem(name: str) -> str:
 
 
 _SAME: tuple[Callable[[str], str], ...] = (str, normalised)
-"""Spellings of one name: the reader says nothing of the difference."""
+"""Keys under which names are the same; such differences cause no warning."""
 
 _ALIKE: tuple[Callable[[str], str], ...] = (_folded, _stem)
-"""Names that differ in case, then in the suffix too: used where only one file fits, and told."""
+"""Keys that ignore case, then also the suffix; used if only one file fits, with a warning."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """Which of the present files each wanted name means."""
+    """The file that each wanted name matches."""
 
     wanted: Sequence[str]
     present: Sequence[str]
     rows: Sequence[int]
-    """One index into `present` a wanted name; -1 where none fits, or several do."""
+    """Index into `present` for each wanted name; -1 if no file fits, or several do."""
     alike: dict[int, list[int]]
-    """Index into `wanted` -> the several files that fit it."""
+    """Index into `wanted` -> indices of the files that fit it, where there are several."""
     renamed: Sequence[int]
     """Indices into `wanted` of the names that differ in case or suffix from their file."""
 
@@ -65,7 +65,7 @@ class Match:
         return [name for name, row in zip(self.wanted, self.rows, strict=True) if row < 0]
 
     def hint(self) -> str:
-        """What the first absent name may mean, as the end of a clause; empty without a guess."""
+        """Returns a "did you mean" for the first absent name; empty if no file is similar."""
         first = next(i for i, row in enumerate(self.rows) if row < 0)
         near = [self.present[row] for row in self.alike.get(first, ())[:2]]
         if not near:
@@ -89,13 +89,13 @@ class Match:
 def match_names(wanted: Sequence[str], present: Sequence[str]) -> Match:
     """Finds the file that each name of a list means.
 
-    A name is compared as it is, then in one Unicode form and with slashes for backslashes, then
-    without regard to case, then to the suffix. A later comparison only looks at what the earlier
-    ones left over, and takes a file only if no other file and no other name fits.
+    Names are compared exactly, then after `normalised`, then ignoring case, then also ignoring
+    the suffix. Each comparison considers only names and files that the earlier ones left over,
+    and accepts a file only if no other file and no other name fits.
 
     Args:
       wanted: names in a list, each once.
-      present: names of the files that are there.
+      present: names of the existing files.
     """
     rows, alike, renamed = [-1] * len(wanted), {}, []
     for key in (*_SAME, *_ALIKE):
@@ -120,6 +120,6 @@ def match_names(wanted: Sequence[str], present: Sequence[str]) -> Match:
 
 
 def shorten(name: str) -> str:
-    """A name as a message shows it: in one line, and not too long."""
+    """Returns a name for a message: on one line, and shortened if it is long."""
     name = name if name.isprintable() else repr(name)
     return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."

@@ -1,4 +1,4 @@
-"""Images of any kind in a folder, and a csv of their labels: a user's own multi-label data.
+"""A user's own multi-label data: a folder of images and a csv of their labels.
 
     DIR/labels.csv      image,striped,round
                         a.png,1,0
@@ -30,25 +30,26 @@ from iamt_jax.errors import InputError
 from iamt_jax.files import expanded
 
 _IMAGES = "images"
-"""The folder below the root from which the csv may name its images; the root goes before it."""
+"""Folder below the root to which names in the csv may be relative; the root is tried first."""
 
 _OUT = re.compile(r"([A-Za-z]:)?[/\\].*|(.*[/\\])?\.\.([/\\].*)?", re.DOTALL)
-"""An absolute path, on any system, or one that climbs."""
+"""An absolute path on any operating system, or a path with `..` in it."""
 
 
 def open_own(root: str | os.PathLike[str], labels: str | None = None) -> Dataset:
     """Opens a folder of images and a csv whose columns are attributes; decodes no image.
 
-    The csv's first column is an image's path below `root` or `root`/images. A column `split`
-    decides the partitions; without it a hash of each name does (`partition_by_hash`).
+    The csv's first column is an image's path relative to `root` or `root`/images. A column
+    `split` sets the partitions; without it they follow from a hash of each name
+    (`partition_by_hash`).
 
     Args:
       root: the folder.
-      labels: the csv, seen from `root`; by default the only one that lies in it.
+      labels: path of the csv relative to `root`; by default the only csv in `root`.
 
     Raises:
-      InputError: no folder, no csv or several, a damaged csv, or one that names images that are
-        not there.
+      InputError: there is no folder, no csv or several, the csv is damaged, or it names images
+        that do not exist.
     """
     root = Path(expanded(root))
     if not root.is_dir():
@@ -78,9 +79,9 @@ def open_own(root: str | os.PathLike[str], labels: str | None = None) -> Dataset
 
 
 def partition_by_hash(names: tuple[str, ...]) -> Int8[np.ndarray, " image"]:
-    """A partition for each name: 80 % train, 10 % validation, 10 % test, on average.
+    """Returns a partition for each name: 80 % train, 10 % validation, 10 % test, on average.
 
-    It depends on the name alone, so that images that are added move no other.
+    A partition depends on the name alone, so that adding images moves no other image.
     """
     digests = [hashlib.sha256(name.encode()).digest() for name in names]
     tenths = [int.from_bytes(digest[:8], "big") % 10 for digest in digests]
@@ -115,7 +116,7 @@ def _csv(root: Path, labels: str | None) -> Path:
 
 
 def _open_images(root: Path, path: Path, names: tuple[str, ...]) -> tuple[EncodedImages, int]:
-    """Opens the place that holds every image; also counts images beside them without a line."""
+    """Opens the folder that holds every image; also counts the images beside them without a row."""
     if out := [name for name in names if _OUT.fullmatch(name)]:
         raise InputError(
             f"{path}: names {shorten(out[0])}, expected paths below {root}, without ..: correct "
@@ -127,7 +128,7 @@ def _open_images(root: Path, path: Path, names: tuple[str, ...]) -> tuple[Encode
             "once: remove a row"
         )
     places = [root, *sorted(x for x in root.iterdir() if x.name.lower() == _IMAGES and x.is_dir())]
-    # Only where the names do not lead to the files all files are listed.
+    # All files below are listed only if the names do not lead to the images directly.
     for listed in (_beside, _below):
         found = [(place, match_names(names, listed(place, names))) for place in places]
         place, match = min(found, key=lambda x: (len(x[1].absent), len(x[1].renamed)))
@@ -148,7 +149,7 @@ def _open_images(root: Path, path: Path, names: tuple[str, ...]) -> tuple[Encode
 
 
 def _beside(place: Path, names: Sequence[str]) -> list[str]:
-    """Files of the folders that the names lead to."""
+    """Lists the files of the folders that the names lead to."""
     return [
         posixpath.normpath(posixpath.join(parent, name))
         for parent in sorted({posixpath.dirname(posixpath.normpath(name)) for name in names})
@@ -157,7 +158,7 @@ def _beside(place: Path, names: Sequence[str]) -> list[str]:
 
 
 def _below(place: Path, names: Sequence[str]) -> list[str]:
-    """All files below a folder."""
+    """Lists all files below a folder, recursively."""
     return [
         Path(folder, file.name).relative_to(place).as_posix()
         for folder, files in walk_folders(place, lambda error: None)
@@ -166,7 +167,7 @@ def _below(place: Path, names: Sequence[str]) -> list[str]:
 
 
 def _files(folder: Path) -> list[str]:
-    """Names of the files of a folder, in order; none where there is no such folder."""
+    """Returns the sorted names of the files of a folder; none if there is no such folder."""
     try:
         return sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     except ValueError:  # A null character.
@@ -178,7 +179,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _warn(path: Path, listed: LabelList, train: Records) -> None:
-    """Tells of labels that are likely not what the user means."""
+    """Warns of labels that are probably not what the user means."""
     if listed.ambiguous:
         print(
             f"warning: {path}: holds both -1 and 0; -1 is read as absent, 0 as not annotated: "

@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 from iamt_jax.errors import printable
 
 MOST_NAMED = 10
-"""Images with damaged metadata that are named in warnings; one more line says that there are more."""
+"""Images with damaged metadata that warnings name; one last warning stands for all others."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS = re.compile(rb"IHDR|PLTE|tRNS|IDAT|IEND")

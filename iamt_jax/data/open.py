@@ -1,4 +1,4 @@
-"""The data set that a config means."""
+"""Opens the data set that a config describes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from iamt_jax.errors import InputError
 from iamt_jax.synthetic import ensure_dataset
 
 RENDERED = "synthetic faces"
-"""Layout of the rendered data set: CelebA's official one, but not photographs."""
+"""Name of the layout of synthetic faces, which are stored in CelebA's official layout."""
 
 
 def open_source(config: DataConfig) -> Dataset:
-    """Opens it; synthetic faces are rendered first, CelebA by name is downloaded first.
+    """Opens the data set of a config; first renders synthetic faces or downloads CelebA if needed.
 
     Raises:
-      InputError: no root where one is needed, or data that cannot be read.
+      InputError: the root is missing, or the data cannot be read.
     """
     if config.name == "celeb_a":
         return download(config.name, config.root)
@@ -44,9 +44,12 @@ def open_source(config: DataConfig) -> Dataset:
 
 
 def resolve_data(trained_on: DataConfig, other: OtherData) -> DataConfig:
-    """The data set that a user means who looks at a run: the one trained on, or another.
+    """Returns the config of the data to use with a trained run: its own, or the data given.
 
-    Another folder is of the kind trained on, whatever its csv is called; a csv means a folder.
+    Args:
+      trained_on: the data config of the run.
+      other: data given by the user. A new root keeps the kind of data that the run was trained
+        on; a csv of labels implies a user's own folder (`name="folder"`).
     """
     if other.root is not None or other.labels is not None:
         own = other.labels is not None or trained_on.name == "folder"
