@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from iamt_jax.config import MISSING
-from iamt_jax.data.celeba import decode, download, open_dataset
-from iamt_jax.data.decode import square
+from iamt_jax.data.celeba import download, open_dataset
+from iamt_jax.data.decode import decode, square
 
 
 @pytest.fixture(scope="module")

@@ -59,8 +59,7 @@ def _calibrated(chosen: CalibrateArguments) -> tuple[str, Transformation]:
     import numpy as np
 
     from iamt_jax.data.batches import evaluation_batches
-    from iamt_jax.data.damaged import without_damaged
-    from iamt_jax.data.open import open_source, resolve_data
+    from iamt_jax.data.open import open_source, resolve_data, without_damaged
     from iamt_jax.inference.classifier import load
     from iamt_jax.robust.calibration import BATCH, calibrate
 

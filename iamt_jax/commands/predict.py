@@ -189,7 +189,7 @@ def _predict(
     """Fills the journal, one batch being decoded while another is judged."""
     from tqdm.auto import tqdm
 
-    from iamt_jax.data.batches import DECODE_THREADS
+    from iamt_jax.data.decode import DECODE_THREADS
     from iamt_jax.inference.inputs import SHAPES
 
     waiting = [image for image in images if image not in journal]

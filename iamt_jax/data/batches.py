@@ -26,12 +26,10 @@ from jaxtyping import Bool, Float, UInt8
 
 from iamt_jax.config import DataConfig, TrainConfig
 from iamt_jax.data.augment import Augment
-from iamt_jax.data.celeba import Records, decode
+from iamt_jax.data.dataset import Records
+from iamt_jax.data.decode import DECODE_THREADS, decode
 from iamt_jax.errors import InputError
 from iamt_jax.signals import ENDING
-
-DECODE_THREADS = 4
-"""Threads that decode ahead; decoding releases Python's global lock."""
 
 _SHARED_MEMORY = Path("/dev/shm")
 """Folder of the shared memory in which Grain's workers pass on batches, on Linux."""

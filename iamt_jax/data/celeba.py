@@ -17,7 +17,6 @@ import numpy as np
 from jaxtyping import Int8
 
 from iamt_jax.data.dataset import PARTITIONS, Dataset, EncodedImages, Records, Subset
-from iamt_jax.data.decode import decode
 from iamt_jax.data.file_names import match_names
 from iamt_jax.data.image_files import open_folder, open_zip
 from iamt_jax.data.label_files import LabelList, read_labels, read_partitions
@@ -27,7 +26,7 @@ from iamt_jax.files import expanded
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class _Layout:
     """Paths of the lists and the images below the root."""
 
     name: str
@@ -38,9 +37,9 @@ class Layout:
 
 
 _LAYOUTS = (
-    Layout("official", "Anno/list_attr_celeba.txt", "Eval/list_eval_partition.txt", "Img"),
-    Layout("torchvision", "list_attr_celeba.txt", "list_eval_partition.txt", ""),
-    Layout("Kaggle", "list_attr_celeba.csv", "list_eval_partition.csv", ""),
+    _Layout("official", "Anno/list_attr_celeba.txt", "Eval/list_eval_partition.txt", "Img"),
+    _Layout("torchvision", "list_attr_celeba.txt", "list_eval_partition.txt", ""),
+    _Layout("Kaggle", "list_attr_celeba.csv", "list_eval_partition.csv", ""),
 )
 
 _IMAGES = "img_align_celeba"
@@ -48,6 +47,12 @@ _IMAGES = "img_align_celeba"
 
 _PACKED = (".7z", ".001", ".rar", ".tar", ".tgz", ".gz")
 """Suffixes of archives that cannot be read."""
+
+_PREPARED = "tensorflow-datasets (array_record)"
+"""Name of the layout of tensorflow-datasets; `_LAYOUTS` names the others."""
+
+_CELEBA = re.compile(r"celeb[-_ ]?a([-_ ]?dataset)?", re.IGNORECASE)
+"""Usual names of a folder with CelebA: celeba, CelebA, celeb_a, celeba-dataset."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +82,82 @@ class ListedPartitions:
         return Records(self.attributes, names, values, Subset(self.images, rows))
 
 
-def find_listed(folder: Path) -> Layout | None:
+def open_dataset(root: str | os.PathLike[str]) -> Dataset:
+    """Recognises the layout of the data in `root`, or in a folder called CelebA in it; checks it.
+
+    The layouts are the official one (zipped or not), torchvision's, Kaggle's, and
+    tensorflow-datasets' array_record.
+
+    Raises:
+      InputError: no layout is recognised, or its lists or images are incomplete.
+    """
+    root = Path(expanded(root))
+    if not root.is_dir():
+        found = "is not a folder" if root.exists() else "does not exist"
+        raise InputError(f"{root}: {found}; expected a folder with CelebA: give another root")
+    dataset = _open(root)
+    if dataset is None:
+        own = ", or --data.name folder for images and a csv of your own"
+        raise InputError(
+            f"{root}: holds no data that we know; looked, there and in a folder called CelebA, "
+            f"for {', '.join(layout.labels for layout in _LAYOUTS)} and for tensorflow-datasets' "
+            "dataset_info.json: give the folder that holds one of these"
+            f"{own if any(root.glob('*.csv')) else ''}"
+        )
+    return dataset
+
+
+def download(name: str = NAME, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+    """Opens tensorflow-datasets' CelebA; downloads and prepares it first if it is not there.
+
+    Args:
+      name: `celeb_a`, the only data set that can be opened by name.
+      data_dir: tensorflow-datasets' folder; None means its default, ~/tensorflow_datasets
+        or $TFDS_DATA_DIR.
+
+    Raises:
+      InputError: another name, or it cannot be prepared; the message says what to do instead.
+    """
+    if name != NAME:
+        raise InputError(f"--data.name {name}: unknown, expected {NAME}; or give --data.root")
+    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    data_dir = Path(expanded(data_dir or default))
+    dataset = _open(data_dir) if data_dir.is_dir() else None
+    if dataset is None:
+        download_and_prepare(data_dir)
+        dataset = open_dataset(data_dir)
+    return dataset
+
+
+def _open(root: Path) -> Dataset | None:
+    try:
+        for folder in _candidates(root):
+            if layout := _find_listed(folder):
+                listed = _open_listed(folder, layout)
+                return Dataset(str(folder), layout.name, listed.attributes, listed)
+            if directory := find_prepared(folder):
+                prepared = open_prepared(directory)
+                return Dataset(str(directory), _PREPARED, prepared.attributes, prepared)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or root}: cannot be read ({error.strerror}); check its permissions"
+        ) from error
+    return None
+
+
+def _candidates(root: Path) -> Iterator[Path]:
+    yield root
+    for folder in sorted(root.iterdir()):
+        if _CELEBA.fullmatch(folder.name) and folder.is_dir():
+            yield folder
+
+
+def _find_listed(folder: Path) -> _Layout | None:
     """Returns the layout whose list of labels lies in `folder`, or None."""
     return next((layout for layout in _LAYOUTS if (folder / layout.labels).is_file()), None)
 
 
-def open_listed(folder: Path, layout: Layout) -> ListedPartitions:
+def _open_listed(folder: Path, layout: _Layout) -> ListedPartitions:
     """Reads both lists and finds the images.
 
     list_eval_partition may name more images than list_attr_celeba, as when the full list lies
@@ -153,82 +228,3 @@ def _places(folder: Path) -> Iterator[Path]:
             yield path
         elif path.suffix.lower() in ("", ".zip", *_PACKED):
             yield path
-
-
-__all__ = ["Dataset", "Records", "decode", "download", "open_dataset"]
-
-_PREPARED = "tensorflow-datasets (array_record)"
-"""Name of the layout of tensorflow-datasets; `_LAYOUTS` names the others."""
-
-_CELEBA = re.compile(r"celeb[-_ ]?a([-_ ]?dataset)?", re.IGNORECASE)
-"""Usual names of a folder with CelebA: celeba, CelebA, celeb_a, celeba-dataset."""
-
-
-def open_dataset(root: str | os.PathLike[str]) -> Dataset:
-    """Recognises the layout of the data in `root`, or in a folder called CelebA in it; checks it.
-
-    The layouts are the official one (zipped or not), torchvision's, Kaggle's, and
-    tensorflow-datasets' array_record.
-
-    Raises:
-      InputError: no layout is recognised, or its lists or images are incomplete.
-    """
-    root = Path(expanded(root))
-    if not root.is_dir():
-        found = "is not a folder" if root.exists() else "does not exist"
-        raise InputError(f"{root}: {found}; expected a folder with CelebA: give another root")
-    dataset = _open(root)
-    if dataset is None:
-        own = ", or --data.name folder for images and a csv of your own"
-        raise InputError(
-            f"{root}: holds no data that we know; looked, there and in a folder called CelebA, "
-            f"for {', '.join(layout.labels for layout in _LAYOUTS)} and for tensorflow-datasets' "
-            "dataset_info.json: give the folder that holds one of these"
-            f"{own if any(root.glob('*.csv')) else ''}"
-        )
-    return dataset
-
-
-def download(name: str = NAME, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Opens tensorflow-datasets' CelebA; downloads and prepares it first if it is not there.
-
-    Args:
-      name: `celeb_a`, the only data set that can be opened by name.
-      data_dir: tensorflow-datasets' folder; None means its default, ~/tensorflow_datasets
-        or $TFDS_DATA_DIR.
-
-    Raises:
-      InputError: another name, or it cannot be prepared; the message says what to do instead.
-    """
-    if name != NAME:
-        raise InputError(f"--data.name {name}: unknown, expected {NAME}; or give --data.root")
-    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    data_dir = Path(expanded(data_dir or default))
-    dataset = _open(data_dir) if data_dir.is_dir() else None
-    if dataset is None:
-        download_and_prepare(data_dir)
-        dataset = open_dataset(data_dir)
-    return dataset
-
-
-def _open(root: Path) -> Dataset | None:
-    try:
-        for folder in _candidates(root):
-            if layout := find_listed(folder):
-                listed = open_listed(folder, layout)
-                return Dataset(str(folder), layout.name, listed.attributes, listed)
-            if directory := find_prepared(folder):
-                prepared = open_prepared(directory)
-                return Dataset(str(directory), _PREPARED, prepared.attributes, prepared)
-    except OSError as error:
-        raise InputError(
-            f"{error.filename or root}: cannot be read ({error.strerror}); check its permissions"
-        ) from error
-    return None
-
-
-def _candidates(root: Path) -> Iterator[Path]:
-    yield root
-    for folder in sorted(root.iterdir()):
-        if _CELEBA.fullmatch(folder.name) and folder.is_dir():
-            yield folder

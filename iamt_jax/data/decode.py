@@ -19,6 +19,9 @@ from iamt_jax.errors import InputError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """Formats of photographs; some of Pillow's others start external programs."""
 
+DECODE_THREADS = 4
+"""Threads that decode ahead; decoding releases Python's global lock."""
+
 MAX_PIXELS = 50_000_000
 """Limit of an image's size; a small malicious file can otherwise decode to gigabytes."""
 

@@ -1,8 +1,8 @@
 """A user's own multi-label data: a folder of images and a csv of their labels.
 
-    DIR/labels.csv      image,striped,round
-                        a.png,1,0
-    DIR/images/a.png
+DIR/labels.csv      image,striped,round
+                    a.png,1,0
+DIR/images/a.png
 
 dataset = open_own("DIR")
 """

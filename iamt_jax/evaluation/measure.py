@@ -20,10 +20,8 @@ from tqdm.auto import tqdm
 
 from iamt_jax import distributed
 from iamt_jax.config import Config, OtherData
-from iamt_jax.data.celeba import Dataset
-from iamt_jax.data.damaged import without_damaged
-from iamt_jax.data.dataset import Records
-from iamt_jax.data.open import open_source, resolve_data
+from iamt_jax.data.dataset import Dataset, Records
+from iamt_jax.data.open import open_source, resolve_data, without_damaged
 from iamt_jax.errors import InputError
 from iamt_jax.inference.classifier import Classifier, load
 from iamt_jax.inference.predictor import Answer, Predictor, Setting
