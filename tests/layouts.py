@@ -27,7 +27,7 @@ IMAGES = tuple(_jpeg(seed) for seed in range(16))
 
 
 def label_text(labels: np.ndarray = LABELS, ending: str = "\n") -> str:
-    """list_attr_celeba.txt; like the official file with padded columns and a blank after the header."""
+    """list_attr_celeba.txt with padded columns and a blank after the header, as published."""
     rows = [
         f"{name} " + " ".join(f"{value:2d}" for value in row)
         for name, row in zip(NAMES, labels.tolist(), strict=True)
