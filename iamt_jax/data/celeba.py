@@ -131,7 +131,7 @@ def download(name: str = NAME, data_dir: str | os.PathLike[str] | None = None) -
 
 def _open(root: Path) -> Dataset | None:
     try:
-        for folder in _candidates(root):
+        for folder in _candidate_roots(root):
             if layout := _find_listed(folder):
                 listed = _open_listed(folder, layout)
                 return Dataset(str(folder), layout.name, listed.attributes, listed)
@@ -145,7 +145,7 @@ def _open(root: Path) -> Dataset | None:
     return None
 
 
-def _candidates(root: Path) -> Iterator[Path]:
+def _candidate_roots(root: Path) -> Iterator[Path]:
     yield root
     for folder in sorted(root.iterdir()):
         if _CELEBA.fullmatch(folder.name) and folder.is_dir():
@@ -186,34 +186,34 @@ def _open_listed(folder: Path, layout: _Layout) -> ListedPartitions:
 
 
 def _open_images(folder: Path, names: tuple[str, ...]) -> EncodedImages:
-    """Opens the first place that holds every image, preferably under exactly the listed names."""
+    """Opens the first folder or archive that holds every image, at best under the listed names."""
     packed = []
     opened = []
-    for place in _places(folder):
-        if place.suffix.lower() in _PACKED and place.is_file():
-            packed.append(place.name)
+    for source in _image_sources(folder):
+        if source.suffix.lower() in _PACKED and source.is_file():
+            packed.append(source.name)
             continue
-        images, match = (open_folder if place.is_dir() else open_zip)(place, names)
+        images, match = (open_folder if source.is_dir() else open_zip)(source, names)
         if not match.absent and not match.renamed:
             return images
-        opened.append((len(match.absent), len(match.renamed), place, images, match))
+        opened.append((len(match.absent), len(match.renamed), source, images, match))
     if not opened:
         cure = f"unpack {packed[0]} there" if packed else f"download {_IMAGES}.zip to there"
         raise InputError(
             f"{folder / _IMAGES}.zip: not found, nor a folder {_IMAGES} beside it; expected "
             f"the {len(names):,} listed images: {cure}"
         )
-    count, _, place, images, match = min(opened, key=lambda found: found[:2])
+    count, _, source, images, match = min(opened, key=lambda found: found[:2])
     if count:
         raise InputError(
-            f"{place}: {count:,} of the {len(names):,} listed images are not in it, the first is "
+            f"{source}: {count:,} of the {len(names):,} listed images are not in it, the first is "
             f"{match.absent[0]}{match.hint()}: add the images, or take the rows off the lists"
         )
-    match.warn(place)
+    match.warn(source)
     return images
 
 
-def _places(folder: Path) -> Iterator[Path]:
+def _image_sources(folder: Path) -> Iterator[Path]:
     """Yields the folders and archives that may hold the images, of JPEG or PNG, in any case.
 
     Kaggle nests the folder in one of the same name; torchvision leaves the archive beside the
@@ -224,7 +224,7 @@ def _places(folder: Path) -> Iterator[Path]:
     named = [path for path in sorted(folder.iterdir()) if path.name.lower().startswith(_IMAGES)]
     for path in sorted(named, key=lambda path: (not path.is_dir(), path.stem.lower() != _IMAGES)):
         if path.is_dir():
-            yield from (inner for inner in _places(path) if inner.is_dir())
+            yield from (inner for inner in _image_sources(path) if inner.is_dir())
             yield path
         elif path.suffix.lower() in ("", ".zip", *_PACKED):
             yield path

@@ -74,12 +74,12 @@ class Match:
             near = difflib.get_close_matches(self.wanted[first], free, 1, 0.8)
         return f" (did you mean {' or '.join(map(shorten, near))}?)" if near else ""
 
-    def warn(self, place: Path) -> None:
+    def warn(self, source: Path) -> None:
         """Prints a warning if images are read from files of another case or suffix."""
         if self.renamed:
             first = self.renamed[0]
             print(
-                f"warning: {place}: {len(self.renamed):,} of the {len(self.wanted):,} listed "
+                f"warning: {source}: {len(self.renamed):,} of the {len(self.wanted):,} listed "
                 "images have another suffix or case there and are read nevertheless, the first "
                 f"is {shorten(self.present[self.rows[first]])} for {shorten(self.wanted[first])}",
                 file=sys.stderr,

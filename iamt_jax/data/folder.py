@@ -127,41 +127,44 @@ def _open_images(root: Path, path: Path, names: tuple[str, ...]) -> tuple[Encode
             f"{path}: names an image in two ways, such as a.png and ./a.png; expected every image "
             "once: remove a row"
         )
-    places = [root, *sorted(x for x in root.iterdir() if x.name.lower() == _IMAGES and x.is_dir())]
+    folders_to_try = [
+        root,
+        *sorted(x for x in root.iterdir() if x.name.lower() == _IMAGES and x.is_dir()),
+    ]
     # All files below are listed only if the names do not lead to the images directly.
     for listed in (_beside, _below):
-        found = [(place, match_names(names, listed(place, names))) for place in places]
-        place, match = min(found, key=lambda x: (len(x[1].absent), len(x[1].renamed)))
+        found = [(folder, match_names(names, listed(folder, names))) for folder in folders_to_try]
+        folder, match = min(found, key=lambda x: (len(x[1].absent), len(x[1].renamed)))
         if not match.absent:
             break
     if match.absent:
         raise InputError(
-            f"{place}: {len(match.absent):,} of the {len(names):,} images that {path.name} names "
+            f"{folder}: {len(match.absent):,} of the {len(names):,} images that {path.name} names "
             f"are not in it, the first is {shorten(match.absent[0])}{match.hint()}: correct the "
             "csv, or add the images"
         )
-    match.warn(place)
+    match.warn(folder)
     present, listed = match.present, set(match.rows)
     folders = {posixpath.dirname(present[row]) for row in listed}
     unlisted = [x for row, x in enumerate(present) if row not in listed and is_image(x)]
     beside = [name for name in unlisted if posixpath.dirname(name) in folders]
-    return folder_images(place, match), len(beside)
+    return folder_images(folder, match), len(beside)
 
 
-def _beside(place: Path, names: Sequence[str]) -> list[str]:
+def _beside(folder: Path, names: Sequence[str]) -> list[str]:
     """Lists the files of the folders that the names lead to."""
     return [
         posixpath.normpath(posixpath.join(parent, name))
         for parent in sorted({posixpath.dirname(posixpath.normpath(name)) for name in names})
-        for name in _files(place / parent)
+        for name in _files(folder / parent)
     ]
 
 
-def _below(place: Path, names: Sequence[str]) -> list[str]:
+def _below(root: Path, names: Sequence[str]) -> list[str]:
     """Lists all files below a folder, recursively."""
     return [
-        Path(folder, file.name).relative_to(place).as_posix()
-        for folder, files in walk_folders(place, lambda error: None)
+        Path(folder, file.name).relative_to(root).as_posix()
+        for folder, files in walk_folders(root, lambda error: None)
         for file in files
     ]
 

@@ -217,21 +217,21 @@ _LONGEST = 20
 
 
 def walk_folders(
-    place: str | os.PathLike[str],
+    root: str | os.PathLike[str],
     refuse: Callable[[OSError], object],
     enter: Callable[[str], bool] = lambda name: True,
 ) -> Iterator[tuple[str, list[os.DirEntry]]]:
-    """Yields `place` and every folder below it with its files, sorted by name.
+    """Yields `root` and every folder below it with its files, sorted by name.
 
     Symbolic links to folders are followed. A folder is visited once, also if several paths lead
     to it, so that circular links end.
 
     Args:
-      place: the folder.
+      root: the folder.
       refuse: called with the error if a folder cannot be listed; it may raise.
       enter: tells whether to visit a folder of that name.
     """
-    seen, waiting = set(), [os.fspath(place)]
+    seen, waiting = set(), [os.fspath(root)]
     while waiting:
         folder = waiting.pop()
         try:
@@ -249,13 +249,11 @@ def walk_folders(
         waiting += reversed(entered)
 
 
-def find_images(
-    place: Path, refuse: Callable[[OSError], object]
-) -> tuple[list[Path], Counter[str]]:
+def find_images(root: Path, refuse: Callable[[OSError], object]) -> tuple[list[Path], Counter[str]]:
     """Returns the image files below a folder, and how many other files of each kind there are.
 
     Args:
-      place: the folder; hidden files and folders in it are skipped.
+      root: the folder; hidden files and folders in it are skipped.
       refuse: see `walk_folders`.
     """
     images, left_out = [], Counter()
@@ -265,7 +263,7 @@ def find_images(
         left_out.update(["hidden folder"] if hidden else [])
         return not hidden
 
-    for folder, files in walk_folders(place, refuse, enter):
+    for folder, files in walk_folders(root, refuse, enter):
         for file in files:
             kind = _kind(file)
             if kind:

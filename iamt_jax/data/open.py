@@ -114,11 +114,11 @@ def without_damaged(
         bar = tqdm(found, total=len(rows), unit="image", desc="checking", dynamic_ncols=True)
         reasons = dict(zip(rows.tolist(), bar, strict=True))
     damaged = gather(np.array([bool(reasons[row]) for row in rows.tolist()]), len(records))
-    places = np.flatnonzero(damaged)
-    for row in places[: limit + 1]:
+    left_out = np.flatnonzero(damaged)
+    for row in left_out[: limit + 1]:
         if reason := reasons.get(int(row)):
             print(f"warning: {reason}", file=sys.stderr)
-    names = tuple(records.names[row] for row in places)
+    names = tuple(records.names[row] for row in left_out)
     if len(names) > limit:
         raise InputError(
             f"--data.damaged-limit {limit}: {len(names)} of {len(records):,} images cannot be "
