@@ -12,7 +12,6 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import numpy as np
 from bench import BATCH, Results, Split, batched, load_all, read_split, run, score
 from tqdm.auto import tqdm
@@ -88,12 +87,11 @@ def main(arguments: Arguments) -> None:
 
 def degraded(split: Split, family: str, severity: int) -> np.ndarray:
     """The split's images, degraded; each by its own name."""
-    spoil = jax.jit(degrade, static_argnums=(1, 2))
     clean = split.pictures.astype(np.float32) / 255
     parts = []
     for start in range(0, len(clean), BATCH):
         keys = degradation_keys(split.names[start : start + BATCH], family, severity, 0)
-        parts.append(np.asarray(spoil(clean[start : start + BATCH], family, severity, keys)))
+        parts.append(np.asarray(degrade(clean[start : start + BATCH], family, severity, keys)))
     return np.concatenate(parts)
 
 

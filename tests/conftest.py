@@ -80,4 +80,4 @@ def nothing_told():
     """No image of another test was told of, whatever it was called."""
     from iamt_jax.data import image_metadata
 
-    image_metadata._told.clear()
+    image_metadata._named.clear()

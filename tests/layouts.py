@@ -1,4 +1,4 @@
-"""The same 16 small images, written in every layout that the reader knows."""
+"""Writes the same 16 small images in every layout that can be read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IMAGES = tuple(_jpeg(seed) for seed in range(16))
 
 
 def label_text(labels: np.ndarray = LABELS, ending: str = "\n") -> str:
-    """list_attr_celeba.txt; the official file pads its columns and ends the header in a blank."""
+    """list_attr_celeba.txt with padded columns and a blank after the header, as published."""
     rows = [
         f"{name} " + " ".join(f"{value:2d}" for value in row)
         for name, row in zip(NAMES, labels.tolist(), strict=True)
@@ -84,7 +84,7 @@ def write_kaggle(root: Path) -> Path:
 
 
 def write_prepared(root: Path) -> Path:
-    """What tensorflow-datasets' celeb_a leaves behind, shuffled as it does, without TensorFlow."""
+    """Writes, without TensorFlow, the files of tensorflow-datasets' celeb_a, shuffled alike."""
     import tensorflow_datasets as tfds
 
     with tfds.core.registered.skip_registration():

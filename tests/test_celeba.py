@@ -1,4 +1,4 @@
-"""Every layout reads the same images, labels and splits; decoding is exact about geometry."""
+"""Every layout gives the same images, labels and splits; decoding has the exact geometry."""
 
 import io
 import multiprocessing
@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from iamt_jax.config import MISSING
-from iamt_jax.data.celeba import decode, download, open_dataset
-from iamt_jax.data.decode import square
+from iamt_jax.data.celeba import download, open_dataset
+from iamt_jax.data.decode import decode, square
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def roots(tmp_path_factory):
 
 
 def contents(records):
-    """Encoded image -> labels; tensorflow-datasets shuffles, so order is no part of it."""
+    """Encoded image -> labels, without the order, because tensorflow-datasets shuffles."""
     return {records.read(i): tuple(records.labels[i].tolist()) for i in range(len(records))}
 
 
@@ -108,7 +108,7 @@ def test_root_may_be_the_folder_or_its_parent(roots, tmp_path):
     assert open_dataset(str(tmp_path)).layout == "official"
 
 
-def test_a_whole_zip_is_preferred_to_part_of_a_folder(tmp_path):
+def test_a_complete_zip_is_preferred_to_an_incomplete_folder(tmp_path):
     root = layouts.write_official(tmp_path)
     (root / "Img/img_align_celeba").mkdir()
     assert contents(open_dataset(root).split("test")) == expected([2])
@@ -131,7 +131,7 @@ def test_threads_share_a_zip_and_an_array_record(roots, tmp_path, compression):
 
 
 @pytest.mark.parametrize("layout", layouts.WRITERS)
-def test_records_travel_to_another_process(roots, layout):
+def test_records_can_be_pickled(roots, layout):
     records = open_dataset(roots[layout]).split("train+validation")
     copy = pickle.loads(pickle.dumps(records))
     assert (copy.attributes, copy.names) == (records.attributes, records.names)
@@ -180,13 +180,13 @@ def test_nan_is_missing_and_a_csv_cell_may_be_empty(tmp_path):
     assert open_dataset(root).split("train").labels[0].tolist() == [-1, 1, 0, -1, 1]
 
 
-def test_byte_order_mark_crlf_and_blank_lines_do_no_harm(tmp_path):
+def test_byte_order_mark_crlf_and_blank_lines_are_accepted(tmp_path):
     root = layouts.write_official(tmp_path)
     text = "\ufeff" + layouts.label_text(ending="\r\n") + "\r\n\r\n"
     assert (read_labels_of(root, text) == layouts.LABELS).all()
 
 
-def test_the_full_partition_list_may_stand_beside_fewer_labels(tmp_path):
+def test_the_partition_list_may_name_more_images_than_the_labels(tmp_path):
     root = layouts.write_official(tmp_path)
     with open(root / "Eval/list_eval_partition.txt", "a") as file:
         file.write("999999.jpg 0\n")
@@ -200,7 +200,7 @@ def encode(image, kind="PNG", **options):
 
 
 def gradient(width, height):
-    """Red grows to the right, green downwards, by one a pixel."""
+    """An image whose red grows to the right and green downwards, by one a pixel."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 0], pixels[..., 1] = np.arange(width), np.arange(height)[:, None]
     return pixels
@@ -241,7 +241,7 @@ SIZES = [
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_file_and_its_pixels_in_any_form_are_one_picture(kind, width, height):
+def test_a_file_and_its_pixels_in_any_form_give_the_same_result(kind, width, height):
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     data = encode(Image.fromarray(noise), kind)
     stored = Image.open(io.BytesIO(data))
@@ -256,7 +256,7 @@ def test_a_file_and_its_pixels_in_any_form_are_one_picture(kind, width, height):
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 7])
-def test_a_turned_photograph_is_one_picture_too(orientation):
+def test_a_rotated_photograph_gives_the_same_result(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     noise = np.random.default_rng(0).integers(0, 256, (81, 64, 3), dtype=np.uint8)
@@ -265,7 +265,7 @@ def test_a_turned_photograph_is_one_picture_too(orientation):
     np.testing.assert_array_equal(found, decode(data, 48, "image"))
 
 
-def test_floats_outside_of_the_unit_range_are_noise_and_keep_it():
+def test_floats_outside_the_unit_range_are_not_rounded():
     noisy = np.random.default_rng(0).normal(0.5, 0.5, (40, 40, 3)).astype(np.float32)
     np.testing.assert_array_equal(square(noisy, 40, "image"), noisy)
     small = square(noisy, 16, "image")
@@ -312,7 +312,7 @@ def test_decode_of_a_cmyk_jpeg():
     )
 
 
-def test_decode_lays_transparency_on_white():
+def test_decode_composites_transparency_on_white():
     image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     assert (decode(encode(image), 8, "image") == 255).all()
     keyed = Image.new("RGB", (8, 8), (1, 2, 3))

@@ -1,4 +1,4 @@
-"""Data that change under an open data set; what users get wrong before is in the corpus."""
+"""Data that change while a data set is open; faults from before are in the corpus."""
 
 import layouts
 import pytest
@@ -10,7 +10,7 @@ ZIP = "Img/img_align_celeba.zip"
 
 
 @pytest.mark.parametrize("change", ["cut", "gone"])
-def test_a_zip_that_is_damaged_after_it_was_opened(tmp_path, change):
+def test_a_zip_damaged_after_it_was_opened(tmp_path, change):
     path = layouts.write_official(tmp_path) / ZIP
     records = open_dataset(tmp_path).split("train")
     if change == "cut":

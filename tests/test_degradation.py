@@ -1,4 +1,4 @@
-"""Every family of degradations against SciPy, scikit-image or Pillow on the same images."""
+"""Every family of degradations equals SciPy, scikit-image or Pillow on the same images."""
 
 import functools
 import io
@@ -26,14 +26,14 @@ from iamt_jax.errors import InputError
 NOISE = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
 RANDOM = (*NOISE, "motion_blur")
 SHAPE = (37, 50, 3)
-"""Odd, and no multiple of JPEG's blocks."""
+"""Odd, and not a multiple of JPEG's blocks."""
 
 FLAT = (20, 128, 255)
 """Grey levels of the first pictures; noise on them has one known distribution."""
 
 
 def pictures():
-    """Three flat ones, a smooth one with black and white in it, and one of single pixels."""
+    """Three flat images, a smooth one with black and white in it, and one of independent pixels."""
     rng = np.random.default_rng(0)
     flat = [np.full(SHAPE, level, np.uint8) for level in FLAT]
     smooth = ndimage.gaussian_filter(rng.normal(size=SHAPE), (3, 3, 0))
@@ -45,26 +45,25 @@ def pictures():
 PICTURES = pictures()
 CLEAN = PICTURES / 255
 NAMES = [f"{i}.jpg" for i in range(len(PICTURES))]
-run = jax.jit(degrade, static_argnums=(1, 2))
 
 
 def degraded(family, severity, rows=slice(None), seed=0):
     keys = degradation_keys(NAMES[rows], family, severity, seed)
-    return np.asarray(run(jnp.asarray(CLEAN[rows], jnp.float32), family, severity, keys))
+    return np.asarray(degrade(jnp.asarray(CLEAN[rows], jnp.float32), family, severity, keys))
 
 
 whole = functools.cache(degraded)
-"""All pictures as one batch; most tests look at the same ones."""
+"""All pictures as one batch, cached because most tests use the same results."""
 
 
 def strength(family, severity):
-    """The family's one constant, or all of them."""
+    """The only strength of the family, or the list of them."""
     values = [values[severity - 1] for values in FAMILIES[family].strengths.values()]
     return values[0] if len(values) == 1 else values
 
 
 def each(change):
-    """Applies a picture's change to each picture."""
+    """Applies a function of one picture to all of them."""
     return np.stack([change(picture) for picture in PICTURES])
 
 
@@ -76,7 +75,7 @@ severities = pytest.mark.parametrize("severity", SEVERITIES)
 families = pytest.mark.parametrize("family", FAMILIES)
 
 
-# Those without chance.
+# Deterministic families.
 
 
 @severities
@@ -127,8 +126,6 @@ def test_pixelate_equals_pillow(severity):
 
 @severities
 def test_jpeg_equals_pillow(severity):
-    """Bit by bit: libjpeg's arithmetic is in integers, and so is ours."""
-
     def twin(picture):
         file = io.BytesIO()
         Image.fromarray(picture).save(file, "JPEG", quality=strength("jpeg_compression", severity))
@@ -141,7 +138,7 @@ def assert_same_levels(images, levels):
     np.testing.assert_allclose(images * 255, levels, rtol=0, atol=1e-4)
 
 
-# Motion: chance only in the angle.
+# Motion blur: only the angle is random.
 
 
 @severities
@@ -175,11 +172,11 @@ def test_motion_blur_draws_its_angle_from_the_key():
     assert stats.kstest(np.asarray(many), stats.uniform(-45, 90).cdf).pvalue > 1e-3
 
 
-# Noise, in distribution. Keys are fixed: a test that passes once passes always.
+# Noise, by its distribution. Keys are fixed, so that results do not change from run to run.
 
 
 def noise_twin(family, x, c, rng):
-    """Of make_imagenet_c.py, before it clips."""
+    """The noise of make_imagenet_c.py, before it clips."""
     match family:
         case "gaussian_noise":
             return x + rng.normal(size=x.shape, scale=c)
@@ -221,9 +218,9 @@ def test_shot_noise_counts_as_poisson(row, severity):
     np.testing.assert_allclose(counts, np.rint(counts), atol=1e-4)
     law = stats.poisson(photons * FLAT[row] / 255)
     expected = law.pmf(np.arange(photons + 1))
-    expected[photons] = law.sf(photons - 1)  # all that saturates
+    expected[photons] = law.sf(photons - 1)  # includes all saturated counts
     observed = np.bincount(np.rint(counts).astype(int), minlength=photons + 1)
-    rare = expected * counts.size < 5  # too few for chi-square: all of them count as one
+    rare = expected * counts.size < 5  # too few for chi-square: joined into one bin
     if rare.any():
         observed = np.append(observed[~rare], observed[rare].sum())
         expected = np.append(expected[~rare], expected[rare].sum())
@@ -241,7 +238,7 @@ def test_impulse_noise_strikes_each_channel_by_itself(severity):
     assert stats.binomtest(int(pairs.sum()), pairs.size, amount**2).pvalue > 1e-3
 
 
-# All of them.
+# All families.
 
 
 @families
@@ -254,7 +251,7 @@ def test_results_are_images(family):
 
 @families
 def test_severities_rise(family):
-    """In squared error over the pictures that have something to lose."""
+    """Measured as squared error over the pictures that the family can change."""
     errors = [((whole(family, s) - CLEAN)[1:] ** 2).mean() for s in SEVERITIES]
     assert errors[0] > 0 and (np.diff(errors) > 0).all()
 
@@ -268,7 +265,7 @@ def test_the_batch_changes_nothing(family):
 
 
 @families
-def test_keys_matter_where_there_is_chance(family):
+def test_keys_matter_in_random_families(family):
     assert FAMILIES[family].random == (family in RANDOM)
     differs = (degraded(family, 5, seed=1) != whole(family, 5)).any()
     assert differs == FAMILIES[family].random

@@ -179,7 +179,7 @@ a.jpg   69 111  108  111   88  136   71  152  106  152
 
 def test_boxes_around_landmarks(tmp_path):
     (tmp_path / "Anno").mkdir()
-    (tmp_path / regions.LISTS[0]).write_text(LANDMARKS)
+    (tmp_path / regions._LISTS[0]).write_text(LANDMARKS)
     found = regions.landmark_regions(str(tmp_path), ("a.jpg",), 178)
     y, x = np.nonzero(found["Mouth_Slightly_Open"][0])
     assert (x.min(), x.max()) == (63, 113)  # corners at 71 and 106, and 0.2 of 39 beyond
@@ -187,7 +187,7 @@ def test_boxes_around_landmarks(tmp_path):
     assert all(0.005 < x.mean() < 0.25 for x in found.values())
     with pytest.raises(InputError, match="lacks b.jpg"):
         regions.landmark_regions(str(tmp_path), ("b.jpg",), 64)
-    (tmp_path / regions.LISTS[0]).write_text(LANDMARKS + "c.jpg 1 2\n")
+    (tmp_path / regions._LISTS[0]).write_text(LANDMARKS + "c.jpg 1 2\n")
     with pytest.raises(InputError, match="line 4: found 2 values"):
         regions.landmark_regions(str(tmp_path), ("a.jpg",), 64)
     assert regions.landmark_regions(str(tmp_path / "Img"), ("a.jpg",), 64) is None

@@ -1,4 +1,4 @@
-"""Any multi-label data: a folder of images and a csv, read, trained on, evaluated, calibrated."""
+"""A user's own images and csv: reading, training, evaluation, calibration."""
 
 import csv
 import dataclasses
@@ -22,9 +22,9 @@ from PIL import Image, ImageDraw
 from iamt_jax.config import PRESETS, DataConfig, OtherData, check
 from iamt_jax.data.celeba import open_dataset
 from iamt_jax.data.decode import decode
-from iamt_jax.data.folder import hashed, open_own
+from iamt_jax.data.folder import open_own, partition_by_hash
 from iamt_jax.data.label_files import read_own_labels
-from iamt_jax.data.open import meant, open_source
+from iamt_jax.data.open import open_source, resolve_data
 from iamt_jax.evaluation.faithfulness import regions_of
 from iamt_jax.inference.classifier import load
 from iamt_jax.runs.run_file import read_run
@@ -35,7 +35,7 @@ MANY = 128
 
 
 def shape(bits, seed):
-    """A circle or a square, red or blue, large or small, somewhere on grey."""
+    """An image of a circle or square, red or blue, large or small, at a random place on grey."""
     is_round, red, large = bits
     rng = np.random.default_rng(seed)
     side = 28 if large else 12
@@ -47,7 +47,7 @@ def shape(bits, seed):
 
 
 def write_shapes(root, count=MANY, folder="images", names="{:03d}.png", first=0):
-    """A set of shapes; returns its rows."""
+    """Writes a set of shapes; returns the rows of its csv."""
     (root / folder).mkdir(parents=True)
     rows = [["image", *SHAPES]]
     for i in range(first, first + count):
@@ -66,7 +66,7 @@ def write_csv(path, rows):
 
 
 def empty(root, *names):
-    """Files that nobody decodes."""
+    """Writes empty files, for tests that decode no image."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"")
@@ -102,7 +102,7 @@ def test_labels_and_pixels_are_those_that_were_written(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["", "images", "images/deep"])
-def test_names_are_seen_from_the_root_or_from_images(tmp_path, folder):
+def test_names_are_relative_to_the_root_or_to_images(tmp_path, folder):
     empty(tmp_path / folder, "a.png", "b.JPG", "elsewhere/c.png")
     prefix = folder.removeprefix("images").strip("/")
     for seen in {folder, prefix}:
@@ -111,7 +111,7 @@ def test_names_are_seen_from_the_root_or_from_images(tmp_path, folder):
         assert set(contents(open_own(tmp_path))) == set(names)
 
 
-def test_the_root_goes_before_images(tmp_path):
+def test_the_root_is_tried_before_images(tmp_path):
     (tmp_path / "images").mkdir()
     shape((1, 1, 1), 0).save(tmp_path / "a.png")
     shape((0, 0, 0), 1).save(tmp_path / "images/a.png")
@@ -121,7 +121,7 @@ def test_the_root_goes_before_images(tmp_path):
 
 @pytest.mark.parametrize("split", ["split", "Split", " SPLIT "])
 @pytest.mark.parametrize("place", [1, 2, 3])
-def test_a_column_splits_and_is_no_attribute(tmp_path, split, place):
+def test_the_column_split_is_no_attribute(tmp_path, split, place):
     cells = ["train", "0", "Valid", "val", "VALIDATION", "1", "test", "2"]
     rows = [["image", "x", "y"], *([f"{i}.png", "1", "0"] for i in range(8))]
     for row, cell in zip(rows, [split, *cells], strict=True):
@@ -140,16 +140,16 @@ def test_a_column_splits_and_is_no_attribute(tmp_path, split, place):
     }
 
 
-def test_a_hash_of_the_name_splits_eight_to_one_to_one_and_stays():
+def test_a_hash_of_the_name_splits_80_10_10_and_is_stable():
     names = tuple(f"{i}.jpg" for i in range(10000))
-    partition = hashed(names)
+    partition = partition_by_hash(names)
     shares = np.bincount(partition) / len(names)
     np.testing.assert_allclose(shares, (0.8, 0.1, 0.1), atol=0.015)  # five standard deviations
-    np.testing.assert_array_equal(hashed(names[::-1])[::-1], partition)
-    np.testing.assert_array_equal(hashed(names[5:50]), partition[5:50])
-    # Written down once: another version may not move images of a set between splits.
+    np.testing.assert_array_equal(partition_by_hash(names[::-1])[::-1], partition)
+    np.testing.assert_array_equal(partition_by_hash(names[5:50]), partition[5:50])
+    # Fixed values: a later version must not move images between splits.
     names = ("a.png", "images/b.png", "ä.png", "0.png")
-    assert hashed(names).tolist() == [0, 2, 0, 1]
+    assert partition_by_hash(names).tolist() == [0, 2, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_hash_of_the_name_splits_eight_to_one_to_one_and_stays():
         ([" 1 ", "0.0", "nan"], [1, 0, -1]),
     ],
 )
-def test_cells_mean_what_they_mean_in_the_lists_of_celeba(tmp_path, cells, meaning):
+def test_cells_are_read_as_in_the_lists_of_celeba(tmp_path, cells, meaning):
     write_csv(tmp_path / "own.csv", [["image", "x"], *([str(i), c] for i, c in enumerate(cells))])
     labels = read_own_labels(tmp_path / "own.csv")
     assert labels.values[:, 0].tolist() == meaning
@@ -176,7 +176,7 @@ def test_images_without_a_line_are_ignored_and_counted(tmp_path):
     assert len(contents(dataset)) == 30
 
 
-def test_labels_may_lie_elsewhere_or_be_one_of_several(tmp_path):
+def test_labels_may_be_elsewhere_or_one_of_several_csv_files(tmp_path):
     rows = write_shapes(tmp_path / "data", 30)
     write_csv(tmp_path / "data/few.csv", rows[:5])
     write_csv(tmp_path / "outside.csv", rows[:7])
@@ -197,7 +197,7 @@ def test_labels_may_lie_elsewhere_or_be_one_of_several(tmp_path):
         ("a.png,1,0,train\nb.png,-1,-1,train\nc.png,-1,1,train\n", ("holds both -1 and 0",)),
     ],
 )
-def test_labels_that_teach_nothing_are_told(tmp_path, capsys, text, warned):
+def test_labels_that_teach_nothing_cause_a_warning(tmp_path, capsys, text, warned):
     (tmp_path / "labels.csv").write_text(f"image,x,y,split\n{text}")
     empty(tmp_path, "a.png", "b.png", "c.png")
     open_own(tmp_path)
@@ -213,7 +213,7 @@ def test_a_folder_is_no_image(tmp_path):
     one_line(lambda: open_own(tmp_path), tmp_path / "images", "1 of the 10", "003.png")
 
 
-def test_without_the_name_the_message_tells_of_it(tmp_path):
+def test_without_data_name_the_message_names_it(tmp_path):
     write_shapes(tmp_path, 1)
     one_line(lambda: open_dataset(tmp_path), "--data.name folder")
 
@@ -240,7 +240,7 @@ def test_a_damaged_csv_is_read_or_refused(cell, data):
         assert "split" not in {name.lower() for name in dataset.attributes}
 
 
-# Which data set a config means.
+# The data set to use with a trained run.
 
 
 @pytest.mark.parametrize(
@@ -262,8 +262,8 @@ def test_a_damaged_csv_is_read_or_refused(cell, data):
         (DataConfig("faces"), OtherData(), ("faces", None, None)),
     ],
 )
-def test_another_set_is_of_the_kind_trained_on(trained_on, other, expected):
-    found = meant(trained_on, other)
+def test_other_data_is_of_the_kind_trained_on(trained_on, other, expected):
+    found = resolve_data(trained_on, other)
     assert (found.name, found.root, found.labels) == expected
 
 
@@ -273,7 +273,7 @@ def test_labels_need_a_folder():
     one_line(lambda: open_source(DataConfig("folder")), "--data.root")
 
 
-# From end to end.
+# End to end.
 
 
 @pytest.fixture(scope="module")
@@ -306,7 +306,7 @@ def test_a_folder_trains_and_is_evaluated(run, shapes, tmp_path):
     found = metrics(run, tmp_path / "E", "--split", "train+validation")
     assert set(found["attributes"]) == set(SHAPES)
     assert "by a hash of names" in found["provenance"]["layout"]
-    # Colour alone is learnt in 40 steps.
+    # Only the colour is learnt in 40 steps.
     assert found["attributes"]["red"]["accuracy"] > 0.9
     assert found["attributes"]["red"]["majority_accuracy"] < 0.7
 
@@ -316,12 +316,12 @@ def test_the_same_command_continues(run, shapes, capsys):
     assert "at step 40 of 40" in capsys.readouterr().out
 
 
-def test_a_run_looks_at_other_images_of_its_kind(run, tmp_path):
+def test_a_run_is_evaluated_on_other_images_of_its_kind(run, tmp_path):
     other = tmp_path / "other"
     rows = write_shapes(other, 12, first=500)
     for row, cell in zip(rows, ["split", *["test"] * 12], strict=True):
         row.append(cell)
-    rows[1][3] = ""  # nobody knows whether it is large
+    rows[1][3] = ""  # not annotated
     write_csv(other / "labels.csv", [[*row[:1], *row[:0:-1]] for row in rows])
     found = metrics(run, tmp_path / "E", "--data.root", other)
     assert found["provenance"]["images"] == 12
@@ -339,7 +339,7 @@ def test_a_run_is_calibrated(run, tmp_path):
     assert found["attributes"]["red"]["accuracy"] > 0.8
 
 
-def test_nobody_knows_where_its_attributes_are(run):
+def test_own_data_has_no_attribute_regions(run):
     classifier, dataset = load(run), open_source(read_run(run).config.data)
     assert regions_of(classifier, dataset.split("test"), dataset, "test") is None
 
@@ -363,13 +363,13 @@ def test_the_example_writes_digits_that_are_read(digits, tmp_path):
     assert dataset.attributes == tuple(digits.ATTRIBUTES)
     found = contents(dataset)
     assert len(found) == 20
-    # scikit-learn's first ten are the digits in order: 8 is even, at least 5, and has loops.
+    # scikit-learn's first ten images are the digits in order; 8 is even, >= 5, and has loops.
     assert found["0008.png"][1] == (1, 0, 1, 1, 0, 0)
     image = Image.open(io.BytesIO((out / "images/0008.png").read_bytes()))
     assert image.size == (24, 24) and len(image.getcolors(1000)) > 20
 
 
-def test_the_example_writes_whole_or_not_at_all(digits, tmp_path, monkeypatch, capsys):
+def test_the_example_writes_everything_or_nothing(digits, tmp_path, monkeypatch, capsys):
     assert digits.main(["--out", str(tmp_path)]) == 2
     assert "exists already" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Damage that is in the metadata of an image alone: its pixels are used, and one line says so."""
+"""Images of which only the metadata is damaged: the pixels are used, with one warning."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ from faults import one_line
 from PIL import Image
 
 from iamt_jax.data.decode import decode, square
-from iamt_jax.data.image_metadata import SHOWN
+from iamt_jax.data.image_metadata import MOST_NAMED
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
 
@@ -26,7 +26,7 @@ CUT = b"MM\0*\0\0\0\x08\0\x09\x01\x12"
 
 
 def turned(value, kind=3):
-    """EXIF data with nothing but an orientation."""
+    """EXIF data that holds only an orientation."""
     field = struct.pack(">HH", value, 0) if kind == 3 else struct.pack(">I", value)
     return b"MM\0*\0\0\0\x08\0\x01\x01\x12" + struct.pack(">HI", kind, 1) + field + bytes(4)
 
@@ -50,7 +50,7 @@ def jpeg(*parts):
 
 
 def webp(*parts, cut=0):
-    """The extended form of WebP, with more chunks."""
+    """A file in the extended form of WebP, with additional chunks."""
     size = struct.unpack("<I", WEBP[16:20])[0]
     extended = bytes([0x2C, 0, 0, 0]) + 2 * struct.pack("<I", 39)[:3]
     chunks = [(b"VP8X", extended), (WEBP[12:16], WEBP[20 : 20 + size]), *parts]
@@ -97,7 +97,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_the_pixels_are_used_and_one_line_says_so(damage, capsys):
+def test_the_pixels_are_used_with_one_warning(damage, capsys):
     data = DAMAGED[damage]
     whole = {b"\x89": PNG, b"\xff": JPEG, b"R": WEBP}[data[:1]]
     np.testing.assert_array_equal(decode(data, 40, "a.png"), decode(whole, 40, "whole"))
@@ -108,7 +108,7 @@ def test_the_pixels_are_used_and_one_line_says_so(damage, capsys):
 
 
 @pytest.mark.parametrize("damage", ["a malformed eXIf chunk", "EXIF that is cut"])
-def test_images_of_pillow_too(damage, tmp_path, capsys):
+def test_pillow_images_with_damaged_metadata(damage, tmp_path, capsys):
     path = tmp_path / "a.png"
     path.write_bytes(DAMAGED[damage])
     with Image.open(path) as image:
@@ -117,7 +117,7 @@ def test_images_of_pillow_too(damage, tmp_path, capsys):
     assert f"images[0] ({path}): its metadata is damaged" in capsys.readouterr().err
 
 
-def test_whole_metadata_is_obeyed_in_silence(capsys):
+def test_intact_orientation_is_applied_without_a_warning(capsys):
     for value in range(9):
         upright = decode(jpeg(segment(0xE1, EXIF + turned(value))), 40, "a.jpg")
         plain = decode(JPEG, 40, "a.jpg")
@@ -134,15 +134,15 @@ def test_damaged_pixels_are_still_refused(data, capsys):
 
 
 def test_of_many_images_only_some_are_named(capsys):
-    for i in range(3 * SHOWN):
+    for i in range(3 * MOST_NAMED):
         decode(DAMAGED["EXIF that is cut"], 8, f"{i}.jpg")
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == SHOWN + 1 and lines[-1] == (
+    assert len(lines) == MOST_NAMED + 1 and lines[-1] == (
         "warning: more than 10 images have damaged metadata; no more of them are named"
     )
 
 
-def test_a_file_made_to_be_searched_for_long_is_refused_soon():
+def test_a_malicious_file_is_refused_quickly():
     false = b"\0\0\0\0IDAT" * 200_000
     one_line(lambda: decode(PNG[:33] + b"\xff" * 4 + b"tEXt" + false, 8, "a.png"), "a.png")
     one_line(lambda: decode(b"\xff\xd8" + b"\xff\xdb\0\x03" * 200_000, 8, "a.jpg"), "a.jpg")

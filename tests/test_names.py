@@ -1,4 +1,4 @@
-"""Names that people write otherwise than their disk: of images in lists, and of attributes."""
+"""Image names that differ between lists and disk, and unusual names of attributes."""
 
 import csv
 import io
@@ -19,9 +19,9 @@ from rich.console import Console
 from iamt_jax.attributes import column_names
 from iamt_jax.data import image_files
 from iamt_jax.data.celeba import open_dataset
-from iamt_jax.data.file_names import resolve
+from iamt_jax.data.file_names import match_names
 from iamt_jax.data.folder import open_own
-from iamt_jax.data.image_files import counted, images_below
+from iamt_jax.data.image_files import find_images, summary_of_others
 from iamt_jax.report import tables
 from iamt_jax.report.captions import brief, in_file_name
 from iamt_jax.report.figures import figures
@@ -51,9 +51,9 @@ NFC, NFD = "\u00e9\uac01.jpg", unicodedata.normalize("NFD", "\u00e9\uac01.jpg")
         (["a"], ["a.png"], ["a.png"], True),
         (["a.png"], ["a.jpg.png"], ["a.jpg.png"], True),
         (["X/\u00c9.JPG"], ["x/e\u0301.png"], ["x/e\u0301.png"], True),
-        # The nearer name is taken.
+        # The closest spelling wins.
         (["a.jpg"], ["a.png", "a.JPG"], ["a.JPG"], True),
-        # Which of two is meant nobody knows, nor which of two names means a file.
+        # Ambiguous: two files fit a name, or two names fit a file.
         (["a.jpg"], ["a.png", "a.gif"], [None], False),
         (["a.jpg"], ["A.jpg", "a.JPG"], [None], False),
         (["a.jpg", "A.jpg"], ["a.png"], [None, None], False),
@@ -61,8 +61,8 @@ NFC, NFD = "\u00e9\uac01.jpg", unicodedata.normalize("NFD", "\u00e9\uac01.jpg")
         (["a.jpg"], ["a.txt", "b/a.jpg"], [None], False),
     ],
 )
-def test_a_name_means_the_one_file_that_fits(wanted, present, found, renamed):
-    match = resolve(wanted, present)
+def test_a_name_matches_the_only_file_that_fits(wanted, present, found, renamed):
+    match = match_names(wanted, present)
     assert [None if row < 0 else present[row] for row in match.rows] == found
     assert bool(match.renamed) == renamed
     assert match.absent == [name for name, file in zip(wanted, found, strict=True) if not file]
@@ -78,11 +78,11 @@ def test_a_name_means_the_one_file_that_fits(wanted, present, found, renamed):
     ],
 )
 def test_an_absent_name_has_a_hint_among_the_files_left_over(present, hint):
-    assert resolve(["a.jpg", "b.png"], present).hint() == hint
+    assert match_names(["a.jpg", "b.png"], present).hint() == hint
 
 
 def kaggle(root, change):
-    """Kaggle's layout with other names of images on the disk."""
+    """Writes Kaggle's layout with changed file names of the images."""
     layouts.write_kaggle(root)
     folder = root / "img_align_celeba/img_align_celeba"
     for path in list(folder.iterdir()):
@@ -98,13 +98,13 @@ def kaggle(root, change):
         lambda name: name.replace(".jpg", ".Jpeg"),
     ],
 )
-def test_celeba_with_another_suffix_is_read_and_told_in_one_line(tmp_path, capsys, change):
+def test_celeba_with_another_suffix_is_read_with_one_warning(tmp_path, capsys, change):
     folder = kaggle(tmp_path, change)
     records = open_dataset(tmp_path).split("train+validation")
     rows = [row for part in (0, 1) for row in range(16) if layouts.PARTITION[row] == part]
     assert records.names == tuple(layouts.NAMES[row] for row in rows)
     assert [records.read(i) for i in range(len(rows))] == [layouts.IMAGES[row] for row in rows]
-    assert records.images.place(0) == str(folder / change("000001.jpg"))
+    assert records.images.location(0) == str(folder / change("000001.jpg"))
     assert capsys.readouterr().err == (
         f"warning: {folder}: 16 of the 16 listed images have another suffix or case there and are "
         f"read nevertheless, the first is {change('000001.jpg')} for 000001.jpg\n"
@@ -114,14 +114,14 @@ def test_celeba_with_another_suffix_is_read_and_told_in_one_line(tmp_path, capsy
 @pytest.mark.parametrize(
     "folder", ["img_align_celeba_png", "IMG_ALIGN_CELEBA", "img_align_celeba_png/img_align_celeba"]
 )
-def test_the_folder_of_images_may_be_called_otherwise(tmp_path, folder):
+def test_the_folder_of_images_may_have_another_name(tmp_path, folder):
     root = layouts.write_official(tmp_path)
     (root / "Img/img_align_celeba.zip").unlink()
     layouts.write_folder(root / "Img" / folder)
     assert open_dataset(root).split("test").read(0) == layouts.IMAGES[3]
 
 
-def test_images_under_their_own_names_go_before_others(tmp_path, capsys):
+def test_images_with_the_listed_names_are_preferred(tmp_path, capsys):
     root = layouts.write_official(tmp_path)
     folder = root / "Img/img_align_celeba_png"
     folder.mkdir()
@@ -138,7 +138,7 @@ def test_accents_in_an_archive_are_compared_in_one_form(tmp_path, listed, there,
         file.writestr(f"x\\{there}", b"pixels")
         file.writestr(f"__MACOSX/x/._{there}", b"notes")
     data = (tmp_path / "a.zip").read_bytes()
-    if not flagged:  # As Macs write it: UTF-8, without the flag that says so.
+    if not flagged:  # macOS writes UTF-8 without setting the flag for it.
         start = data.index(b"PK\x01\x02")
         data = data[: start + 8] + b"\0\0" + data[start + 10 :]
         (tmp_path / "a.zip").write_bytes(data)
@@ -146,7 +146,7 @@ def test_accents_in_an_archive_are_compared_in_one_form(tmp_path, listed, there,
     assert not match.absent and not match.renamed and images.read(0) == b"pixels"
 
 
-def test_names_of_an_archive_that_no_list_has_may_be_twice(tmp_path):
+def test_unlisted_names_may_occur_twice_in_an_archive(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         for name in ("a/1.jpg", "a/Thumbs.db", "b/Thumbs.db"):
             file.writestr(name, name)
@@ -185,7 +185,7 @@ def test_accents_in_both_lists_are_compared_in_one_form(tmp_path, listed, there)
         lambda text: text.replace(",1\r\n", ",1.0\r\n").replace(",2\n", ",2.0\n"),
     ],
 )
-def test_what_other_programs_do_to_a_csv_does_no_harm(tmp_path, file, change):
+def test_a_csv_rewritten_by_other_programs_is_read_alike(tmp_path, file, change):
     layouts.write_kaggle(tmp_path)
     text = (tmp_path / file).read_text()
     (tmp_path / file).write_text(change(text), encoding="utf-8")
@@ -197,7 +197,7 @@ def test_what_other_programs_do_to_a_csv_does_no_harm(tmp_path, file, change):
 
 
 @pytest.mark.parametrize("header", ["", "image_id ", "File_Name "])
-def test_a_list_needs_no_count(tmp_path, header):
+def test_the_count_of_a_list_is_optional(tmp_path, header):
     root = layouts.write_official(tmp_path)
     path = root / "Anno/list_attr_celeba.txt"
     path.write_text(header + path.read_text().split("\n", 1)[1])
@@ -222,7 +222,7 @@ def test_links_and_folders_of_another_spelling_lead_to_images(tmp_path):
     assert open_own(tmp_path / "own").split("train").read(0) == b"pixels"
 
 
-def test_folders_are_searched_through_links_and_what_is_left_out_is_counted(tmp_path):
+def test_folders_are_searched_through_links_and_other_files_are_counted(tmp_path):
     for name in ("set/b.jpg", "set/.c.jpg", "set/d.HEIC", "set/e", "set/in/g.JFIF", "real/a.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
@@ -234,10 +234,10 @@ def test_folders_are_searched_through_links_and_what_is_left_out_is_counted(tmp_
     os.symlink("../../set", tmp_path / "set/in/loop")
     os.symlink("self", tmp_path / "set/self")
     os.symlink("nowhere", tmp_path / "set/z.jpg")
-    images, left_out = images_below(tmp_path / "set", pytest.fail)
+    images, left_out = find_images(tmp_path / "set", pytest.fail)
     found = [str(path.relative_to(tmp_path / "set")) for path in images]
     assert found == ["b.jpg", "z.jpg", "in/g.JFIF", "linked/a.jpg"]
-    assert counted(left_out) == (
+    assert summary_of_others(left_out) == (
         "8 that are no image files: 2 .txt, 2 without a suffix, 1 .heic, 1 hidden, "
         "1 hidden folder, 1 special"
     )
@@ -263,7 +263,7 @@ ODD = (
 
 @pytest.fixture(scope="module")
 def report():
-    """A report whose values tell the attributes apart; the last has none."""
+    """A report with different values for every attribute but the last, which has none."""
     rows = {
         name: {metric: (k + 1) / 100 for metric in tables.HEADERS} for k, name in enumerate(ODD)
     }

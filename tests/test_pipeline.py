@@ -1,4 +1,4 @@
-"""Batches: their order, what is done to them, and that evaluation scores every image once."""
+"""Order and augmentation of training batches; evaluation scores every image once."""
 
 import dataclasses
 import itertools
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from iamt_jax.config import MISSING, DataConfig, TrainConfig
-from iamt_jax.data.augment import augment, mix
+from iamt_jax.data.augment import augment, mixup
 from iamt_jax.data.batches import Decoded, evaluation_batches, training_batches
 from iamt_jax.degradation import gaussian_noise, noise_keys
 from iamt_jax.inference.classifier import load
@@ -40,7 +40,7 @@ def differ(batches, others):
 
 
 def which(batches, records):
-    """The images' places in the records, in the order of the batches; they must be as decoded."""
+    """Row in the records of each image of the batches, which must be as decoded."""
     source = Decoded(records, SIZE)
     place = {source.picture(i).tobytes(): i for i in range(len(records))}
     assert len(place) == len(records)
@@ -133,7 +133,7 @@ def draws(config, count=20):
     return [augment(picture(), config, rng) for _ in range(count)]
 
 
-def test_nothing_switched_on_changes_nothing():
+def test_without_augmentation_nothing_changes():
     for image in draws(PLAIN):
         np.testing.assert_array_equal(image, picture())
 
@@ -146,7 +146,7 @@ def test_flip_mirrors_every_other_image():
 
 
 @pytest.mark.parametrize("field", ["shift", "zoom", "rotate", "colour"])
-def test_each_augmentation_changes_pixels_and_keeps_the_form(field):
+def test_each_augmentation_changes_pixels_and_keeps_the_shape(field):
     config = dataclasses.replace(PLAIN, **{field: 8.0 if field == "rotate" else 0.3})
     images = draws(config)
     assert all(image.shape == (20, 20, 3) and image.dtype == np.uint8 for image in images)
@@ -154,7 +154,7 @@ def test_each_augmentation_changes_pixels_and_keeps_the_form(field):
 
 
 def test_a_whole_shift_moves_pixels():
-    """A shift of two pixels, drawn by a stub, is a plain slice away from the border."""
+    """A shift of two pixels, drawn by a stub, equals a slice, except at the border."""
 
     class Two:
         def uniform(self, low, high, count=None):
@@ -195,7 +195,7 @@ def test_noise_does_not_depend_on_batch_or_order():
 def test_mixup_blends_images_and_labels_alike():
     one = np.zeros((4, 4, 3), np.uint8), np.array([1, 0, MISSING, 1], np.float32)
     other = np.full((4, 4, 3), 200, np.uint8), np.array([0, 0, 1, 1], np.float32)
-    image, label = mix(one, other, np.float32(0.75))
+    image, label = mixup(one, other, np.float32(0.75))
     np.testing.assert_array_equal(image, 50)
     np.testing.assert_allclose(label, [0.75, 0, MISSING, 1])
 

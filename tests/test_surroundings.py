@@ -311,8 +311,8 @@ def test_workers_fit_into_shared_memory(megabytes, workers, dataset, monkeypatch
     """The preset `celeba` in a container: 256 images of 128 pixels a batch."""
     free = shutil._ntuple_diskusage(0, 0, megabytes * 10**6)
     monkeypatch.setattr(batches.shutil, "disk_usage", lambda _: free)
-    monkeypatch.setattr(batches, "SHARED_MEMORY", Path("/"))
-    assert batches._fitting(8, 128, 256, dataset.split("train")) == workers
+    monkeypatch.setattr(batches, "_SHARED_MEMORY", Path("/"))
+    assert batches._workers_that_fit(8, 128, 256, dataset.split("train")) == workers
     said = capsys.readouterr().err.splitlines()
     assert len(said) == (workers < 8)
     assert all(re.match(r"warning: --data.workers 8: need 51\d MB of shared", x) for x in said)

@@ -1,4 +1,4 @@
-"""Synthetic faces: statistics and logic of the labels, purity of the pixels, files on disk."""
+"""Synthetic faces: statistics and rules of the labels, pure rendering, files on disk."""
 
 import hashlib
 import io
@@ -14,10 +14,10 @@ from iamt_jax.errors import InputError
 from iamt_jax.synthetic import (
     LOCAL_ATTRIBUTES,
     cache_folder,
-    dataset,
     ensure_dataset,
     region,
     render,
+    rendered,
     sample_attributes,
     sample_nuisance,
     write_dataset,
@@ -40,7 +40,7 @@ def faces():
 
 
 def test_statistics_are_celebas_own():
-    """Counted over list_attr_celeba.txt; the digest holds all other numbers."""
+    """Counted from list_attr_celeba.txt; the digest covers all other numbers."""
     statistics = celeba_statistics()
     assert statistics["images"] == {"train": 162_770, "validation": 19_867, "test": 19_962}
     male = CELEBA_ATTRIBUTES.index("Male")
@@ -129,14 +129,14 @@ def test_another_size_shows_the_same_face(faces):
     small = render(attributes, nuisance, 64).astype(float)
     large = render(attributes, nuisance, 128).astype(float)
     pooled = large.reshape(8, 64, 2, 64, 2, 3).mean(axis=(2, 4))
-    # Edges, grain and defocus, which are defined a pixel, differ a little.
+    # Edges, grain and defocus are defined in pixels and differ slightly.
     assert np.abs(pooled - small).mean() < 6
 
 
 @pytest.mark.parametrize("name", CELEBA_ATTRIBUTES)
 def test_every_attribute_has_a_region(faces, name):
     areas = region(*faces, COLUMN[name], 48).mean(axis=(1, 2))
-    # Not all: on a bald head nobody sees whether hair would be wavy.
+    # Not on all images: on a bald head wavy hair is invisible.
     assert (areas > 0).mean() >= 0.95
     if name in LOCAL_ATTRIBUTES:
         assert areas.max() < 0.25
@@ -148,7 +148,7 @@ def test_every_attribute_has_a_region(faces, name):
     "name, top, bottom",
     [("Eyeglasses", 0.25, 0.62), ("Wearing_Hat", 0.0, 0.5), ("Wearing_Necktie", 0.65, 1.0)],
 )
-def test_regions_lie_where_things_are_worn(faces, name, top, bottom):
+def test_regions_are_at_the_expected_heights(faces, name, top, bottom):
     attributes, nuisance = faces
     sharp = ~attributes[:, COLUMN["Blurry"]]
     changed = region(attributes[sharp], nuisance[sharp], COLUMN[name], 64)
@@ -156,7 +156,7 @@ def test_regions_lie_where_things_are_worn(faces, name, top, bottom):
     assert rows[int(top * 64) : int(bottom * 64)].sum() >= 0.98 * rows.sum()
 
 
-def test_region_is_blind_to_the_sign_of_the_flip(faces):
+def test_region_does_not_depend_on_the_direction_of_the_flip(faces):
     attributes, nuisance = faces[0][:5], faces[1][:5]
     k = COLUMN["Mustache"]
     flipped = attributes.copy()
@@ -193,7 +193,7 @@ def test_official_layout(tmp_path):
         first = np.asarray(Image.open(io.BytesIO(archive.read(archive.namelist()[0]))))
     nuisance = sample_nuisance(np.random.default_rng([7, 0, 1]), 9)
     painted = render(drawn, nuisance, 32)[0]
-    assert np.abs(first.astype(int) - painted).mean() < 4  # What JPEG loses.
+    assert np.abs(first.astype(int) - painted).mean() < 4  # The loss of JPEG.
     record = json.loads((tmp_path / "faces/synthetic.json").read_text())
     assert record["seed"] == 7 and record["size"] == 32 and record["counts"] == COUNTS
 
@@ -208,11 +208,11 @@ def test_bytes_depend_on_the_seed_and_not_on_the_chunk(tmp_path):
     assert archive("c", 1, 100) != first
 
 
-def test_a_half_written_data_set_is_no_data_set(tmp_path, monkeypatch):
+def test_a_partly_written_data_set_is_not_used(tmp_path, monkeypatch):
     def fail(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dataset, "_encoded", fail)
+    monkeypatch.setattr(rendered, "_encoded", fail)
     with pytest.raises(KeyboardInterrupt):
         write_dataset(tmp_path / "faces", COUNTS, progress=False)
     assert list(tmp_path.iterdir()) == []
@@ -232,10 +232,10 @@ def test_the_cache_renders_once(tmp_path, monkeypatch, capsys):
     folder = ensure_dataset(COUNTS, seed=3, size=32)
     assert folder == cache_folder(COUNTS, 3, 32) and folder.parent == tmp_path
     assert folder != cache_folder(COUNTS, 4, 32)
-    monkeypatch.setattr(dataset, "write_dataset", None)
+    monkeypatch.setattr(rendered, "write_dataset", None)
     capsys.readouterr()
     assert ensure_dataset(COUNTS, seed=3, size=32) == folder
     assert capsys.readouterr().out.count("\n") == 1
-    # Other statistics give other faces.
-    monkeypatch.setattr(dataset, "celeba_statistics", lambda: celeba_statistics() | {"phi": []})
+    # Other statistics give another data set.
+    monkeypatch.setattr(rendered, "celeba_statistics", lambda: celeba_statistics() | {"phi": []})
     assert folder != cache_folder(COUNTS, 3, 32)

@@ -1,4 +1,4 @@
-"""A tensorflow-datasets folder or download that cannot be used says what to do, in one line."""
+"""An unusable folder or download of tensorflow-datasets gives one line that says what to do."""
 
 import json
 
@@ -37,14 +37,14 @@ def test_a_tfrecord_folder_says_how_to_convert_it(tmp_path, give):
 
 
 def test_the_command_that_converts_exists():
-    """The module itself needs TensorFlow and Beam, so its text must do."""
+    """Reads the module's source, because importing it needs TensorFlow and Beam."""
     cli = pytest.importorskip("tensorflow_datasets").__path__[0] + "/scripts/cli/convert_format.py"
     with open(cli) as file:
         text = file.read()
     assert "dataset_version_dir: " in text and "out_file_format: " in text
 
 
-def test_prepared_folders_that_are_not_whole(tmp_path):
+def test_incomplete_prepared_folders(tmp_path):
     folder = prepared_folder(tmp_path / "empty")
     one_line(lambda: open_dataset(folder), folder, "holds no *.array_record* file")
     folder = prepared_folder(tmp_path / "damaged", "celeb_a-train.array_record-00000-of-00001")

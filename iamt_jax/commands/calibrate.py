@@ -61,13 +61,12 @@ def _calibrate(chosen: CalibrateArguments) -> tuple[str, Transformation]:
     import numpy as np
 
     from iamt_jax.data.batches import evaluation_batches
-    from iamt_jax.data.damaged import without_damaged
-    from iamt_jax.data.open import meant, open_source
+    from iamt_jax.data.open import open_source, resolve_data, without_damaged
     from iamt_jax.inference.classifier import load
     from iamt_jax.robust.calibration import BATCH, calibrate
 
     trained = load(chosen.workdir)
-    config = meant(trained.run.config.data, chosen.data)
+    config = resolve_data(trained.run.config.data, chosen.data)
     dataset = open_source(config)
     records = dataset.split("train").first(chosen.images)
     records, _ = without_damaged(records, config.size, config.damaged_limit)

@@ -130,7 +130,7 @@ def _list_images(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
       InputError: a path does not exist, or a folder holds no image or cannot be listed.
     """
     from iamt_jax.data.file_names import SUFFIXES
-    from iamt_jax.data.image_files import counted, images_below
+    from iamt_jax.data.image_files import find_images, summary_of_others
 
     def refuse(error: OSError) -> NoReturn:
         raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); give rights")
@@ -138,8 +138,8 @@ def _list_images(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
     images, lines = [], []
     for place in given:
         if place.is_dir():
-            inside, left_out = images_below(place, refuse)
-            others = f", left out {counted(left_out)}" if left_out else ""
+            inside, left_out = find_images(place, refuse)
+            others = f", left out {summary_of_others(left_out)}" if left_out else ""
             if not inside:
                 raise InputError(
                     f"{place}: holds no image ({', '.join(SUFFIXES)}){others}; name another"
@@ -191,7 +191,7 @@ def _fill_journal(
     """Predicts all images that the journal lacks; a batch is decoded while another is predicted."""
     from tqdm.auto import tqdm
 
-    from iamt_jax.data.batches import THREADS
+    from iamt_jax.data.decode import DECODE_THREADS
     from iamt_jax.inference.inputs import SHAPES
 
     waiting = [image for image in images if image not in journal]
@@ -200,7 +200,7 @@ def _fill_journal(
     decode = functools.partial(_decode, size=model.size)
     shown = 0
     with (
-        ThreadPoolExecutor(THREADS) as pool,
+        ThreadPoolExecutor(DECODE_THREADS) as pool,
         tqdm(
             total=len(images), initial=len(images) - len(waiting), unit="image", desc="predicting"
         ) as bar,

@@ -51,8 +51,7 @@ def run_train(arguments: Sequence[str]) -> int:
     xla_setup.prepare()
 
     from iamt_jax import distributed
-    from iamt_jax.data.damaged import without_damaged
-    from iamt_jax.data.open import open_source
+    from iamt_jax.data.open import open_source, without_damaged
     from iamt_jax.training.loop import Diverged, Interrupted, train
 
     distributed.initialize(chosen.processes, preemption_notices=True)

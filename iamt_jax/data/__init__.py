@@ -1,1 +1,1 @@
-"""Where images and labels come from."""
+"""Data sets of labelled images: layouts on disk, decoding, augmentation, batches."""

@@ -1,4 +1,4 @@
-"""What a training image goes through: mirror, small geometry, colour."""
+"""Augmentation of training images: mirroring, small motions, colour, mixup."""
 
 from __future__ import annotations
 
@@ -12,41 +12,48 @@ from PIL import Image
 
 from iamt_jax.config import MISSING, DataConfig
 
-Picture = UInt8[np.ndarray, "height width 3"]
+_Picture = UInt8[np.ndarray, "height width 3"]
 
-Example = tuple[Picture, np.ndarray]
-"""Image and labels."""
+_Example = tuple[_Picture, np.ndarray]
+"""An image and its labels."""
 
 
 @dataclass(frozen=True)
 class Augment(grain.transforms.RandomMap):
-    """Augments an example's image as the config says; labels come out as float32, since mixup
-    blends them too."""
+    """Augments the image of an example; labels become float32, because mixup blends them too."""
 
     config: DataConfig
-    source: Sequence[Example]
-    """Where a partner for mixup is drawn from."""
+    source: Sequence[_Example]
+    """Examples from which a partner for mixup is drawn."""
 
-    def random_map(self, example: Example, rng: np.random.Generator) -> Example:
+    def random_map(self, example: _Example, rng: np.random.Generator) -> _Example:
         image, label = augment(example[0], self.config, rng), example[1].astype(np.float32)
         if self.config.mixup:
             other, other_label = self.source[rng.integers(len(self.source))]
             other = augment(other, self.config, rng)
             share = np.float32(rng.beta(self.config.mixup, self.config.mixup))
-            return mix((image, label), (other, other_label.astype(np.float32)), share)
+            return mixup((image, label), (other, other_label.astype(np.float32)), share)
         return image, label
 
 
-def mix(one: Example, other: Example, share: np.float32) -> Example:
-    """`share` of one example and the rest of the other (Zhang et al. 2018); a label that is
-    missing in either is missing."""
+def mixup(one: _Example, other: _Example, share: np.float32) -> _Example:
+    """Blends two examples, `share` of the first and 1 - share of the other (Zhang et al. 2018).
+
+    A label that is missing in either example is missing in the result.
+    """
     image, label = (share * a + (1 - share) * b for a, b in zip(one, other, strict=True))
     missing = (one[1] == MISSING) | (other[1] == MISSING)
     return image.round().astype(np.uint8), np.where(missing, np.float32(MISSING), label)
 
 
-def augment(image: Picture, config: DataConfig, rng: np.random.Generator) -> Picture:
-    """One random draw of everything that `config` switches on; same shape, uint8."""
+def augment(image: _Picture, config: DataConfig, rng: np.random.Generator) -> _Picture:
+    """Applies one random draw of every augmentation that `config` turns on; keeps shape and dtype.
+
+    Args:
+      image: a square of pixels, uint8.
+      config: see `DataConfig.flip`, `shift`, `zoom`, `rotate`, `colour` and `erase`.
+      rng: the only source of randomness.
+    """
     if config.flip and rng.random() < 0.5:
         image = image[:, ::-1]
     if config.shift or config.zoom or config.rotate:
@@ -56,15 +63,15 @@ def augment(image: Picture, config: DataConfig, rng: np.random.Generator) -> Pic
     return np.ascontiguousarray(image)
 
 
-def _move(image: Picture, config: DataConfig, rng: np.random.Generator) -> Picture:
-    """Shift, zoom and rotation in one bilinear resampling, mirrored at the border."""
+def _move(image: _Picture, config: DataConfig, rng: np.random.Generator) -> _Picture:
+    """Shifts, zooms and rotates in one bilinear resampling, mirrored at the border."""
     side = image.shape[0]
     shift = rng.uniform(-config.shift, config.shift, 2) * side
     zoom = (1 + config.zoom) ** rng.uniform(-1, 1)
     angle = np.deg2rad(rng.uniform(-config.rotate, config.rotate))
-    border = side - 1  # all that reflection gives, and enough for every setting allowed
+    border = side - 1  # the most that reflection can give, enough for all valid settings
     padded = np.pad(image, ((border, border), (border, border), (0, 0)), mode="reflect")
-    # PIL wants the map from output to input, here about the centre of the image.
+    # Pillow expects the map from output to input, here about the centre of the image.
     cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
     x, y = side / 2 + border + shift
     half = side / 2
@@ -75,8 +82,8 @@ def _move(image: Picture, config: DataConfig, rng: np.random.Generator) -> Pictu
     return np.asarray(moved)
 
 
-def _recolour(image: Picture, strength: float, rng: np.random.Generator) -> Picture:
-    """Brightness, saturation and contrast, each by a factor from 1 - strength to 1 + strength."""
+def _recolour(image: _Picture, strength: float, rng: np.random.Generator) -> _Picture:
+    """Scales brightness, saturation and contrast by factors in 1 - strength ... 1 + strength."""
     brightness, saturation, contrast = 1 + rng.uniform(-strength, strength, 3)
     pixels = image.astype(np.float32) * np.float32(brightness)
     grey = pixels.mean(axis=-1, keepdims=True)

@@ -1,4 +1,9 @@
-"""From records to batches: Grain for training, a padded pass for evaluation."""
+"""Batches of decoded images: endless and shuffled for training, one padded pass for evaluation.
+
+`training_batches` and `evaluation_batches` both read through `Decoded`, so that both see the same
+pixels. Training runs in Grain, whose order depends on the seed and the step alone; evaluation
+keeps the order of the records, so that results can be matched with image names.
+"""
 
 from __future__ import annotations
 
@@ -21,25 +26,22 @@ from jaxtyping import Bool, Float, UInt8
 
 from iamt_jax.config import DataConfig, TrainConfig
 from iamt_jax.data.augment import Augment
-from iamt_jax.data.celeba import Records, decode
+from iamt_jax.data.dataset import Records
+from iamt_jax.data.decode import DECODE_THREADS, decode
 from iamt_jax.errors import InputError
 from iamt_jax.signals import ENDING
 
-THREADS = 4
-"""Threads that decode ahead; decoding releases Python's lock."""
+_SHARED_MEMORY = Path("/dev/shm")
+"""Folder of the shared memory in which Grain's workers pass on batches, on Linux."""
 
+_BATCHES_HELD = 5
+"""Batches that each worker keeps in shared memory (measured); one more is in use."""
 
-SHARED_MEMORY = Path("/dev/shm")
-"""Where Grain's workers leave batches, on Linux."""
-
-BATCHES_HELD = 5
-"""Batches in shared memory for each worker, as measured; and one more that is in use."""
-
-CAUSES = {
+_CAUSES = {
     "SIGKILL": ", as the system does where memory runs out",
-    "SIGBUS": f", as happens where {SHARED_MEMORY} is full",
+    "SIGBUS": f", as happens where {_SHARED_MEMORY} is full",
 }
-"""What commonly ends a worker."""
+"""Signal that ended a worker -> its usual cause."""
 
 
 class Batch(NamedTuple):
@@ -47,22 +49,24 @@ class Batch(NamedTuple):
 
     images: UInt8[np.ndarray, "batch height width 3"]
     labels: Float[np.ndarray, "batch attribute"]
-    """1, 0, what lies between after mixup, or `MISSING`."""
+    """1, 0, a value between them after mixup, or `MISSING`."""
 
 
-class Padded(NamedTuple):
-    """A batch of evaluation, filled up to its size; `real` says which rows count."""
+class PaddedBatch(NamedTuple):
+    """A batch of an evaluation, padded to full size."""
 
     images: UInt8[np.ndarray, "batch height width 3"]
     indices: np.ndarray
+    """Row of each image in the records."""
     real: Bool[np.ndarray, " batch"]
+    """False for the copies that pad the last batch."""
 
 
 class Decoded:
-    """Random access to decoded examples (image, label) of one size, remembered if they fit.
+    """Random access to decoded examples (image, label) of one size, cached if all fit.
 
-    Safe to share between threads: a picture that two of them decode at once is decoded twice
-    and stored twice, with the same bytes.
+    Safe to share between threads: an image that two threads decode at once is stored twice, with
+    the same bytes.
     """
 
     def __init__(self, records: Records, size: int, cache_gib: float = 0.0):
@@ -80,10 +84,10 @@ class Decoded:
         return self.picture(int(index)), self.records.labels[index]
 
     def picture(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
-        """The image, decoded, cropped and resized."""
+        """Returns image `index`, decoded, cropped and resized."""
         if self._pictures is not None and self._known[index]:
             return self._pictures[index]
-        image = decode(self.records.read(index), self.size, self.records.images.place(index))
+        image = decode(self.records.read(index), self.size, self.records.images.location(index))
         if self._pictures is not None:
             self._pictures[index] = image
             self._known[index] = True
@@ -99,43 +103,50 @@ def training_batches(
     process: int = 0,
     processes: int = 1,
 ) -> Iterator[Batch]:
-    """An endless iterator of this process's share of shuffled, augmented global batches, from
-    step `start` on.
+    """Returns an endless iterator over this process's shard of shuffled, augmented batches.
 
-    The order of the whole is decided by the seed alone, reshuffled each epoch. A step's batch is
-    cut into one block a process, so that it is the same, image by image, whatever their number,
-    and no share is ever shorter. The step is all that there is to know of the place in the
-    order: neither workers nor processes leave a trace in it.
+    The order depends on the seed alone and is reshuffled every epoch. The global batch of a step
+    is cut into one block a process, so that it holds the same images for any number of processes
+    and all shards have the same length. The step is the whole state of the iterator: a resumed
+    run passes it as `start`, and may change the number of workers and processes.
+
+    Args:
+      records: a split.
+      data: size, augmentation, cache, and the number of worker processes.
+      train: the seed and the size of the global batch.
+      start: the first step.
+      process: index of this process.
+      processes: number of processes.
     """
-    # Each worker process would keep, and fill, a cache of its own.
+    # Each worker process would fill a cache of its own.
     source = Decoded(records, data.size, 0.0 if data.workers else data.cache_gib)
     examples = grain.MapDataset.source(source).seed(train.seed).shuffle().repeat()
     blocks = examples.random_map(Augment(data, source)).batch(train.batch_size // processes)
     share = blocks[start * processes + process :: processes]
-    iterator = share.map(_named).to_iter_dataset(
-        grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=8)
+    iterator = share.map(_as_batch).to_iter_dataset(
+        grain.ReadOptions(num_threads=DECODE_THREADS, prefetch_buffer_size=8)
     )
-    workers = _fitting(data.workers, data.size, train.batch_size // processes, records)
+    workers = _workers_that_fit(data.workers, data.size, train.batch_size // processes, records)
     if not workers:
         return iter(iterator)
     _start_tracker()
     options = grain.MultiprocessingOptions(num_workers=workers)
-    return _told_of_workers(iter(iterator.mp_prefetch(options, _begin_worker)), workers)
+    return _explain_lost_workers(iter(iterator.mp_prefetch(options, _begin_worker)), workers)
 
 
-def _fitting(workers: int, size: int, batch: int, records: Records) -> int:
-    """How many of the workers shared memory has room for, with a warning if not for all."""
+def _workers_that_fit(workers: int, size: int, batch: int, records: Records) -> int:
+    """Returns how many workers fit into shared memory; warns if that is fewer than asked for."""
     batch_bytes = batch * (size * size * 3 + 4 * len(records.attributes))
-    if not workers or not SHARED_MEMORY.is_dir():
+    if not workers or not _SHARED_MEMORY.is_dir():
         return workers
-    free = shutil.disk_usage(SHARED_MEMORY).free
-    fitting = max(0, min(workers, (free // batch_bytes - 1) // BATCHES_HELD))
+    free = shutil.disk_usage(_SHARED_MEMORY).free
+    fitting = max(0, min(workers, (free // batch_bytes - 1) // _BATCHES_HELD))
     if fitting < workers:
-        need = (workers * BATCHES_HELD + 1) * batch_bytes
+        need = (workers * _BATCHES_HELD + 1) * batch_bytes
         instead = f"by {fitting} of them" if fitting else "in threads"
         print(
             f"warning: --data.workers {workers}: need {need / 1e6:,.0f} MB of shared memory, and "
-            f"{SHARED_MEMORY} has {free / 1e6:,.0f} MB free; decoding {instead}, with the same "
+            f"{_SHARED_MEMORY} has {free / 1e6:,.0f} MB free; decoding {instead}, with the same "
             "result (in a container, docker run --shm-size gives more)",
             file=sys.stderr,
         )
@@ -143,8 +154,11 @@ def _fitting(workers: int, size: int, batch: int, records: Records) -> int:
 
 
 def _start_tracker() -> None:
-    """Starts Python's process that frees shared memory which its users left, as it is wanted here:
-    deaf to signals, as workers are, and silent about what it frees where one was killed."""
+    """Starts Python's resource tracker, which frees shared memory that killed processes left.
+
+    It is started with signals blocked, as in the workers, and without the warning that it would
+    print about what it frees.
+    """
     before = os.environ.get("PYTHONWARNINGS")
     silent = "ignore::UserWarning:multiprocessing.resource_tracker"
     os.environ["PYTHONWARNINGS"] = f"{before},{silent}" if before else silent
@@ -164,8 +178,11 @@ def _start_tracker() -> None:
 
 
 def _begin_worker(_index: int, _count: int) -> None:
-    """A signal to the whole session or job leaves the workers to the main process, which saves and
-    then ends them; they end with it, however it ends."""
+    """Makes a worker ignore signals and end together with the main process.
+
+    A signal to the whole session or job reaches the workers too; the main process must be able to
+    save before it ends them.
+    """
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
 
@@ -177,11 +194,11 @@ def _begin_worker(_index: int, _count: int) -> None:
     threading.Thread(target=end_with, args=(parent,), daemon=True).start()
 
 
-def _told_of_workers(batches: Iterator[Batch], workers: int) -> Iterator[Batch]:
-    """The batches.
+def _explain_lost_workers(batches: Iterator[Batch], workers: int) -> Iterator[Batch]:
+    """Yields the batches.
 
     Raises:
-      InputError: a worker was ended from outside; Grain has no type for that error.
+      InputError: a worker was killed; Grain raises a plain RuntimeError for it.
     """
     try:
         yield from batches
@@ -192,23 +209,29 @@ def _told_of_workers(batches: Iterator[Batch], workers: int) -> Iterator[Batch]:
         code = int(found[1])
         by = signal.Signals(-code).name if code < 0 else f"status {code}"
         raise InputError(
-            f"--data.workers {workers}: one of them ended by {by}{CAUSES.get(by, '')}; give fewer, "
-            "or 0, with --resume.allow data.workers, to continue this run"
+            f"--data.workers {workers}: one of them ended by {by}{_CAUSES.get(by, '')}; give "
+            "fewer, or 0, with --resume.allow data.workers, to continue this run"
         ) from None
 
 
-def _named(batch: tuple[np.ndarray, np.ndarray]) -> Batch:
+def _as_batch(batch: tuple[np.ndarray, np.ndarray]) -> Batch:
     return Batch(*batch)
 
 
-def evaluation_batches(records: Records, size: int, batch_size: int) -> Iterator[Padded]:
-    """Every image once and in order; the last batch is filled up with copies that do not count.
+def evaluation_batches(records: Records, size: int, batch_size: int) -> Iterator[PaddedBatch]:
+    """Yields every image once, in the order of the records, in batches of one size.
 
-    One batch is decoded ahead while the last one is being used.
+    The last batch is padded with copies, which `PaddedBatch.real` marks, so that a compiled
+    function sees one shape. The next batch is decoded while the caller uses the current one.
+
+    Args:
+      records: a split.
+      size: height and width of the decoded images, pixels.
+      batch_size: images a batch, padding included.
     """
     source = Decoded(records, size)
 
-    def batch(start: int, pool: ThreadPoolExecutor) -> Padded:
+    def batch(start: int, pool: ThreadPoolExecutor) -> PaddedBatch:
         indices = np.arange(start, start + batch_size)
         real = indices < len(records)
         indices = np.minimum(indices, len(records) - 1)
@@ -216,9 +239,9 @@ def evaluation_batches(records: Records, size: int, batch_size: int) -> Iterator
         for row, picture in enumerate(pool.map(source.picture, indices[real].tolist())):
             pictures[row] = picture
         pictures[~real] = pictures[real.sum() - 1]
-        return Padded(pictures, indices, real)
+        return PaddedBatch(pictures, indices, real)
 
-    with ThreadPoolExecutor(THREADS) as pool, ThreadPoolExecutor(1) as ahead:
+    with ThreadPoolExecutor(DECODE_THREADS) as pool, ThreadPoolExecutor(1) as ahead:
         starts = range(0, len(records), batch_size)
         pending = [ahead.submit(batch, start, pool) for start in starts[:1]]
         for start in starts:

@@ -1,4 +1,4 @@
-"""CelebA-shaped data: one reader for every layout, with no TensorFlow.
+"""Opens data in any of CelebA's layouts, without TensorFlow.
 
 dataset = open_dataset("~/data/celeba")
 records = dataset.split("train")
@@ -16,19 +16,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int8
 
-from iamt_jax.data.dataset import PARTITIONS, Dataset, Images, Records, Selected
-from iamt_jax.data.decode import decode
-from iamt_jax.data.file_names import resolve
+from iamt_jax.data.dataset import PARTITIONS, Dataset, EncodedImages, Records, Subset
+from iamt_jax.data.file_names import match_names
 from iamt_jax.data.image_files import open_folder, open_zip
-from iamt_jax.data.label_files import Labels, read_labels, read_partitions
-from iamt_jax.data.tfds import NAME, find_prepared, open_prepared, prepare
+from iamt_jax.data.label_files import LabelList, read_labels, read_partitions
+from iamt_jax.data.tfds import NAME, download_and_prepare, find_prepared, open_prepared
 from iamt_jax.errors import InputError
 from iamt_jax.files import expanded
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-    """Where the lists and the images lie below the root."""
+class _Layout:
+    """Paths of the lists and the images below the root."""
 
     name: str
     labels: str
@@ -37,27 +36,33 @@ class Layout:
     """The folder that holds img_align_celeba.zip, or img_align_celeba/."""
 
 
-LAYOUTS = (
-    Layout("official", "Anno/list_attr_celeba.txt", "Eval/list_eval_partition.txt", "Img"),
-    Layout("torchvision", "list_attr_celeba.txt", "list_eval_partition.txt", ""),
-    Layout("Kaggle", "list_attr_celeba.csv", "list_eval_partition.csv", ""),
+_LAYOUTS = (
+    _Layout("official", "Anno/list_attr_celeba.txt", "Eval/list_eval_partition.txt", "Img"),
+    _Layout("torchvision", "list_attr_celeba.txt", "list_eval_partition.txt", ""),
+    _Layout("Kaggle", "list_attr_celeba.csv", "list_eval_partition.csv", ""),
 )
 
 _IMAGES = "img_align_celeba"
-"""The images' folder; their archive is called so too."""
+"""Name of the folder of images, and of their archive without its suffix."""
 
 _PACKED = (".7z", ".001", ".rar", ".tar", ".tgz", ".gz")
-"""Suffixes of archives that we do not read."""
+"""Suffixes of archives that cannot be read."""
+
+_PREPARED = "tensorflow-datasets (array_record)"
+"""Name of the layout of tensorflow-datasets; `_LAYOUTS` names the others."""
+
+_CELEBA = re.compile(r"celeb[-_ ]?a([-_ ]?dataset)?", re.IGNORECASE)
+"""Usual names of a folder with CelebA: celeba, CelebA, celeb_a, celeba-dataset."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ListedPartitions:
-    """The partitions that two lists describe."""
+    """Partitions that a list of labels and a list of partitions describe."""
 
-    labels: Labels
+    labels: LabelList
     partition: Int8[np.ndarray, " image"]
     """Index into `PARTITIONS`."""
-    images: Images
+    images: EncodedImages
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -74,101 +79,17 @@ class ListedPartitions:
         rows = np.flatnonzero(self.partition == PARTITIONS.index(partition))
         names = tuple(self.labels.names[row] for row in rows)
         values = self.labels.values[rows]
-        return Records(self.attributes, names, values, Selected(self.images, rows))
-
-
-def find_listed(folder: Path) -> Layout | None:
-    """Returns the layout whose list of labels lies in `folder`, or None."""
-    return next((layout for layout in LAYOUTS if (folder / layout.labels).is_file()), None)
-
-
-def open_listed(folder: Path, layout: Layout) -> ListedPartitions:
-    """Reads both lists and finds the images.
-
-    list_eval_partition may name more images than list_attr_celeba (the full list beside a
-    subset of the labels); an image with labels but no partition is an error.
-
-    Raises:
-      InputError: a list or the images are absent, damaged, or do not fit each other.
-    """
-    labels = read_labels(folder / layout.labels)
-    path = folder / layout.partitions
-    if not path.is_file():
-        raise InputError(
-            f"{path}: not found; expected the list that puts every image into train (0), "
-            f"validation (1) or test (2): download {path.name} to there"
-        )
-    partitions = read_partitions(path)
-    match = resolve(labels.names, list(partitions))
-    if strays := match.absent:
-        raise InputError(
-            f"{path}: {len(strays):,} of the {len(labels.names):,} images of {layout.labels} have "
-            f"no partition, the first is {strays[0]}{match.hint()}: add their rows"
-        )
-    match.tell(path)
-    partition = np.array(list(partitions.values()), np.int8)[list(match.rows)]
-    return ListedPartitions(labels, partition, _open_images(folder / layout.images, labels.names))
-
-
-def _open_images(folder: Path, names: tuple[str, ...]) -> Images:
-    """Opens the first place that holds every image, at best under the very names of the list."""
-    packed = []
-    opened = []
-    for place in _places(folder):
-        if place.suffix.lower() in _PACKED and place.is_file():
-            packed.append(place.name)
-            continue
-        images, match = (open_folder if place.is_dir() else open_zip)(place, names)
-        if not match.absent and not match.renamed:
-            return images
-        opened.append((len(match.absent), len(match.renamed), place, images, match))
-    if not opened:
-        cure = f"unpack {packed[0]} there" if packed else f"download {_IMAGES}.zip to there"
-        raise InputError(
-            f"{folder / _IMAGES}.zip: not found, nor a folder {_IMAGES} beside it; expected "
-            f"the {len(names):,} listed images: {cure}"
-        )
-    count, _, place, images, match = min(opened, key=lambda found: found[:2])
-    if count:
-        raise InputError(
-            f"{place}: {count:,} of the {len(names):,} listed images are not in it, the first is "
-            f"{match.absent[0]}{match.hint()}: add the images, or take the rows off the lists"
-        )
-    match.tell(place)
-    return images
-
-
-def _places(folder: Path) -> Iterator[Path]:
-    """Folders and archives that may hold the images: whatever their case, of JPEG or of PNG. Kaggle
-    doubles the folder; torchvision leaves the archive beside what it unpacked."""
-    if not folder.is_dir():
-        return
-    named = [path for path in sorted(folder.iterdir()) if path.name.lower().startswith(_IMAGES)]
-    for path in sorted(named, key=lambda path: (not path.is_dir(), path.stem.lower() != _IMAGES)):
-        if path.is_dir():
-            yield from (inner for inner in _places(path) if inner.is_dir())
-            yield path
-        elif path.suffix.lower() in ("", ".zip", *_PACKED):
-            yield path
-
-
-__all__ = ["Dataset", "Records", "decode", "download", "open_dataset"]
-
-PREPARED = "tensorflow-datasets (array_record)"
-"""Name of that layout; `LAYOUTS` names the others."""
-
-_CELEBA = re.compile(r"celeb[-_ ]?a([-_ ]?dataset)?", re.IGNORECASE)
-"""The folders that people call CelebA: celeba, CelebA, celeb_a, celeba-dataset."""
+        return Records(self.attributes, names, values, Subset(self.images, rows))
 
 
 def open_dataset(root: str | os.PathLike[str]) -> Dataset:
-    """Recognises CelebA-shaped data in `root`, or in a folder called CelebA in it, and checks it.
+    """Recognises the layout of the data in `root`, or in a folder called CelebA in it; checks it.
 
     The layouts are the official one (zipped or not), torchvision's, Kaggle's, and
     tensorflow-datasets' array_record.
 
     Raises:
-      InputError: no layout is recognised, or its lists and images are not whole.
+      InputError: no layout is recognised, or its lists or images are incomplete.
     """
     root = Path(expanded(root))
     if not root.is_dir():
@@ -179,7 +100,7 @@ def open_dataset(root: str | os.PathLike[str]) -> Dataset:
         own = ", or --data.name folder for images and a csv of your own"
         raise InputError(
             f"{root}: holds no data that we know; looked, there and in a folder called CelebA, "
-            f"for {', '.join(layout.labels for layout in LAYOUTS)} and for tensorflow-datasets' "
+            f"for {', '.join(layout.labels for layout in _LAYOUTS)} and for tensorflow-datasets' "
             "dataset_info.json: give the folder that holds one of these"
             f"{own if any(root.glob('*.csv')) else ''}"
         )
@@ -187,15 +108,15 @@ def open_dataset(root: str | os.PathLike[str]) -> Dataset:
 
 
 def download(name: str = NAME, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Opens tensorflow-datasets' CelebA, downloading and preparing it first where need be.
+    """Opens tensorflow-datasets' CelebA; downloads and prepares it first if it is not there.
 
     Args:
-      name: `celeb_a`, the only data set that we know by a name.
+      name: `celeb_a`, the only data set that can be opened by name.
       data_dir: tensorflow-datasets' folder; None means its default, ~/tensorflow_datasets
         or $TFDS_DATA_DIR.
 
     Raises:
-      InputError: another name, or it cannot be prepared; the line says what to do instead.
+      InputError: another name, or it cannot be prepared; the message says what to do instead.
     """
     if name != NAME:
         raise InputError(f"--data.name {name}: unknown, expected {NAME}; or give --data.root")
@@ -203,20 +124,20 @@ def download(name: str = NAME, data_dir: str | os.PathLike[str] | None = None) -
     data_dir = Path(expanded(data_dir or default))
     dataset = _open(data_dir) if data_dir.is_dir() else None
     if dataset is None:
-        prepare(data_dir)
+        download_and_prepare(data_dir)
         dataset = open_dataset(data_dir)
     return dataset
 
 
 def _open(root: Path) -> Dataset | None:
     try:
-        for folder in _candidates(root):
-            if layout := find_listed(folder):
-                listed = open_listed(folder, layout)
+        for folder in _candidate_roots(root):
+            if layout := _find_listed(folder):
+                listed = _open_listed(folder, layout)
                 return Dataset(str(folder), layout.name, listed.attributes, listed)
             if directory := find_prepared(folder):
                 prepared = open_prepared(directory)
-                return Dataset(str(directory), PREPARED, prepared.attributes, prepared)
+                return Dataset(str(directory), _PREPARED, prepared.attributes, prepared)
     except OSError as error:
         raise InputError(
             f"{error.filename or root}: cannot be read ({error.strerror}); check its permissions"
@@ -224,8 +145,86 @@ def _open(root: Path) -> Dataset | None:
     return None
 
 
-def _candidates(root: Path) -> Iterator[Path]:
+def _candidate_roots(root: Path) -> Iterator[Path]:
     yield root
     for folder in sorted(root.iterdir()):
         if _CELEBA.fullmatch(folder.name) and folder.is_dir():
             yield folder
+
+
+def _find_listed(folder: Path) -> _Layout | None:
+    """Returns the layout whose list of labels lies in `folder`, or None."""
+    return next((layout for layout in _LAYOUTS if (folder / layout.labels).is_file()), None)
+
+
+def _open_listed(folder: Path, layout: _Layout) -> ListedPartitions:
+    """Reads both lists and finds the images.
+
+    list_eval_partition may name more images than list_attr_celeba, as when the full list lies
+    beside a subset of the labels; an image with labels but no partition is an error.
+
+    Raises:
+      InputError: a list or the images are absent, damaged, or do not match each other.
+    """
+    labels = read_labels(folder / layout.labels)
+    path = folder / layout.partitions
+    if not path.is_file():
+        raise InputError(
+            f"{path}: not found; expected the list that puts every image into train (0), "
+            f"validation (1) or test (2): download {path.name} to there"
+        )
+    partitions = read_partitions(path)
+    match = match_names(labels.names, list(partitions))
+    if strays := match.absent:
+        raise InputError(
+            f"{path}: {len(strays):,} of the {len(labels.names):,} images of {layout.labels} have "
+            f"no partition, the first is {strays[0]}{match.hint()}: add their rows"
+        )
+    match.warn(path)
+    partition = np.array(list(partitions.values()), np.int8)[list(match.rows)]
+    return ListedPartitions(labels, partition, _open_images(folder / layout.images, labels.names))
+
+
+def _open_images(folder: Path, names: tuple[str, ...]) -> EncodedImages:
+    """Opens the first folder or archive that holds every image, at best under the listed names."""
+    packed = []
+    opened = []
+    for source in _image_sources(folder):
+        if source.suffix.lower() in _PACKED and source.is_file():
+            packed.append(source.name)
+            continue
+        images, match = (open_folder if source.is_dir() else open_zip)(source, names)
+        if not match.absent and not match.renamed:
+            return images
+        opened.append((len(match.absent), len(match.renamed), source, images, match))
+    if not opened:
+        cure = f"unpack {packed[0]} there" if packed else f"download {_IMAGES}.zip to there"
+        raise InputError(
+            f"{folder / _IMAGES}.zip: not found, nor a folder {_IMAGES} beside it; expected "
+            f"the {len(names):,} listed images: {cure}"
+        )
+    count, _, source, images, match = min(opened, key=lambda found: found[:2])
+    if count:
+        raise InputError(
+            f"{source}: {count:,} of the {len(names):,} listed images are not in it, the first is "
+            f"{match.absent[0]}{match.hint()}: add the images, or take the rows off the lists"
+        )
+    match.warn(source)
+    return images
+
+
+def _image_sources(folder: Path) -> Iterator[Path]:
+    """Yields the folders and archives that may hold the images, of JPEG or PNG, in any case.
+
+    Kaggle nests the folder in one of the same name; torchvision leaves the archive beside the
+    unpacked folder.
+    """
+    if not folder.is_dir():
+        return
+    named = [path for path in sorted(folder.iterdir()) if path.name.lower().startswith(_IMAGES)]
+    for path in sorted(named, key=lambda path: (not path.is_dir(), path.stem.lower() != _IMAGES)):
+        if path.is_dir():
+            yield from (inner for inner in _image_sources(path) if inner.is_dir())
+            yield path
+        elif path.suffix.lower() in ("", ".zip", *_PACKED):
+            yield path

@@ -1,4 +1,4 @@
-"""Labelled, still encoded images with random access: what every reader of this package returns."""
+"""Labelled, encoded images with random access, as every reader of this package returns them."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ SPLITS = {
 """Split -> the partitions it joins; `train+validation` is what the paper trains on."""
 
 
-class Images(Protocol):
+class EncodedImages(Protocol):
     """Encoded images by index.
 
     Implementations hold paths and offsets but no open file, so that they are cheap to pickle
-    and safe to share among threads and processes.
+    and safe to share between threads and processes.
     """
 
     def read(self, index: int) -> bytes:
-        """Returns image `index` as it was stored; raises `InputError` if it cannot be read."""
+        """Returns the stored bytes of image `index`; raises `InputError` if it cannot be read."""
 
-    def place(self, index: int) -> str:
-        """Where image `index` lies, for people."""
+    def location(self, index: int) -> str:
+        """Returns the path of image `index`, for messages."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """One split: images and labels, in the order of the list."""
+    """Images and labels of one split, in the order of the list."""
 
     attributes: tuple[str, ...]
-    """The K names of the label columns, as the data set's header gives them."""
+    """Names of the K label columns, from the header of the data set."""
     names: tuple[str, ...]
-    """Image names; an image's identity, whatever split it is read through."""
+    """Names of the images; a name identifies an image in every split."""
     labels: Int8[np.ndarray, "image attribute"]
     """1 present, 0 absent, `MISSING` (-1) not annotated."""
-    images: Images
+    images: EncodedImages
 
     def __len__(self) -> int:
         return len(self.names)
@@ -56,53 +56,53 @@ class Records:
         """Returns the encoded image `index`, 0 <= index < len(self).
 
         Raises:
-          InputError: the image is absent or unreadable; the line names its file.
+          InputError: the image is absent or unreadable; the message names its file.
         """
         if not 0 <= index < len(self):
             raise IndexError(index)
         return self.images.read(index)
 
     def first(self, count: int) -> Records:
-        """The first `count` records, or all if there are fewer."""
+        """Returns the first `count` records, or all if there are fewer."""
         return dataclasses.replace(self, names=self.names[:count], labels=self.labels[:count])
 
     def take(self, rows: np.ndarray) -> Records:
-        """The records at `rows`, in that order."""
+        """Returns the records at `rows`, in that order."""
         names = tuple(self.names[row] for row in rows)
-        return Records(self.attributes, names, self.labels[rows], Selected(self.images, rows))
+        return Records(self.attributes, names, self.labels[rows], Subset(self.images, rows))
 
 
 @dataclasses.dataclass(frozen=True)
-class Selected:
-    """Some images of a larger set."""
+class Subset:
+    """Selected images of a larger collection."""
 
-    images: Images
+    images: EncodedImages
     rows: np.ndarray
 
     def read(self, index: int) -> bytes:
-        """See `Images`."""
+        """See `EncodedImages`."""
         return self.images.read(self.rows[index])
 
-    def place(self, index: int) -> str:
-        """See `Images`."""
-        return self.images.place(self.rows[index])
+    def location(self, index: int) -> str:
+        """See `EncodedImages`."""
+        return self.images.location(self.rows[index])
 
 
 @dataclasses.dataclass(frozen=True)
-class Joined:
-    """Images of several parts, one after the other."""
+class Concatenated:
+    """Images of several parts in sequence."""
 
     parts: tuple[Records, ...]
 
     def read(self, index: int) -> bytes:
-        """See `Images`."""
+        """See `EncodedImages`."""
         part, index = self._part(index)
         return part.read(index)
 
-    def place(self, index: int) -> str:
-        """See `Images`."""
+    def location(self, index: int) -> str:
+        """See `EncodedImages`."""
         part, index = self._part(index)
-        return part.images.place(index)
+        return part.images.location(index)
 
     def _part(self, index: int) -> tuple[Records, int]:
         for part in self.parts:
@@ -113,19 +113,19 @@ class Joined:
 
 
 def join(parts: Sequence[Records]) -> Records:
-    """Returns one split that holds `parts` (same attributes) one after the other."""
+    """Concatenates records that have the same attributes."""
     if len(parts) == 1:
         return parts[0]
     return Records(
         attributes=parts[0].attributes,
         names=tuple(name for part in parts for name in part.names),
         labels=np.concatenate([part.labels for part in parts]),
-        images=Joined(tuple(parts)),
+        images=Concatenated(tuple(parts)),
     )
 
 
 class Partitions(Protocol):
-    """What a layout provides: train, validation and test, each on demand."""
+    """Train, validation and test of one layout, each read on demand."""
 
     attributes: tuple[str, ...]
     sizes: dict[str, int]
@@ -136,20 +136,20 @@ class Partitions(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A data set that was recognised and checked; no image has been decoded yet."""
+    """A data set whose layout was recognised and checked; no image has been decoded yet."""
 
     root: str
-    """The folder that holds the layout: what was given, or a folder in it."""
+    """The folder that holds the layout: the given one, or a folder in it."""
     layout: str
-    """Name of the layout, for people."""
+    """Name of the layout, for messages."""
     attributes: tuple[str, ...]
-    """The K names that the header gives."""
+    """Names of the K label columns, from the header."""
     partitions: Partitions
-    cure: str = "correct list_eval_partition"
-    """What to do about a split without images, for people."""
+    hint: str = "correct list_eval_partition"
+    """Advice for a split without images, the end of an error message."""
 
     def split(self, name: str) -> Records:
-        """Returns a split: train, validation, test, or train+validation (the paper's).
+        """Returns the train, validation or test split, or train+validation (the paper's).
 
         Raises:
           InputError: an unknown split, or one without images.
@@ -165,6 +165,6 @@ class Dataset:
         if empty:
             raise InputError(
                 f"{self.root}: its {empty[0]} split has no images, it holds {holds}: choose "
-                f"another split, or {self.cure}"
+                f"another split, or {self.hint}"
             )
         return join([self.partitions.records(part) for part in SPLITS[name]])

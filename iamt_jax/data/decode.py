@@ -1,4 +1,4 @@
-"""From encoded bytes to a square of pixels."""
+"""Decodes images and crops them to a square of pixels."""
 
 from __future__ import annotations
 
@@ -8,36 +8,46 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from iamt_jax.data.image_metadata import orientation, tell_damaged, turned, without_metadata
+from iamt_jax.data.image_metadata import (
+    read_orientation,
+    turn_upright,
+    warn_damaged,
+    without_metadata,
+)
 from iamt_jax.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-"""Photographs only: Pillow also knows formats that start other programs."""
+"""Formats of photographs; some of Pillow's others start external programs."""
+
+DECODE_THREADS = 4
+"""Threads that decode ahead; decoding releases Python's global lock."""
 
 MAX_PIXELS = 50_000_000
-"""More than any camera's face; a small file may unfold to more, to exhaust the memory."""
+"""Limit of an image's size; a small malicious file can otherwise decode to gigabytes."""
 
+DecodedImage = (
+    UInt8[np.ndarray, "height width 3"] | Float[np.ndarray, "height width 3"] | Image.Image
+)
+"""An image that is already decoded; floats are in [0, 1], which noise may leave."""
 
-Picture = UInt8[np.ndarray, "height width 3"] | Float[np.ndarray, "height width 3"] | Image.Image
-"""An image that is already decoded; floats are in [0, 1] units, and noise may leave that range."""
-
-LARGEST_FLOAT = 20.0
-"""Floats beyond this are 0 to 255 taken for [0, 1], not noise."""
+_LARGEST_FLOAT = 20.0
+"""Floats beyond this are taken for pixels of 0 to 255 given by mistake, not for noise."""
 
 
 def decode(data: bytes, size: int, name: str) -> UInt8[np.ndarray, "size size 3"]:
     """Decodes an image, turns it upright, crops the centred square, and resizes it.
 
-    The result is sRGB as stored, resized by Pillow's antialiased bicubic filter; transparency
-    is laid on white, 16 bits are reduced to 8. `square` of the same picture gives the same pixels.
+    The result is sRGB as stored, resized by Pillow's antialiased bicubic filter. Transparency is
+    composited on white; 16 bits are reduced to 8. `square` of the decoded image gives the same
+    pixels.
 
     Args:
       data: the encoded image, in one of `FORMATS`.
       size: height and width of the result, in pixels.
-      name: how an error calls the image.
+      name: name of the image in messages.
 
     Returns:
-      Red, green and blue, 0 to 255, in a writable array.
+      RGB, 0 to 255, in a writable array.
 
     Raises:
       InputError: truncated, damaged, of another format, or larger than `MAX_PIXELS`.
@@ -53,16 +63,16 @@ def decode(data: bytes, size: int, name: str) -> UInt8[np.ndarray, "size size 3"
 
 
 def square(
-    picture: Picture, size: int, name: str
+    picture: DecodedImage, size: int, name: str
 ) -> UInt8[np.ndarray, "size size 3"] | Float[np.ndarray, "size size 3"]:
     """Crops the centred square of a decoded image and resizes it, as `decode` does.
 
     Uint8 and Pillow images give uint8. Floats of the right size become float32 and keep their
-    values. Floats of another size are first rounded to 8 bits, as a file would hold them, if all
-    lie in [0, 1]; with values outside, as after noise, they are resized as they are.
+    values. Floats of another size are rounded to 8 bits first, as in a file, if all lie in [0, 1];
+    with values outside, as after noise, they are resized without rounding.
 
     Raises:
-      InputError: names the image, what it is, and what it may be.
+      InputError: the shape, the type or the range is wrong; the message names the image.
     """
     if isinstance(picture, Image.Image):
         name = f"{name} ({file})" if (file := getattr(picture, "filename", "")) else name
@@ -76,7 +86,7 @@ def square(
         raise InputError(f"{name}: its type is {pixels.dtype}, {expected}")
     if floats:
         pixels = pixels.astype(np.float32)
-        if not np.isfinite(pixels).all() or abs(pixels).max() > LARGEST_FLOAT:
+        if not np.isfinite(pixels).all() or abs(pixels).max() > _LARGEST_FLOAT:
             found = f"values from {pixels.min():g} to {pixels.max():g}"
             raise InputError(f"{name}: has {found}, {expected}; divide by 255, or give uint8")
     if pixels.shape[:2] == (size, size):
@@ -90,7 +100,7 @@ def square(
 
 
 def _opened(data: bytes, name: str) -> Image.Image:
-    """The loaded image; without its metadata, if that is what is damaged."""
+    """Loads an image; if only its metadata is damaged, without the metadata."""
     try:
         return _loaded(data)
     except Exception as error:
@@ -100,8 +110,8 @@ def _opened(data: bytes, name: str) -> Image.Image:
         try:
             image = _loaded(pixels)
         except Exception:
-            raise error from None  # It is not the metadata.
-        tell_damaged(name, error)
+            raise error from None  # The pixels are damaged.
+        warn_damaged(name, error)
         return image
 
 
@@ -115,13 +125,13 @@ def _loaded(data: bytes) -> Image.Image:
 
 
 def _upright(image: Image.Image, name: str) -> Image.Image:
-    """The whole image in RGB, turned as its metadata say."""
-    turn = orientation(image, name)  # Read first: converting may drop it.
-    return turned(_rgb(image), turn)
+    """Converts the whole image to RGB and turns it upright, as EXIF says."""
+    turn = read_orientation(image, name)  # Before the conversion, which may drop it.
+    return turn_upright(_rgb(image), turn)
 
 
 def _resized(image: Image.Image, size: int) -> Image.Image:
-    """The centred square at the given size; of an odd margin the larger half is right or below."""
+    """Crops the centred square, the extra pixel of an odd margin right or below; resizes it."""
     side = min(image.size)
     left, top = ((length - side) // 2 for length in image.size)
     box = left, top, left + side, top + side
@@ -135,7 +145,7 @@ def _reason(data: bytes, error: Exception) -> str:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Converts any mode to RGB; Pillow alone would clip 16 bits and drop transparency."""
+    """Converts any mode to RGB; Pillow itself would clip 16 bits and drop transparency."""
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown range")
     if image.mode.startswith("I"):  # 16 bits of grey, which Pillow may widen to 32

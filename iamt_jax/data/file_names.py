@@ -1,4 +1,4 @@
-"""Resolves the image names of a list to the files that are there, where the spelling differs."""
+"""Matches the image names of a list with files whose spelling may differ."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", 
 _SUFFIX = re.compile(f"(?:{'|'.join(map(re.escape, SUFFIXES))})+$", re.IGNORECASE)
 
 _LONGEST = 150
-"""Characters of a name in a message."""
+"""Longest name that a message shows in full, characters."""
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name has an image's suffix and is not hidden."""
+    """Tells whether a file's name has the suffix of an image and is not hidden."""
     return name.lower().endswith(SUFFIXES) and not posixpath.basename(name).startswith(".")
 
 
-def tidy(name: str) -> str:
-    """One spelling of a path: composed accents, slashes, no needless dots."""
+def normalised(name: str) -> str:
+    """Returns a path with composed accents (NFC), slashes, and no redundant dots."""
     return posixpath.normpath(unicodedata.normalize("NFC", name).replace("\\", "/"))
 
 
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", tidy(name).casefold())
+    return unicodedata.normalize("NFC", normalised(name).casefold())
 
 
 def _stem(name: str) -> str:
     return _SUFFIX.sub("", _folded(name))
 
 
-_SAME: tuple[Callable[[str], str], ...] = (str, tidy)
-"""Spellings of one name: the reader says nothing of the difference."""
+_SAME: tuple[Callable[[str], str], ...] = (str, normalised)
+"""Keys under which names are the same; such differences cause no warning."""
 
 _ALIKE: tuple[Callable[[str], str], ...] = (_folded, _stem)
-"""Names that differ in case, then in the suffix too: used where only one file fits, and told."""
+"""Keys that ignore case, then also the suffix; used if only one file fits, with a warning."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """Which of the present files each wanted name means."""
+    """The file that each wanted name matches."""
 
     wanted: Sequence[str]
     present: Sequence[str]
     rows: Sequence[int]
-    """One index into `present` a wanted name; -1 where none fits, or several do."""
+    """Index into `present` for each wanted name; -1 if no file fits, or several do."""
     alike: dict[int, list[int]]
-    """Index into `wanted` -> the several files that fit it."""
+    """Index into `wanted` -> indices of the files that fit it, where there are several."""
     renamed: Sequence[int]
     """Indices into `wanted` of the names that differ in case or suffix from their file."""
 
@@ -65,37 +65,37 @@ class Match:
         return [name for name, row in zip(self.wanted, self.rows, strict=True) if row < 0]
 
     def hint(self) -> str:
-        """What the first absent name may mean, as the end of a clause; empty without a guess."""
+        """Returns a "did you mean" for the first absent name; empty if no file is similar."""
         first = next(i for i, row in enumerate(self.rows) if row < 0)
         near = [self.present[row] for row in self.alike.get(first, ())[:2]]
         if not near:
             taken = set(self.rows)
             free = [name for row, name in enumerate(self.present) if row not in taken]
             near = difflib.get_close_matches(self.wanted[first], free, 1, 0.8)
-        return f" (did you mean {' or '.join(map(shown, near))}?)" if near else ""
+        return f" (did you mean {' or '.join(map(shorten, near))}?)" if near else ""
 
-    def tell(self, place: Path) -> None:
+    def warn(self, source: Path) -> None:
         """Prints a warning if images are read from files of another case or suffix."""
         if self.renamed:
             first = self.renamed[0]
             print(
-                f"warning: {place}: {len(self.renamed):,} of the {len(self.wanted):,} listed "
+                f"warning: {source}: {len(self.renamed):,} of the {len(self.wanted):,} listed "
                 "images have another suffix or case there and are read nevertheless, the first "
-                f"is {shown(self.present[self.rows[first]])} for {shown(self.wanted[first])}",
+                f"is {shorten(self.present[self.rows[first]])} for {shorten(self.wanted[first])}",
                 file=sys.stderr,
             )
 
 
-def resolve(wanted: Sequence[str], present: Sequence[str]) -> Match:
+def match_names(wanted: Sequence[str], present: Sequence[str]) -> Match:
     """Finds the file that each name of a list means.
 
-    A name is compared as it is, then in one Unicode form and with slashes for backslashes, then
-    without regard to case, then to the suffix. A later comparison only looks at what the earlier
-    ones left over, and takes a file only if no other file and no other name fits.
+    Names are compared exactly, then after `normalised`, then ignoring case, then also ignoring
+    the suffix. Each comparison considers only names and files that the earlier ones left over,
+    and accepts a file only if no other file and no other name fits.
 
     Args:
       wanted: names in a list, each once.
-      present: names of the files that are there.
+      present: names of the existing files.
     """
     rows, alike, renamed = [-1] * len(wanted), {}, []
     for key in (*_SAME, *_ALIKE):
@@ -119,7 +119,7 @@ def resolve(wanted: Sequence[str], present: Sequence[str]) -> Match:
     return Match(wanted, present, rows, alike, renamed)
 
 
-def shown(name: str) -> str:
-    """A name as a message shows it: in one line, and not too long."""
+def shorten(name: str) -> str:
+    """Returns a name for a message: on one line, and shortened if it is long."""
     name = name if name.isprintable() else repr(name)
     return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."

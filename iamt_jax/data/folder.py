@@ -1,8 +1,8 @@
-"""Images of any kind in a folder, and a csv of their labels: a user's own multi-label data.
+"""A user's own multi-label data: a folder of images and a csv of their labels.
 
-    DIR/labels.csv      image,striped,round
-                        a.png,1,0
-    DIR/images/a.png
+DIR/labels.csv      image,striped,round
+                    a.png,1,0
+DIR/images/a.png
 
 dataset = open_own("DIR")
 """
@@ -22,33 +22,34 @@ import numpy as np
 from jaxtyping import Int8
 
 from iamt_jax.data.celeba import ListedPartitions
-from iamt_jax.data.dataset import Dataset, Images, Records
-from iamt_jax.data.file_names import is_image, resolve, shown, tidy
-from iamt_jax.data.image_files import folder_images, walk
-from iamt_jax.data.label_files import Labels, read_own_labels
+from iamt_jax.data.dataset import Dataset, EncodedImages, Records
+from iamt_jax.data.file_names import is_image, match_names, normalised, shorten
+from iamt_jax.data.image_files import folder_images, walk_folders
+from iamt_jax.data.label_files import LabelList, read_own_labels
 from iamt_jax.errors import InputError
 from iamt_jax.files import expanded
 
 _IMAGES = "images"
-"""The folder below the root from which the csv may name its images; the root goes before it."""
+"""Folder below the root to which names in the csv may be relative; the root is tried first."""
 
 _OUT = re.compile(r"([A-Za-z]:)?[/\\].*|(.*[/\\])?\.\.([/\\].*)?", re.DOTALL)
-"""An absolute path, on any system, or one that climbs."""
+"""An absolute path on any operating system, or a path with `..` in it."""
 
 
 def open_own(root: str | os.PathLike[str], labels: str | None = None) -> Dataset:
     """Opens a folder of images and a csv whose columns are attributes; decodes no image.
 
-    The csv's first column is an image's path below `root` or `root`/images. A column `split`
-    decides the partitions; without it a hash of each name does (`hashed`).
+    The csv's first column is an image's path relative to `root` or `root`/images. A column
+    `split` sets the partitions; without it they follow from a hash of each name
+    (`partition_by_hash`).
 
     Args:
       root: the folder.
-      labels: the csv, seen from `root`; by default the only one that lies in it.
+      labels: path of the csv relative to `root`; by default the only csv in `root`.
 
     Raises:
-      InputError: no folder, no csv or several, a damaged csv, or one that names images that are
-        not there.
+      InputError: there is no folder, no csv or several, the csv is damaged, or it names images
+        that do not exist.
     """
     root = Path(expanded(root))
     if not root.is_dir():
@@ -63,7 +64,7 @@ def open_own(root: str | os.PathLike[str], labels: str | None = None) -> Dataset
             f"{error.filename or root}: cannot be read ({error.strerror}); check its permissions"
         ) from error
     if listed.partition is None:
-        partition, how = hashed(listed.names), "by a hash of names"
+        partition, how = partition_by_hash(listed.names), "by a hash of names"
         cure = f"add images, or a column split to {path.name}"
     else:
         partition, how = listed.partition, "by its column split"
@@ -77,10 +78,10 @@ def open_own(root: str | os.PathLike[str], labels: str | None = None) -> Dataset
     return Dataset(str(root), layout, listed.attributes, partitions, cure)
 
 
-def hashed(names: tuple[str, ...]) -> Int8[np.ndarray, " image"]:
-    """A partition for each name: 80 % train, 10 % validation, 10 % test, on average.
+def partition_by_hash(names: tuple[str, ...]) -> Int8[np.ndarray, " image"]:
+    """Returns a partition for each name: 80 % train, 10 % validation, 10 % test, on average.
 
-    It depends on the name alone, so that images that are added move no other.
+    A partition depends on the name alone, so that adding images moves no other image.
     """
     digests = [hashlib.sha256(name.encode()).digest() for name in names]
     tenths = [int.from_bytes(digest[:8], "big") % 10 for digest in digests]
@@ -114,59 +115,62 @@ def _csv(root: Path, labels: str | None) -> Path:
     return root / found[0]
 
 
-def _open_images(root: Path, path: Path, names: tuple[str, ...]) -> tuple[Images, int]:
-    """Opens the place that holds every image; also counts images beside them without a line."""
+def _open_images(root: Path, path: Path, names: tuple[str, ...]) -> tuple[EncodedImages, int]:
+    """Opens the folder that holds every image; also counts the images beside them without a row."""
     if out := [name for name in names if _OUT.fullmatch(name)]:
         raise InputError(
-            f"{path}: names {shown(out[0])}, expected paths below {root}, without ..: correct "
+            f"{path}: names {shorten(out[0])}, expected paths below {root}, without ..: correct "
             "the csv"
         )
-    if len({tidy(name) for name in names}) < len(names):
+    if len({normalised(name) for name in names}) < len(names):
         raise InputError(
             f"{path}: names an image in two ways, such as a.png and ./a.png; expected every image "
             "once: remove a row"
         )
-    places = [root, *sorted(x for x in root.iterdir() if x.name.lower() == _IMAGES and x.is_dir())]
-    # Only where the names do not lead to the files all files are listed.
+    folders_to_try = [
+        root,
+        *sorted(x for x in root.iterdir() if x.name.lower() == _IMAGES and x.is_dir()),
+    ]
+    # All files below are listed only if the names do not lead to the images directly.
     for listed in (_beside, _below):
-        found = [(place, resolve(names, listed(place, names))) for place in places]
-        place, match = min(found, key=lambda x: (len(x[1].absent), len(x[1].renamed)))
+        found = [(folder, match_names(names, listed(folder, names))) for folder in folders_to_try]
+        folder, match = min(found, key=lambda x: (len(x[1].absent), len(x[1].renamed)))
         if not match.absent:
             break
     if match.absent:
         raise InputError(
-            f"{place}: {len(match.absent):,} of the {len(names):,} images that {path.name} names "
-            f"are not in it, the first is {shown(match.absent[0])}{match.hint()}: correct the csv, "
-            "or add the images"
+            f"{folder}: {len(match.absent):,} of the {len(names):,} images that {path.name} names "
+            f"are not in it, the first is {shorten(match.absent[0])}{match.hint()}: correct the "
+            "csv, or add the images"
         )
-    match.tell(place)
+    match.warn(folder)
     present, listed = match.present, set(match.rows)
     folders = {posixpath.dirname(present[row]) for row in listed}
     unlisted = [x for row, x in enumerate(present) if row not in listed and is_image(x)]
     beside = [name for name in unlisted if posixpath.dirname(name) in folders]
-    return folder_images(place, match), len(beside)
+    return folder_images(folder, match), len(beside)
 
 
-def _beside(place: Path, names: Sequence[str]) -> list[str]:
-    """Files of the folders that the names lead to."""
+def _beside(folder: Path, names: Sequence[str]) -> list[str]:
+    """Lists the files of the folders that the names lead to."""
     return [
         posixpath.normpath(posixpath.join(parent, name))
         for parent in sorted({posixpath.dirname(posixpath.normpath(name)) for name in names})
-        for name in _files(place / parent)
+        for name in _files(folder / parent)
     ]
 
 
-def _below(place: Path, names: Sequence[str]) -> list[str]:
-    """All files below a folder."""
+def _below(root: Path, names: Sequence[str]) -> list[str]:
+    """Lists all files below a folder, recursively."""
     return [
-        Path(folder, file.name).relative_to(place).as_posix()
-        for folder, files in walk(place, lambda error: None)
+        Path(folder, file.name).relative_to(root).as_posix()
+        for folder, files in walk_folders(root, lambda error: None)
         for file in files
     ]
 
 
 def _files(folder: Path) -> list[str]:
-    """Names of the files of a folder, in order; none where there is no such folder."""
+    """Returns the sorted names of the files of a folder; none if there is no such folder."""
     try:
         return sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     except ValueError:  # A null character.
@@ -177,8 +181,8 @@ def _files(folder: Path) -> list[str]:
         raise
 
 
-def _warn(path: Path, listed: Labels, train: Records) -> None:
-    """Tells of labels that are likely not what the user means."""
+def _warn(path: Path, listed: LabelList, train: Records) -> None:
+    """Warns of labels that are probably not what the user means."""
     if listed.ambiguous:
         print(
             f"warning: {path}: holds both -1 and 0; -1 is read as absent, 0 as not annotated: "
@@ -190,7 +194,7 @@ def _warn(path: Path, listed: Labels, train: Records) -> None:
         first = train.attributes[int(np.argmax(same))]
         print(
             f"warning: {path}: {same.sum()} of the {len(same)} attributes have one and the same "
-            f"label, or none, in all training images, first {shown(first)}: nothing can be "
+            f"label, or none, in all training images, first {shorten(first)}: nothing can be "
             "learnt of them",
             file=sys.stderr,
         )

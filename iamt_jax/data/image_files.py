@@ -1,4 +1,4 @@
-"""Encoded images by name: out of a folder, or in place out of a zip archive."""
+"""Reads encoded images from a folder or, without unpacking, from a zip archive."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from iamt_jax.data.dataset import Images
-from iamt_jax.data.file_names import Match, is_image, resolve, tidy
+from iamt_jax.data.dataset import EncodedImages
+from iamt_jax.data.file_names import Match, is_image, match_names, normalised
 from iamt_jax.errors import InputError, printable
 
 MAX_BYTES = 100_000_000
-"""No photograph is larger; a zip member of a few kilobytes can unfold to gigabytes."""
+"""Limit of a file's size; a zip member of a few kilobytes can otherwise expand to gigabytes."""
 
 _LOCAL_HEADER = struct.Struct("<26xHH")
-"""Of a zip member: the lengths of its name and of its extra field (APPNOTE.TXT, 4.3.7)."""
+"""Lengths of the name and of the extra field of a zip member (APPNOTE.TXT, 4.3.7)."""
 
 _MEMBER = np.dtype(
     [("header", "i8"), ("stored", "i8"), ("size", "i8"), ("crc", "u4"), ("method", "u2")]
@@ -30,7 +30,7 @@ _MEMBER = np.dtype(
 
 
 def refuse_web_page(path: Path, expected: str) -> None:
-    """Raises `InputError` if the file begins as HTML does: a download that was refused."""
+    """Raises `InputError` if the file begins like HTML, as a refused download does."""
     with open(path, "rb") as file:
         head = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if head.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<!--")):
@@ -44,7 +44,7 @@ def read_file(path: str) -> bytes:
     """Returns the bytes of an image file.
 
     Raises:
-      InputError: it cannot be read, or is larger than any photograph.
+      InputError: it cannot be read, or is larger than `MAX_BYTES`.
     """
     try:
         with open(path, "rb") as file:
@@ -61,39 +61,39 @@ def read_file(path: str) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class FolderImages:
-    """Image files of one folder."""
+    """Image files in one folder."""
 
     folder: str
     names: tuple[str, ...]
 
-    def place(self, index: int) -> str:
-        """See `Images`."""
+    def location(self, index: int) -> str:
+        """See `EncodedImages`."""
         return os.path.join(self.folder, self.names[index])
 
     def read(self, index: int) -> bytes:
-        """See `Images`."""
-        return read_file(self.place(index))
+        """See `EncodedImages`."""
+        return read_file(self.location(index))
 
 
 @dataclasses.dataclass(frozen=True)
 class ZipImages:
-    """Members of a zip archive, read where they lie.
+    """Members of a zip archive, read without unpacking it.
 
-    The archive's directory is read once, by `open_zip`. After that every read opens the file
-    for itself: no lock, no position to share, nothing that cannot be pickled.
+    `open_zip` reads the archive's directory once. After that every read opens the file on its
+    own, so that threads share no lock and no position, and the object can be pickled.
     """
 
     path: str
     names: tuple[str, ...]
     members: np.ndarray
-    """One `_MEMBER` a name: where its header lies, bytes stored and unfolded, checksum, method."""
+    """One `_MEMBER` a name: offset of its header, compressed and full size, checksum, method."""
 
-    def place(self, index: int) -> str:
-        """See `Images`."""
+    def location(self, index: int) -> str:
+        """See `EncodedImages`."""
         return f"{self.path}: {self.names[index]}"
 
     def read(self, index: int) -> bytes:
-        """See `Images`."""
+        """See `EncodedImages`."""
         header, stored, size, crc, method = self.members[index].tolist()
         try:
             data = _read_member(self.path, header, stored)
@@ -120,7 +120,7 @@ def _read_member(path: str, header: int, stored: int) -> bytes:
         fixed = file.read(_LOCAL_HEADER.size)
         if len(fixed) < _LOCAL_HEADER.size or not fixed.startswith(b"PK\x03\x04"):
             raise ValueError("no local header where the directory says")
-        # The local extra field may differ in length from the directory's.
+        # The extra field here may differ in length from the one in the directory.
         file.seek(sum(_LOCAL_HEADER.unpack(fixed)), os.SEEK_CUR)
         data = file.read(stored)
     if len(data) < stored:
@@ -128,36 +128,37 @@ def _read_member(path: str, header: int, stored: int) -> bytes:
     return data
 
 
-def open_folder(folder: Path, names: Sequence[str]) -> tuple[Images, Match]:
-    """Returns the images of `folder` that `names` mean, and which those are."""
-    match = resolve(names, sorted(entry.name for entry in os.scandir(folder)))
+def open_folder(folder: Path, names: Sequence[str]) -> tuple[EncodedImages, Match]:
+    """Returns the images of `folder` that `names` mean, and how the names were matched."""
+    match = match_names(names, sorted(entry.name for entry in os.scandir(folder)))
     return folder_images(folder, match), match
 
 
-def folder_images(folder: Path, match: Match) -> Images:
-    """The images of a folder under the names that they have there."""
+def folder_images(folder: Path, match: Match) -> EncodedImages:
+    """Returns the images of a folder, by the names that the files have there."""
     files = zip(match.wanted, match.rows, strict=True)
     return FolderImages(
         str(folder), tuple(name if row < 0 else match.present[row] for name, row in files)
     )
 
 
-def open_zip(path: Path, names: Sequence[str]) -> tuple[Images, Match]:
-    """Returns the images of the archive that `names` mean, in any folder of it.
+def open_zip(path: Path, names: Sequence[str]) -> tuple[EncodedImages, Match]:
+    """Returns the images that `names` mean, in any folder of the archive, and the match.
 
     Raises:
-      InputError: a web page, a damaged archive, or one whose members we cannot read in place.
+      InputError: the file is a web page or a damaged archive, or its members are encrypted or
+        compressed by an unsupported method.
     """
     refuse_web_page(path, "a zip archive")
     members: list[tuple[str, zipfile.ZipInfo]] = []
     for info in _directory(path):
         folder, _, name = _member_name(info).rpartition("/")
-        if name and not folder.startswith("__MACOSX"):  # a folder, or a Mac's notes
+        if name and not folder.startswith("__MACOSX"):  # Skip folders and macOS metadata.
             members.append((name, info))
-    match = resolve(names, [name for name, _ in members])
+    match = match_names(names, [name for name, _ in members])
     for rows in match.alike.values():
         (name, info), (other, second) = members[rows[0]], members[rows[1]]
-        if tidy(name) == tidy(other):
+        if normalised(name) == normalised(other):
             raise InputError(
                 f"{path}: holds two images called {name} ({info.filename} and "
                 f"{second.filename}); expected one a name: remove one of them"
@@ -167,7 +168,7 @@ def open_zip(path: Path, names: Sequence[str]) -> tuple[Images, Match]:
 
 
 def _member_name(info: zipfile.ZipInfo) -> str:
-    """A member's path with slashes; Macs write UTF-8 without the flag that says so."""
+    """Returns a member's path with slashes; macOS writes UTF-8 without setting the flag for it."""
     name = info.filename
     if not info.flag_bits & 0x800:
         with contextlib.suppress(UnicodeError):
@@ -209,28 +210,28 @@ def _row(path: Path, info: zipfile.ZipInfo) -> tuple[int, int, int, int, int]:
 
 
 _SHOWN = 6
-"""Kinds of files that are named of those left out."""
+"""Kinds of skipped files that a message names."""
 
 _LONGEST = 20
-"""Characters of a suffix in a message."""
+"""Longest suffix in a message, characters."""
 
 
-def walk(
-    place: str | os.PathLike[str],
+def walk_folders(
+    root: str | os.PathLike[str],
     refuse: Callable[[OSError], object],
     enter: Callable[[str], bool] = lambda name: True,
 ) -> Iterator[tuple[str, list[os.DirEntry]]]:
-    """Yields every folder below `place`, itself first, with its files, in the order of names.
+    """Yields `root` and every folder below it with its files, sorted by name.
 
-    Links to folders are followed; a folder that several paths lead to is visited once, so that
-    links in a circle end.
+    Symbolic links to folders are followed. A folder is visited once, also if several paths lead
+    to it, so that circular links end.
 
     Args:
-      place: the folder.
-      refuse: called with the error where a folder cannot be listed; it may raise.
-      enter: whether to visit a folder of that name.
+      root: the folder.
+      refuse: called with the error if a folder cannot be listed; it may raise.
+      enter: tells whether to visit a folder of that name.
     """
-    seen, waiting = set(), [os.fspath(place)]
+    seen, waiting = set(), [os.fspath(root)]
     while waiting:
         folder = waiting.pop()
         try:
@@ -248,14 +249,12 @@ def walk(
         waiting += reversed(entered)
 
 
-def images_below(
-    place: Path, refuse: Callable[[OSError], object]
-) -> tuple[list[Path], Counter[str]]:
-    """Image files below a folder, and how many others there are of each kind.
+def find_images(root: Path, refuse: Callable[[OSError], object]) -> tuple[list[Path], Counter[str]]:
+    """Returns the image files below a folder, and how many other files of each kind there are.
 
     Args:
-      place: the folder; hidden files and folders in it are left out.
-      refuse: see `walk`.
+      root: the folder; hidden files and folders in it are skipped.
+      refuse: see `walk_folders`.
     """
     images, left_out = [], Counter()
 
@@ -264,7 +263,7 @@ def images_below(
         left_out.update(["hidden folder"] if hidden else [])
         return not hidden
 
-    for folder, files in walk(place, refuse, enter):
+    for folder, files in walk_folders(root, refuse, enter):
         for file in files:
             kind = _kind(file)
             if kind:
@@ -274,8 +273,8 @@ def images_below(
     return images, left_out
 
 
-def counted(left_out: Counter[str]) -> str:
-    """How many files were left out and of what kinds, the commonest first; for people."""
+def summary_of_others(left_out: Counter[str]) -> str:
+    """Describes for a message how many files of which kinds were skipped, commonest first."""
     common = sorted(left_out.items(), key=lambda kind: (-kind[1], kind[0]))
     parts = [f"{count:,} {printable(kind)[:_LONGEST]}" for kind, count in common[:_SHOWN]]
     rest = sum(count for _, count in common[_SHOWN:])
@@ -284,12 +283,12 @@ def counted(left_out: Counter[str]) -> str:
 
 
 def _kind(file: os.DirEntry) -> str:
-    """Why a file is no image; empty for an image."""
+    """Returns why a file is no image; empty for an image."""
     if file.name.startswith("."):
         return "hidden"
     if not is_image(file.name):
         return os.path.splitext(file.name)[1].lower() or "without a suffix"
-    # A broken link is an image that cannot be read; a pipe would be waited for without end.
+    # A broken link counts as an image, to be reported; reading a pipe could block forever.
     broken = file.is_symlink() and not os.path.exists(file.path)
     return "" if broken or _is(file.is_file) else "special"
 

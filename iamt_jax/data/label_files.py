@@ -1,4 +1,4 @@
-"""CelebA's two lists, list_attr_celeba and list_eval_partition, and a user's own csv."""
+"""Reads list_attr_celeba and list_eval_partition of CelebA, and a user's own csv of labels."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from iamt_jax.data.file_names import SUFFIXES
 from iamt_jax.data.image_files import refuse_web_page
 from iamt_jax.errors import InputError
 
-NUMBER = re.compile(r"[-+]?[\d.]*|nan", re.IGNORECASE)
-"""A number or nothing, which no column is called."""
+_NUMBER = re.compile(r"[-+]?[\d.]*|nan", re.IGNORECASE)
+"""A number or nothing; no column has such a name."""
 
 _UNNAMED = re.compile(r"|Unnamed: \d+")
-"""A column without a name, as pandas writes its index and reads it again."""
+"""Name of an unnamed column, as pandas writes an index and reads it again."""
 
 
-class Row(NamedTuple):
+class _Row(NamedTuple):
     """A line that is not blank."""
 
     line: int
     """Counted from 1."""
     cells: list[str]
-    """Without the blanks around them."""
+    """Stripped of surrounding blanks."""
 
 
-def read_table(path: Path, commas: bool) -> tuple[Row, Iterator[Row]]:
-    """The first line of a list, without cells if there is none, and the lines below it.
+def read_table(path: Path, commas: bool) -> tuple[_Row, Iterator[_Row]]:
+    """Returns the first line of a list, which has no cells if there is none, and the other lines.
 
-    A byte order mark, CRLF, quotes and blanks around cells do no harm, nor does a line break in a
-    cell of the first line. The running numbers that pandas writes before the images' names are
-    left out of all lines.
+    A byte order mark, CRLF, quotes, blanks around cells and a line break in a cell of the first
+    line are accepted. The index columns that pandas writes before the names are removed.
 
     Args:
       path: the list.
-      commas: whether commas separate its cells, or white space.
+      commas: True if commas separate the cells, False if white space does.
 
     Raises:
-      InputError: a web page, no UTF-8, or a quote that is not closed; also while lines are read.
+      InputError: the file is a web page or not UTF-8, or a quote is not closed; also raised while
+        lines are read.
     """
     rows = _rows(path, commas)
-    header = next(rows, Row(0, []))
+    header = next(rows, _Row(0, []))
     first = list(itertools.islice(rows, 1))
     rows = itertools.chain(first, rows)
     skipped = _index_columns(header.cells, first[0].cells) if commas and first else 0
@@ -60,21 +60,21 @@ def read_table(path: Path, commas: bool) -> tuple[Row, Iterator[Row]]:
     return header, rows
 
 
-def _without(columns: int, rows: Iterator[Row]) -> Iterator[Row]:
-    return (Row(line, cells[columns:]) for line, cells in rows)
+def _without(columns: int, rows: Iterator[_Row]) -> Iterator[_Row]:
+    return (_Row(line, cells[columns:]) for line, cells in rows)
 
 
 def _index_columns(header: list[str], row: list[str]) -> int:
-    """How many columns without a name hold numbers, before one that holds the images' names."""
+    """Counts the unnamed columns of numbers before the one with the images' names."""
     for count, (name, cell) in enumerate(zip(header, row, strict=False)):
-        if not NUMBER.fullmatch(cell):
+        if not _NUMBER.fullmatch(cell):
             return count
         if not (_UNNAMED.fullmatch(name) and cell.isdecimal()):
             break
     return 0
 
 
-def _rows(path: Path, commas: bool) -> Iterator[Row]:
+def _rows(path: Path, commas: bool) -> Iterator[_Row]:
     try:
         refuse_web_page(path, "a list")
         with open(path, encoding="utf-8-sig", newline=None) as file:
@@ -87,12 +87,12 @@ def _rows(path: Path, commas: bool) -> Iterator[Row]:
         raise InputError(f"{path}: cannot be read {what}({reason}): {cure}") from error
 
 
-def _spaced(file: TextIO) -> Iterator[Row]:
-    return (Row(number, line.split()) for number, line in enumerate(file, 1))
+def _spaced(file: TextIO) -> Iterator[_Row]:
+    return (_Row(number, line.split()) for number, line in enumerate(file, 1))
 
 
-def _separated(file: TextIO) -> Iterator[Row]:
-    """Lines of a .csv. In the first one a cell may hold line breaks, which become blanks."""
+def _separated(file: TextIO) -> Iterator[_Row]:
+    """Yields the lines of a .csv; line breaks in cells of the first line become blanks."""
     reader = csv.reader(file, skipinitialspace=True)
     line, count, broken = 1, 0, False
     for cells in reader:
@@ -100,42 +100,42 @@ def _separated(file: TextIO) -> Iterator[Row]:
             if count:
                 raise csv.Error(f"line {line} ends within quotes")
             cells, broken = [" ".join(cell.split()) for cell in cells], True
-        yield Row(line, [cell.strip() for cell in cells])
+        yield _Row(line, [cell.strip() for cell in cells])
         count += bool(cells)
         line = reader.line_num + 1
-    if broken and count == 1:  # All that follows stands in the quotes.
+    if broken and count == 1:  # The quotes include the rest of the file.
         raise csv.Error("line 1 ends within quotes")
 
 
 _MINUS, _EMPTY = 255, 2
 _CODES = {"1": 1, "+1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": _MINUS, "-1.0": _MINUS}
 _CODES |= dict.fromkeys(("", "nan", "NaN", "NA"), _EMPTY)
-"""What a label's cell may hold -> one byte; what it means depends on the whole file."""
+"""Text of a label's cell -> a code, whose meaning depends on the whole file (`_meaning`)."""
 
 _SPLIT = "split"
-"""The column of a user's own csv that says which partition an image is in."""
+"""Name of the column of a user's own csv that holds the partition of an image."""
 
 _PARTITION = {"train": 0, "validation": 1, "val": 1, "valid": 1, "test": 2}
 _PARTITION |= {f"{i}{end}": i for i in range(3) for end in ("", ".0")}
-"""What a cell of that column may hold, in either case -> index into `PARTITIONS`."""
+"""Text of a cell of that column, in lower case -> index into `PARTITIONS`."""
 
 _IMAGE_COLUMN = re.compile(r"(image|img|file|photo|picture)?[-_ ]?(id|name|file|path)?", re.I)
-"""What the images' own column may be called, where a .txt names it."""
+"""Names of the column of images, in a .txt that names it."""
 
 _COUNT = re.compile(r"[0-9]{1,12}")
-"""The number of images, which is all that line 1 of CelebA's own .txt holds."""
+"""The number of images, which is line 1 of CelebA's own .txt."""
 
 _SEPARATORS = {";": "semicolons", "\t": "tabs"}
 
 
 class _Form(NamedTuple):
-    """What a list looks like, and how an error speaks of it."""
+    """The format of a list, with texts for error messages."""
 
     commas: bool
     header: str
-    """What is expected in the header's place."""
+    """Description of the expected header."""
     empty: str = "download the file again"
-    """What helps where it lists nothing."""
+    """Advice for a list without images."""
 
 
 _CELEBA_TXT = _Form(False, "names such as 5_o_Clock_Shadow")
@@ -144,36 +144,35 @@ _OWN = _Form(True, "a first line such as image,striped,round", "add a line an im
 
 
 @dataclasses.dataclass(frozen=True)
-class Labels:
-    """The list of images and their labels, in the order of the file."""
+class LabelList:
+    """Images and their labels, in the order of the file."""
 
     attributes: tuple[str, ...]
     names: tuple[str, ...]
     values: Int8[np.ndarray, "image attribute"]
     """1, 0 or `MISSING`."""
     partition: Int8[np.ndarray, " image"] | None = None
-    """Index into `PARTITIONS`, where a user's own csv has a column `split`."""
+    """Index into `PARTITIONS`, if a user's own csv has a column `split`."""
     ambiguous: bool = False
-    """The file holds both -1 and 0, so that 0 was read as not annotated."""
+    """True if the file holds both -1 and 0, so that 0 was read as not annotated."""
 
 
-def read_labels(path: Path) -> Labels:
-    """Reads list_attr_celeba (.txt or .csv); K and the names are what its header says.
+def read_labels(path: Path) -> LabelList:
+    """Reads list_attr_celeba (.txt or .csv); its header gives the K attributes.
 
-    In a file that holds any -1, -1 means absent and 0 means that nobody annotated it; in any
-    other, 0 means absent. An empty cell or NaN is never an annotation. The .txt may lack the
-    number of images in its first line; what pandas does to a csv is understood, see
-    `cells.read_table`.
+    If the file holds any -1, then -1 means absent and 0 not annotated; otherwise 0 means absent.
+    An empty cell or NaN means not annotated. The .txt may lack the number of images in its first
+    line; a csv that pandas rewrote is accepted, see `read_table`.
 
     Raises:
-      InputError: a web page, a header that is not names, a wrong number of rows or columns, a
-        name twice, a value that is no label.
+      InputError: the file is a web page, the header holds no names, the number of rows or columns
+        is wrong, a name occurs twice, or a value is no label.
     """
     form = _celeba(path)
     header, rows = read_table(path, form.commas)
     announced = None
     if not form.commas and len(header.cells) == 1 and _COUNT.fullmatch(header.cells[0]):
-        announced, header = int(header.cells[0]), next(rows, Row(0, []))
+        announced, header = int(header.cells[0]), next(rows, _Row(0, []))
     labels = _labels(path, header, rows, form)
     if announced is not None and announced != len(labels.names):
         raise InputError(
@@ -184,14 +183,14 @@ def read_labels(path: Path) -> Labels:
     return labels
 
 
-def read_own_labels(path: Path) -> Labels:
-    """Reads a user's own csv: the header `image,<attribute>,...`, then a line an image.
+def read_own_labels(path: Path) -> LabelList:
+    """Reads a user's own csv: the header `image,<attribute>,...`, then one line an image.
 
-    Labels are what `read_labels` takes. A column called `split` is no attribute: it holds train,
-    validation (val, valid) or test, or CelebA's 0, 1 and 2.
+    Labels are written as for `read_labels`. A column called `split` is no attribute: it holds
+    train, validation (val, valid) or test, or CelebA's 0, 1 and 2.
 
     Raises:
-      InputError: as `read_labels`, or a split that is none.
+      InputError: as `read_labels`, or a cell of `split` is none of these.
     """
     labels = _labels(path, *read_table(path, commas=True), _OWN)
     _refuse_empty_or_twice(path, labels.names, _OWN)
@@ -202,7 +201,8 @@ def read_partitions(path: Path) -> dict[str, int]:
     """Reads list_eval_partition (.txt or .csv): image name -> index into `PARTITIONS`.
 
     Raises:
-      InputError: a web page, a row that is not a name and 0, 1 or 2, or a name twice.
+      InputError: the file is a web page, a row is not a name and 0, 1 or 2, or a name occurs
+        twice.
     """
     names, values = [], []
     form = _celeba(path)
@@ -226,8 +226,8 @@ def _celeba(path: Path) -> _Form:
     return _CELEBA_CSV if path.suffix.lower() == ".csv" else _CELEBA_TXT
 
 
-def _labels(path: Path, header: Row, rows: Iterable[Row], form: _Form) -> Labels:
-    """The labels below a header."""
+def _labels(path: Path, header: _Row, rows: Iterable[_Row], form: _Form) -> LabelList:
+    """Reads the rows below a header."""
     first = list(itertools.islice(rows, 1))
     rows = itertools.chain(first, rows)
     columns = _columns(path, header, first, form)
@@ -255,7 +255,7 @@ def _labels(path: Path, header: Row, rows: Iterable[Row], form: _Form) -> Labels
                 "expected -1, 0, 1 or nothing: correct the line"
             ) from error
     codes = np.frombuffer(cells, np.uint8).reshape(len(names), len(attributes))
-    return Labels(
+    return LabelList(
         attributes,
         tuple(names),
         _meaning(codes),
@@ -264,17 +264,20 @@ def _labels(path: Path, header: Row, rows: Iterable[Row], form: _Form) -> Labels
     )
 
 
-def _columns(path: Path, header: Row, first: Sequence[Row], form: _Form) -> tuple[str, ...]:
-    """Names of the columns after the image's; `first` holds the line below them, if any."""
+def _columns(path: Path, header: _Row, first: Sequence[_Row], form: _Form) -> tuple[str, ...]:
+    """Returns the names of the columns after the image's.
+
+    `first` holds the line below the header, if there is one.
+    """
     line, row = header
     if not row:
         raise InputError(f"{path}: is empty, expected {form.header}: {form.empty}")
-    # CelebA's .txt gives the images' column no name; copies made from tables do.
+    # CelebA's .txt gives the images' column no name; copies made from tables may.
     unnamed = not form.commas and not (
         _IMAGE_COLUMN.fullmatch(row[0]) and first and len(first[0].cells) == len(row)
     )
     named = row if unnamed else row[1:]
-    odd = [x for x in row if x and NUMBER.fullmatch(x) or x.lower().endswith(SUFFIXES)]
+    odd = [x for x in row if x and _NUMBER.fullmatch(x) or x.lower().endswith(SUFFIXES)]
     if odd or not any(not _splits(name, form) for name in named):
         found = f"{_excerpt(odd[0])} in line {line}" if odd else "none"
         cure = "put the header back"
@@ -301,7 +304,7 @@ def _columns(path: Path, header: Row, first: Sequence[Row], form: _Form) -> tupl
 
 
 def _splits(column: str, form: _Form) -> bool:
-    """Whether a column says which partition an image is in."""
+    """Tells whether a column holds the partition of an image."""
     return form is _OWN and column.lower() == _SPLIT
 
 

@@ -1,7 +1,7 @@
-"""Where an attribute is in an image: ground truth for explanations.
+"""Regions of attributes in images: ground truth for explanations.
 
-On synthetic faces exactly the pixels that change when that attribute alone is flipped; on aligned
-photographs of CelebA boxes around its five landmarks.
+On synthetic faces a region is the set of pixels that change if only that attribute is flipped; on
+aligned photographs of CelebA it is a box around some of the five landmarks.
 """
 
 from __future__ import annotations
@@ -18,46 +18,46 @@ from iamt_jax.errors import InputError
 from iamt_jax.synthetic import LOCAL_ATTRIBUTES, faces, region
 
 Regions = dict[str, Bool[np.ndarray, "image size size"]]
-"""Attribute -> where it is; only attributes that have a place."""
+"""Attribute -> mask of its region, for the attributes that have one."""
 
-LISTS = ("Anno/list_landmarks_align_celeba.txt", "list_landmarks_align_celeba.txt")
-"""Where CelebA's list of landmarks lies, by layout; Kaggle's is a CSV with other columns."""
+_LISTS = ("Anno/list_landmarks_align_celeba.txt", "list_landmarks_align_celeba.txt")
+"""Paths of CelebA's list of landmarks, by layout; Kaggle's is a CSV with other columns."""
 
-ALIGNED = (178, 218)
-"""Width and height of the aligned photographs that the list is about, pixels."""
+_ALIGNED_SIZE = (178, 218)
+"""Width and height of the aligned photographs to which the landmarks refer, pixels."""
 
 
-class Box(NamedTuple):
-    """A rectangle around landmarks, beyond them by shares of the distance of the eyes."""
+class _Box(NamedTuple):
+    """A rectangle around landmarks, with margins in units of the distance between the eyes."""
 
     landmarks: tuple[int, ...]
-    """0 and 1 eyes, 2 nose, 3 and 4 corners of the mouth."""
+    """Indices: 0 and 1 eyes, 2 nose, 3 and 4 corners of the mouth."""
     sideways: float
     up: float
     down: float
 
 
-EYES, NOSE, MOUTH = (0, 1), (2,), (3, 4)
+_EYES, _NOSE, _MOUTH = (0, 1), (2,), (3, 4)
 BOXES = {
-    "Arched_Eyebrows": Box(EYES, 0.5, 0.8, -0.1),
-    "Bags_Under_Eyes": Box(EYES, 0.5, 0.0, 0.6),
-    "Big_Lips": Box(MOUTH, 0.2, 0.4, 0.4),
-    "Big_Nose": Box(NOSE, 0.5, 0.7, 0.3),
-    "Bushy_Eyebrows": Box(EYES, 0.5, 0.8, -0.1),
-    "Eyeglasses": Box(EYES, 0.6, 0.6, 0.6),
-    "Goatee": Box(MOUTH, 0.2, 0.3, 1.0),
-    "Mouth_Slightly_Open": Box(MOUTH, 0.2, 0.4, 0.4),
-    "Mustache": Box(MOUTH, 0.2, 0.5, 0.1),
-    "Narrow_Eyes": Box(EYES, 0.5, 0.4, 0.4),
-    "Pointy_Nose": Box(NOSE, 0.5, 0.7, 0.3),
-    "Smiling": Box(MOUTH, 0.4, 0.5, 0.5),
-    "Wearing_Lipstick": Box(MOUTH, 0.2, 0.4, 0.4),
+    "Arched_Eyebrows": _Box(_EYES, 0.5, 0.8, -0.1),
+    "Bags_Under_Eyes": _Box(_EYES, 0.5, 0.0, 0.6),
+    "Big_Lips": _Box(_MOUTH, 0.2, 0.4, 0.4),
+    "Big_Nose": _Box(_NOSE, 0.5, 0.7, 0.3),
+    "Bushy_Eyebrows": _Box(_EYES, 0.5, 0.8, -0.1),
+    "Eyeglasses": _Box(_EYES, 0.6, 0.6, 0.6),
+    "Goatee": _Box(_MOUTH, 0.2, 0.3, 1.0),
+    "Mouth_Slightly_Open": _Box(_MOUTH, 0.2, 0.4, 0.4),
+    "Mustache": _Box(_MOUTH, 0.2, 0.5, 0.1),
+    "Narrow_Eyes": _Box(_EYES, 0.5, 0.4, 0.4),
+    "Pointy_Nose": _Box(_NOSE, 0.5, 0.7, 0.3),
+    "Smiling": _Box(_MOUTH, 0.4, 0.5, 0.5),
+    "Wearing_Lipstick": _Box(_MOUTH, 0.2, 0.4, 0.4),
 }
-"""Attributes that lie by a landmark."""
+"""Attribute -> its box; only attributes near a landmark."""
 
 
 def synthetic_regions(config: SyntheticConfig, split: str, count: int, size: int) -> Regions:
-    """Of the first `count` images of a rendered split, at `size` pixels."""
+    """Returns the regions in the first `count` images of a synthetic split, at `size` pixels."""
     attributes, nuisance = faces(getattr(config, split), config.seed, split)
     attributes, nuisance = attributes[:count], nuisance[:count]
     column = CELEBA_ATTRIBUTES.index
@@ -65,13 +65,20 @@ def synthetic_regions(config: SyntheticConfig, split: str, count: int, size: int
 
 
 def landmark_regions(root: str, names: tuple[str, ...], size: int) -> Regions | None:
-    """Of CelebA's photographs by name, cut and resized as the network sees them; None where the
-    data set has no list of landmarks.
+    """Returns the regions in CelebA's photographs, cropped and resized like the network's input.
+
+    Args:
+      root: the folder of the data set.
+      names: names of the photographs.
+      size: height and width of the network's input, pixels.
+
+    Returns:
+      None if the data set has no list of landmarks.
 
     Raises:
       InputError: the list is damaged, or lacks an image.
     """
-    path = next((p for p in (Path(root) / name for name in LISTS) if p.is_file()), None)
+    path = next((p for p in (Path(root) / name for name in _LISTS) if p.is_file()), None)
     if path is None:
         return None
     points = _read(path)
@@ -82,7 +89,7 @@ def landmark_regions(root: str, names: tuple[str, ...], size: int) -> Regions | 
 
 
 def _read(path: Path) -> dict[str, Float[np.ndarray, "5 2"]]:
-    """CelebA's list: a count, a header, then a name and ten numbers a line."""
+    """Reads CelebA's list: a count, a header, then a name and ten numbers a line."""
     points = {}
     lines = path.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines[2:], start=3):
@@ -98,10 +105,10 @@ def _read(path: Path) -> dict[str, Float[np.ndarray, "5 2"]]:
 
 
 def _inside(
-    box: Box, points: Float[np.ndarray, "image 5 2"], size: int
+    box: _Box, points: Float[np.ndarray, "image 5 2"], size: int
 ) -> Bool[np.ndarray, "image size size"]:
-    """Pixels of the centred square, resized, whose middle lies in the box."""
-    width, height = ALIGNED
+    """Returns the pixels of the cropped, resized square whose centres lie in the box."""
+    width, height = _ALIGNED_SIZE
     y, x = (np.mgrid[:size, :size] + 0.5) * (width / size)
     y += (height - width) / 2
     unit = np.linalg.norm(points[:, 0] - points[:, 1], axis=1)

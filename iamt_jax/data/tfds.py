@@ -1,6 +1,6 @@
-"""A CelebA that tensorflow-datasets prepared as array_record, read without TensorFlow.
+"""Reads CelebA as prepared by tensorflow-datasets (array_record), without TensorFlow.
 
-`tensorflow_datasets` takes half a second to import, hence the imports inside functions.
+Importing `tensorflow_datasets` takes half a second, so functions import it when they need it.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from iamt_jax.data.dataset import PARTITIONS, Records
 from iamt_jax.errors import InputError
 
 NAME = "celeb_a"
-HOMEPAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+_HOMEPAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparedImages:
-    """Images of one partition; the file handles live in `_examples`, once a process."""
+    """Images of one partition; `_examples` holds the open files, once a process."""
 
     directory: str
     partition: str
 
-    def place(self, index: int) -> str:
-        """See `Images`."""
+    def location(self, index: int) -> str:
+        """See `EncodedImages`."""
         return f"{self.directory}: {self.partition} example {index}"
 
     def read(self, index: int) -> bytes:
-        """See `Images`."""
+        """See `EncodedImages`."""
         try:
             record = _examples(self.directory, self.partition)[index]
             return _features(record)["image"].bytes_list.value[0]
@@ -47,13 +47,13 @@ class PreparedImages:
 class PreparedPartitions:
     """The partitions of one prepared version, such as celeb_a/2.1.0.
 
-    Examples keep tensorflow-datasets' order, which is shuffled, and bear its names, such as
-    test-000012: it does not store the names of CelebA's files.
+    Examples keep the order of tensorflow-datasets, which is shuffled. They are named by partition
+    and index, such as test-000012, because it does not store the names of CelebA's files.
     """
 
     directory: str
     attributes: tuple[str, ...]
-    """Sorted: features.json keeps no order, and CelebA's own header is sorted."""
+    """Sorted, as in CelebA's own header; features.json keeps no order."""
     sizes: dict[str, int]
     """Partition -> images."""
 
@@ -80,7 +80,7 @@ def open_prepared(directory: Path) -> PreparedPartitions:
     """Opens a version's folder.
 
     Raises:
-      InputError: it is in TFRecord format, damaged, or not CelebA-shaped.
+      InputError: it is in TFRecord format, damaged, or has other features than CelebA.
     """
     if not any(directory.glob("*.array_record*")):
         if any(directory.glob("*.tfrecord*")):
@@ -95,7 +95,7 @@ def open_prepared(directory: Path) -> PreparedPartitions:
         )
     try:
         info = _builder(str(directory)).info
-    except Exception as error:  # Whatever tensorflow-datasets raises on damaged metadata.
+    except Exception as error:  # tensorflow-datasets raises many types on damaged metadata.
         raise _unreadable(directory, "features.json and dataset_info.json", error) from error
     features = info.features
     if "image" not in features or not hasattr(dict(features).get("attributes"), "keys"):
@@ -107,16 +107,16 @@ def open_prepared(directory: Path) -> PreparedPartitions:
     return PreparedPartitions(str(directory), tuple(sorted(features["attributes"])), sizes)
 
 
-def prepare(data_dir: Path) -> None:
-    """Lets tensorflow-datasets download CelebA and prepare it as array_record in `data_dir`.
+def download_and_prepare(data_dir: Path) -> None:
+    """Downloads CelebA and prepares it as array_record in `data_dir`, by tensorflow-datasets.
 
     Raises:
-      InputError: TensorFlow is absent, or the download was refused; the line says how to get
-        the files by hand.
+      InputError: TensorFlow is not installed, or the download was refused; the message says how
+        to get the files by hand.
     """
     by_hand = (
         f"give --data.root {data_dir / 'celeba'} after downloading Anno, Eval and Img by hand "
-        f"from {HOMEPAGE} into it"
+        f"from {_HOMEPAGE} into it"
     )
     if importlib.util.find_spec("tensorflow") is None:
         raise InputError(
@@ -143,10 +143,10 @@ def _builder(directory: str) -> Any:
 
 @functools.cache
 def _examples(directory: str, partition: str) -> Any:
-    """Returns serialised examples by index; array_record's reader is safe among threads."""
+    """Returns serialised examples by index; the reader of array_record is thread-safe."""
     from tensorflow_datasets import decode
 
-    # Letting tensorflow-datasets parse a whole example takes ten times as long as `_features`.
+    # tensorflow-datasets takes ten times as long as `_features` to parse an example.
     raw = decode.DeserializeMethod.RAW_BYTES
     return _builder(directory).as_data_source(partition, deserialize_method=raw)
 
@@ -155,7 +155,7 @@ def _examples(directory: str, partition: str) -> Any:
 def _labels(
     directory: str, partition: str, attributes: tuple[str, ...]
 ) -> Int8[np.ndarray, "image attribute"]:
-    """Reads the labels, 1 or 0, of all examples; about 0.1 ms an example."""
+    """Reads the labels, 1 or 0, of all examples; takes about 0.1 ms an example."""
     keys = [f"attributes/{name}" for name in attributes]
     try:
         rows = [
@@ -165,12 +165,12 @@ def _labels(
     except Exception as error:  # array_record and protobuf share no base class.
         raise _unreadable(directory, f"its {partition} split", error) from error
     labels = np.array(rows, np.int8).reshape(-1, len(attributes))
-    labels.setflags(write=False)  # It is shared by all who ask again.
+    labels.setflags(write=False)  # The cache shares it between callers.
     return labels
 
 
 def _batches(examples: Any, batch: int = 256) -> Iterator[bytes]:
-    """Yields every example; asking for many at once reads each chunk of a file once."""
+    """Yields every example; reading many at once reads each chunk of a file only once."""
     for start in range(0, len(examples), batch):
         yield from examples.__getitems__(range(start, min(start + batch, len(examples))))
 

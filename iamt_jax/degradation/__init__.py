@@ -1,8 +1,7 @@
-"""What happens to images between the world and the network: noise and damage, keyed by image."""
+"""Noise and the degradations of ImageNet-C, with one random key an image."""
 
 from iamt_jax.degradation.families import FAMILIES, SEVERITIES, Family, degrade
-from iamt_jax.degradation.keys import degradation_keys, noise_keys
-from iamt_jax.degradation.noise import gaussian_noise
+from iamt_jax.degradation.noise import degradation_keys, gaussian_noise, noise_keys
 
 __all__ = [
     "FAMILIES",

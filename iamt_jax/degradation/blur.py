@@ -1,4 +1,4 @@
-"""Blurs: Gaussian, out of focus, in motion. Each keeps the images' shape and range."""
+"""Gaussian, defocus and motion blur. Each keeps the shape and the range of the images."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-Images = Float[Array, "batch height width 3"]
+_Images = Float[Array, "batch height width 3"]
 
-EXACT = lax.Precision.HIGHEST
-"""Otherwise a GPU may round the factors of a product to TF32."""
+_EXACT = lax.Precision.HIGHEST
+"""Full float32 products; by default a GPU may round their factors to TF32."""
 
 
-def gaussian_blur(images: Images, sigma: float) -> Images:
-    """Gaussian blur of sigma pixels, cut at 4 sigma, the border repeated.
+def gaussian_blur(images: _Images, sigma: float) -> _Images:
+    """Applies a Gaussian blur of `sigma` pixels, truncated at 4 sigma, with repeated borders.
 
-    Equals `skimage.filters.gaussian(image, sigma)`. Both passes are products with a matrix
-    that has the border in it.
+    Equals `skimage.filters.gaussian(image, sigma)`. Each of the two passes is a product with a
+    matrix that includes the border.
     """
     down, across = (_gaussian_matrix(size, sigma) for size in images.shape[1:3])
-    images = jnp.einsum("ij,bjwc->biwc", down, images, precision=EXACT)
-    return jnp.einsum("ij,bhjc->bhic", across, images, precision=EXACT)
+    images = jnp.einsum("ij,bjwc->biwc", down, images, precision=_EXACT)
+    return jnp.einsum("ij,bhjc->bhic", across, images, precision=_EXACT)
 
 
 def _gaussian_matrix(size: int, sigma: float) -> Float[np.ndarray, "size size"]:
@@ -35,22 +35,22 @@ def _gaussian_matrix(size: int, sigma: float) -> Float[np.ndarray, "size size"]:
     return matrix.astype(np.float32)
 
 
-def defocus_blur(images: Images, radius: int, alias_blur: float) -> Images:
-    """A lens out of focus: the mean over a disk of `radius` pixels, mirrored at the border.
+def defocus_blur(images: _Images, radius: int, alias_blur: float) -> _Images:
+    """Averages over a disk of `radius` pixels, mirrored at the border, as a lens out of focus.
 
-    The disk's edge is softened by a Gaussian of alias_blur pixels. ImageNet-C's `disk` and
-    OpenCV's `filter2D`.
+    A Gaussian of `alias_blur` pixels softens the edge of the disk. Equals ImageNet-C's `disk`
+    applied by OpenCV's `filter2D`.
     """
     kernel = _disk(radius, alias_blur)
     side, reach = len(kernel), len(kernel) // 2
     height, width = images.shape[1:3]
     padded = jnp.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    # A product with a matrix for each row of the disk: on a CPU faster than a convolution.
+    # One matrix product for each row of the disk; on a CPU this is faster than a convolution.
     rows = np.zeros((side, width, width + 2 * reach), np.float32)
     for column in range(width):
         rows[:, column, column : column + side] = kernel
     return sum(
-        jnp.einsum("ij,bhjc->bhic", row, padded[:, top : top + height], precision=EXACT)
+        jnp.einsum("ij,bhjc->bhic", row, padded[:, top : top + height], precision=_EXACT)
         for top, row in enumerate(rows)
     )
 
@@ -67,20 +67,26 @@ def _disk(radius: int, alias_blur: float) -> Float[np.ndarray, "side side"]:
 
 
 def motion_blur(
-    images: Images, radius: int, sigma: float, angles: Float[Array, " batch"]
-) -> Images:
-    """A Gaussian trail of 2 radius + 1 pixels to one side, at an angle in degrees an image.
+    images: _Images, radius: int, sigma: float, angles: Float[Array, " batch"]
+) -> _Images:
+    """Smears each image along a one-sided Gaussian trail of 2 radius + 1 pixels.
 
         sum_i w_i x(p + round(i (cos angle, sin angle))), w_i ~ exp(-i^2 / 2 sigma^2), sum w = 1
 
-    with p = (column, row), halves rounded down and the border repeated: ImageMagick's
-    MotionBlurImage.
+    with p = (column, row), halves rounded down and the border repeated, as ImageMagick's
+    MotionBlurImage does.
+
+    Args:
+      images: pixels in [0, 1].
+      radius: half the length of the trail, pixels.
+      sigma: standard deviation of the weights along the trail, pixels.
+      angles: direction of the trail, degrees, one an image.
     """
     length = 2 * radius + 1
     step = jnp.arange(length, dtype=jnp.float32)
     weight = _normalised(np.exp(-0.5 * (np.arange(length) / sigma) ** 2)).astype(np.float32)
     angles = jnp.deg2rad(angles)
-    # Shifts are by whole pixels, counted from the corner of the padded image.
+    # Shifts in whole pixels, counted from the corner of the padded image.
     down, right = (
         length - 1 + jnp.ceil(step[:, None] * slope - 0.5).astype(jnp.int32)
         for slope in (jnp.sin(angles), jnp.cos(angles))
@@ -97,7 +103,7 @@ def motion_blur(
 
 
 def motion_angles(keys: Key[Array, " batch"]) -> Float[Array, " batch"]:
-    """An angle an image, even over [-45, 45) degrees."""
+    """Draws one angle an image, uniform over [-45, 45) degrees."""
     return jax.vmap(lambda key: jax.random.uniform(key, minval=-45.0, maxval=45.0))(keys)
 
 

@@ -1,15 +1,37 @@
-"""Random noise: every draw of an image comes from its own key. Results may leave [0, 1]."""
+"""Random keys, one an image, and noise that is drawn from them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
-Images = Float[Array, "batch height width 3"]
-Keys = Key[Array, " batch"]
+_Images = Float[Array, "batch height width 3"]
+_Keys = Key[Array, " batch"]
+
+
+def noise_keys(names: Sequence[str], sigma: float, seed: int) -> Key[Array, " batch"]:
+    """Returns one key an image, from its name, sigma and the seed; the same on every machine."""
+    return _hashed((f"{name}/{sigma:.6g}" for name in names), seed)
+
+
+def degradation_keys(
+    names: Sequence[str], family: str, severity: int, seed: int
+) -> Key[Array, " batch"]:
+    """Returns one key an image, from its name, the family, the severity and the seed.
+
+    The keys are the same on every machine.
+    """
+    return _hashed((f"{name}/{family}/{severity}" for name in names), seed)
+
+
+def _hashed(texts: Iterable[str], seed: int) -> Key[Array, " batch"]:
+    hashes = np.array([zlib.crc32(text.encode()) for text in texts], np.uint32)
+    return jax.vmap(lambda h: jax.random.fold_in(jax.random.key(seed), h))(jnp.asarray(hashes))
 
 
 def gaussian_noise(
@@ -17,32 +39,40 @@ def gaussian_noise(
     sigma: Float[Array, " batch"] | float,
     keys: Key[Array, " batch"],
 ) -> Float[Array, "batch height width 3"]:
-    """Adds Gaussian noise of standard deviation sigma, [0, 1] pixel units, one key an image.
+    """Adds Gaussian noise of standard deviation `sigma` to images; usable under `jax.jit`.
 
-    The draw depends on nothing but the key: not on the batch, nor on the devices. The result
-    may leave [0, 1].
+    The draw depends only on the key, not on the batch or the devices. The result may leave [0, 1].
+
+    Args:
+      images: pixels in [0, 1].
+      sigma: standard deviation in the same units, one for all images or one an image.
+      keys: one an image, see `noise_keys`.
     """
     sigma = jnp.broadcast_to(jnp.asarray(sigma, images.dtype), images.shape[:1])
     return images + sigma[:, None, None, None] * _draw(jax.random.normal, images, keys)
 
 
-def speckle_noise(images: Images, sigma: float, keys: Keys) -> Images:
-    """Gaussian noise in proportion to the pixel: x + x e, e ~ N(0, sigma^2)."""
+def speckle_noise(images: _Images, sigma: float, keys: _Keys) -> _Images:
+    """Adds Gaussian noise in proportion to the pixel: x + x e, e ~ N(0, sigma^2)."""
     return images + images * (sigma * _draw(jax.random.normal, images, keys))
 
 
-def shot_noise(images: Images, photons: int, keys: Keys) -> Images:
-    """Photon counting: min(N, photons) / photons, N ~ Poisson(photons x).
+def shot_noise(images: _Images, photons: int, keys: _Keys) -> _Images:
+    """Simulates photon counting: min(N, photons) / photons, N ~ Poisson(photons x).
 
-    `photons` (at most about 80, for e^-photons in float32) is what a white pixel counts on
-    average. N is the inverse of its distribution at one uniform draw: the number of k with
-    P(N <= k) <= u. Saturation at white ends the search after `photons` terms.
+    N is drawn by inversion: for a uniform draw u it is the number of k with P(N <= k) <= u.
+    Values saturate at white, so that `photons` terms are enough.
+
+    Args:
+      images: pixels in [0, 1].
+      photons: mean count of a white pixel; at most about 80, for e^-photons to fit float32.
+      keys: one an image.
     """
     uniform = _draw(jax.random.uniform, images, keys)
     rate = photons * images
     term = below = jnp.exp(-rate)
     count = jnp.zeros_like(images)
-    # Unrolled, all of it is one pass over the pixels.
+    # Unrolled, so that XLA fuses all terms into one pass over the pixels.
     for k in range(1, photons + 1):
         count += uniform >= below
         term *= rate * (1 / k)
@@ -50,17 +80,17 @@ def shot_noise(images: Images, photons: int, keys: Keys) -> Images:
     return count / photons
 
 
-def impulse_noise(images: Images, amount: float, keys: Keys) -> Images:
-    """Salt and pepper: a value becomes 0 or 1, either with chance amount / 2.
+def impulse_noise(images: _Images, amount: float, keys: _Keys) -> _Images:
+    """Adds salt and pepper: a value becomes 0 or 1, each with probability amount / 2.
 
-    Every channel for itself, as `skimage.util.random_noise(mode="s&p")` has it.
+    Channels are drawn independently, as in `skimage.util.random_noise(mode="s&p")`.
     """
     uniform = _draw(jax.random.uniform, images, keys)
     return jnp.where(uniform < amount, uniform < amount / 2, images).astype(images.dtype)
 
 
-def _draw(sampler: Callable, images: Images, keys: Keys) -> Images:
-    """A value for each of the images' values, from each image's own key."""
-    # Drawn flat: XLA's CPU compiler takes longer for a draw of several dimensions.
+def _draw(sampler: Callable, images: _Images, keys: _Keys) -> _Images:
+    """Draws one number for each value of each image, from the image's own key."""
+    # Drawn flat, because XLA's CPU compiler is slower on a draw of several dimensions.
     size, shape = images[0].size, images.shape
     return jax.vmap(lambda key: sampler(key, (size,), images.dtype))(keys).reshape(shape)

@@ -13,8 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from tqdm.auto import tqdm
 
 from iamt_jax.data.batches import evaluation_batches
-from iamt_jax.data.celeba import Dataset
-from iamt_jax.data.dataset import Records
+from iamt_jax.data.dataset import Dataset, Records
 from iamt_jax.data.open import RENDERED
 from iamt_jax.data.regions import BOXES, Regions, landmark_regions, synthetic_regions
 from iamt_jax.evaluation import faithfulness

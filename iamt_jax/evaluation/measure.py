@@ -19,10 +19,8 @@ from tqdm.auto import tqdm
 
 from iamt_jax import distributed
 from iamt_jax.config import Config, OtherData
-from iamt_jax.data.celeba import Dataset
-from iamt_jax.data.damaged import without_damaged
-from iamt_jax.data.dataset import Records
-from iamt_jax.data.open import meant, open_source
+from iamt_jax.data.dataset import Dataset, Records
+from iamt_jax.data.open import open_source, resolve_data, without_damaged
 from iamt_jax.errors import InputError, did_you_mean
 from iamt_jax.inference.classifier import Classifier, load
 from iamt_jax.inference.predictor import Answer, Predictor, Setting
@@ -146,7 +144,7 @@ def opened(workdir: Path, split: str, data: OtherData = OtherData()) -> Opened:
       InputError: no run, no data, other attributes, or too many damaged images.
     """
     trained = distributed.run_on_all(lambda: load(workdir))
-    config = meant(trained.run.config.data, data)
+    config = resolve_data(trained.run.config.data, data)
     dataset = distributed.run_on_first_then_rest(lambda: open_source(config))
 
     def readable() -> tuple[Records, tuple[str, ...]]:

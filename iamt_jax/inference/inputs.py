@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from iamt_jax.data.decode import Picture, square
+from iamt_jax.data.decode import DecodedImage, square
 from iamt_jax.errors import InputError
 
 SHAPES = (1, 8, 32, 128)
@@ -18,7 +18,7 @@ SHAPES = (1, 8, 32, 128)
 Curve = Float[Array, "..."] | float
 """n or beta: a number, or an array that broadcasts to (image, attribute, channel)."""
 
-Pictures = Picture | Sequence[Picture]
+Pictures = DecodedImage | Sequence[DecodedImage]
 """One image or several, each of any size: arrays (height, width, 3), uint8 or float in [0, 1]
 units, or Pillow images; or one array (image, height, width, 3)."""
 

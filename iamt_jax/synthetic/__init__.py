@@ -1,4 +1,4 @@
-"""Synthetic faces: every CelebA attribute visible in the pixels, nothing to download."""
+"""Synthetic faces that show all of CelebA's attributes, rendered without any download."""
 
 from iamt_jax.synthetic.nuisance import Nuisance, sample_nuisance
 from iamt_jax.synthetic.render import LOCAL_ATTRIBUTES, region, render

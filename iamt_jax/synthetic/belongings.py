@@ -1,4 +1,4 @@
-"""Things people wear: hat, earrings, necklace, necktie."""
+"""Paints hats, earrings, necklaces and neckties."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from iamt_jax.synthetic.shapes import bump, column, egg, ellipse, leaf, wave
 
 
 def hat(scene: Scene) -> None:
-    """Paints a hat with a band and a brim, high enough to leave temples and fringe in sight."""
+    """Paints a hat with a band and a brim, high enough that temples and fringe stay visible."""
     scene = scene.only(scene.has("Wearing_Hat") > 0)
     given, width = scene.nuisance, scene.anatomy.half_width
     cloth = hsv(given.hat_hue, 0.75 - 0.5 * given.hat_shape, 0.4 + 0.45 * given.hat_shape)
@@ -36,7 +36,7 @@ def _metal(scene: Scene):
 
 
 def earrings(scene: Scene) -> None:
-    """Paints an earring under each ear, over the hair: a stud and a drop, darkly edged."""
+    """Paints an earring under each ear, over the hair: a stud and a drop with a dark edge."""
     scene = scene.only(scene.has("Wearing_Earrings") > 0)
     edge = scene.anatomy.half_width
 

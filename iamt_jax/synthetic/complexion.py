@@ -1,4 +1,4 @@
-"""What lies on the skin: cheekbones, blush, fullness, age and blemishes."""
+"""Paints details of the skin: cheekbones, blush, fullness, age and blemishes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _CHEEKS = (-0.52, -0.1, 0.52, 0.5)
 
 
 def cheeks(scene: Scene) -> None:
-    """Tints the cheeks of those with high cheekbones, rosy cheeks or a chubby face."""
+    """Tints the cheeks of faces with high cheekbones, rosy cheeks or a chubby face."""
     _blush(scene.only(scene.has("Rosy_Cheeks") > 0))
     _cheekbones(scene.only(scene.has("High_Cheekbones") > 0))
     _fullness(scene.only(scene.has("Chubby") > 0))
 
 
 def _cheekbones(scene: Scene) -> None:
-    """A bright ridge that rises to the ear, and the hollow under it."""
+    """Paints a bright ridge that rises to the ear, and the hollow under it."""
 
     def ridge(x, y):
         across = scene.fold(x) - 0.3
@@ -41,7 +41,7 @@ def _blush(scene: Scene) -> None:
 
 
 def _fullness(scene: Scene) -> None:
-    """Round cheeks: a highlight on each, and a crease towards the mouth."""
+    """Paints round cheeks: a highlight on each, and a crease towards the mouth."""
 
     def highlight(x, y):
         return bump(scene.fold(x) - 0.37, y - 0.24, 0.13, 0.14)
@@ -54,7 +54,7 @@ def _fullness(scene: Scene) -> None:
 
 
 def age(scene: Scene) -> None:
-    """Paints wrinkles on those who are not young: forehead, eye corners, from nose to mouth."""
+    """Paints wrinkles if Young is off: on forehead, eye corners, and from nose to mouth."""
     scene = scene.only(scene.has("Young") < 1)
     body = scene.anatomy
     colour = body.skin * rgb(0.62, 0.55, 0.52)
@@ -84,7 +84,7 @@ _SPOTS = ((-0.3, 0.19), (0.25, 0.25), (0.14, -0.27), (-0.2, 0.36), (0.33, 0.09))
 
 
 def blemishes(scene: Scene) -> None:
-    """Paints red spots on the skin of those who are not attractive."""
+    """Paints red spots on the skin if Attractive is off."""
     scene = scene.only(scene.has("Attractive") < 1)
     given = scene.nuisance
     side = np.where(given.blemishes < 0.5, np.float32(-1), np.float32(1))

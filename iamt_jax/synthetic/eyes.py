@@ -1,4 +1,4 @@
-"""Eyes, brows, the bags under the eyes, and glasses."""
+"""Paints eyes, brows, bags under the eyes, and glasses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def eyes(scene: Scene) -> None:
         return np.sqrt(across * across + over * over)
 
     def rings(x, y):
-        """Dark in the pupil, dim in the ring around the iris."""
+        """Darkens the pupil and the ring around the iris."""
         beyond = radius(x, y)
         pupil = np.clip(0.5 + (beyond - 0.023) / scene.pixel, 0.1, 1)
         return pupil * np.clip(0.5 - (beyond - 0.044) / scene.pixel, 0.5, 1)
@@ -50,7 +50,7 @@ def eyes(scene: Scene) -> None:
 
 
 def _eye(scene: Scene):
-    """Coordinates in an eye, signed distance to its opening, and how far the upper lid rises."""
+    """Returns coordinates in an eye, signed distance to its opening, and rise of the upper lid."""
     body, narrow = scene.anatomy, scene.has("Narrow_Eyes")
     up = (0.058 + 0.016 * scene.has("Attractive")) * (1 - 0.62 * narrow)
     down = 0.042 * (1 - 0.6 * narrow)
@@ -63,7 +63,7 @@ def _eye(scene: Scene):
 
 
 def _lashes(scene: Scene) -> None:
-    """The dark line of the upper lid; with make-up a thick one that ends in a wing."""
+    """Paints the dark line of the upper lid; with make-up a thick one that ends in a wing."""
     at, _, up = _eye(scene)
     makeup = scene.has("Heavy_Makeup")
     thick = 0.013 + 0.012 * makeup
@@ -78,7 +78,7 @@ def _lashes(scene: Scene) -> None:
 
 
 def _eyeshadow(scene: Scene) -> None:
-    """Colour from the upper lid to the brow."""
+    """Paints colour from the upper lid to the brow."""
     at, _, up = _eye(scene)
     colour = hsv(0.5 + 0.45 * scene.nuisance.makeup_hue, np.float32(0.62), np.float32(0.62))
 
@@ -90,7 +90,7 @@ def _eyeshadow(scene: Scene) -> None:
 
 
 def _bags(scene: Scene) -> None:
-    """A bruised crescent under each eye, edged by a crease."""
+    """Paints a dark crescent under each eye, edged by a crease."""
     body = scene.anatomy
 
     def at(x, y):
@@ -125,7 +125,7 @@ def brows(scene: Scene) -> None:
 
 
 def glasses(scene: Scene) -> None:
-    """Eyeglasses: two rims, a bridge, temples to the ears, and a glint on each lens."""
+    """Paints eyeglasses: two rims, a bridge, temples to the ears, and a glint on each lens."""
     scene = scene.only(scene.has("Eyeglasses") > 0)
     body, given = scene.anatomy, scene.nuisance
     dark = hsv(given.frame_hue, np.float32(0.6), np.float32(0.22))
@@ -135,7 +135,7 @@ def glasses(scene: Scene) -> None:
     box = (-0.6, -0.24, 0.6, 0.16)
 
     def lens(x, y):
-        # Mirrored up and down, too, so that squareness shapes all four corners.
+        # Also mirrored vertically, so that squareness shapes all four corners.
         return egg(
             scene.fold(x) - body.eye_x - 0.005,
             np.abs(y - body.eye_y - 0.02),

@@ -1,4 +1,4 @@
-"""Background, neck and clothes, ears, the skin of the face, and hair behind and in front of it."""
+"""Paints background, neck and clothes, ears, skin, and hair behind and before the face."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from iamt_jax.synthetic.shapes import bump, column, egg, ellipse, ramp, wave
 
 
 def face_outline(scene: Scene, x, y):
-    """Signed distance to the outline of the face: skull, cheeks, jaw and chin."""
+    """Returns the signed distance to the outline of the face: skull, cheeks, jaw and chin."""
     body = scene.anatomy
     return egg(x, y - CHEEK_Y, body.half_width, SKULL_TOP, body.chin - CHEEK_Y, body.jaw)
 
@@ -67,7 +67,7 @@ def torso(scene: Scene) -> None:
 
 
 def _double_chin(scene: Scene) -> None:
-    """A second chin under the first, with a dark fold between and under them."""
+    """Paints a second chin under the first, with a dark fold between and under them."""
     body = scene.anatomy
     box = (-0.4, 0.36, 0.4, 0.82)
 
@@ -117,9 +117,9 @@ def skin(scene: Scene) -> None:
 
 
 def _texture(scene: Scene):
-    """The look of one hair texture: how far waves push an edge, and a factor on the colour.
+    """Returns the offset of edges by waves and the factor on the colour, for one hair texture.
 
-    Straight hair has fine bright and dark strands and a band of gloss; wavy hair undulates, edge
+    Straight hair has fine bright and dark strands and a band of gloss; wavy hair has wavy edges
     and strands; hair that is neither is matt and even.
     """
     straight, wavy = (scene.has(name).any() for name in HAIR_TEXTURES)
@@ -146,7 +146,7 @@ def _texture(scene: Scene):
 
 
 def _hair_length(scene: Scene):
-    """How far down hair reaches: to the ears on men, from the chin to the chest on women."""
+    """Returns y of the ends of hair: at the ears on men, between chin and chest on women."""
     male, given = scene.has("Male"), scene.nuisance
     return mix(0.42 + 0.5 * given.hair_length, -0.1 + 0.14 * given.hair_length, male).astype(
         np.float32
@@ -154,7 +154,7 @@ def _hair_length(scene: Scene):
 
 
 def _hair_outline(scene: Scene, push):
-    """Signed distance to all hair, behind and before the face; its sides are wavy or smooth."""
+    """Returns the signed distance to all hair, behind and before the face, with its waves."""
     body, given = scene.anatomy, scene.nuisance
     male = scene.has("Male")
     width = body.half_width + 0.05 + 0.05 * given.hair_volume + 0.05 * (1 - male)
@@ -172,14 +172,14 @@ def _hair_outline(scene: Scene, push):
 def hair_behind(scene: Scene) -> None:
     """Paints the hair that falls behind face and shoulders, in shadow.
 
-    Men's hair is too short for it, and above the ears the hair in front hides it.
+    Men's hair is too short to be seen there, and above the ears the hair in front covers it.
     """
     for part in scene.only((scene.has("Bald") < 1) & (scene.has("Male") < 1)).split(*HAIR_TEXTURES):
         _hair_behind(part)
 
 
 def _hair_behind(scene: Scene) -> None:
-    """The lower part of the outline, darker."""
+    """Paints the lower part of the hair's outline, darker."""
     push, strands = _texture(scene)
     outline = _hair_outline(scene, push)
     colour = scene.anatomy.hair * np.float32(0.78)
@@ -195,7 +195,7 @@ def hair_front(scene: Scene) -> None:
 
 
 def _hair_front(scene: Scene) -> None:
-    """Hair is all within its outline but for an opening: the face under the hairline."""
+    """Paints the area within the hair's outline except the face under the hairline."""
     body, given = scene.anatomy, scene.nuisance
     push, strands = _texture(scene)
     outer = _hair_outline(scene, push)
@@ -219,7 +219,7 @@ def _hair_front(scene: Scene) -> None:
 
 
 def _bangs(scene: Scene) -> None:
-    """A fringe over the forehead that ends in points just above the brows."""
+    """Paints a fringe over the forehead that ends in points just above the brows."""
     body, given = scene.anatomy, scene.nuisance
     push, strands = _texture(scene)
 

@@ -1,4 +1,4 @@
-"""Nose, mouth and beard."""
+"""Paints nose, mouth and beard."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def nose(scene: Scene) -> None:
 
 
 def _pointed_tip(scene: Scene) -> None:
-    """A thin bright ridge down to a tip that ends in a V of shadow."""
+    """Paints a thin bright ridge down to a tip that ends in a V of shadow."""
     skin = scene.anatomy.skin
     tip = 0.2 + 0.02 * scene.has("Big_Nose")
 
@@ -62,9 +62,9 @@ def _pointed_tip(scene: Scene) -> None:
 
 
 def _lips(scene: Scene):
-    """Signed distance to a leaf around the line of the mouth, which rises in a smile.
+    """Returns the signed distance to a leaf around the line of the mouth.
 
-    On those who are not attractive the line slants.
+    The line rises in a smile, and slants if Attractive is off.
     """
     body, given, smile = scene.anatomy, scene.nuisance, scene.has("Smiling")
     width = 0.145 + 0.04 * smile + given.mouth_width
@@ -115,7 +115,7 @@ def _teeth(scene: Scene) -> None:
 
 
 def _dimples(scene: Scene) -> None:
-    """Creases where a smile meets the cheeks."""
+    """Paints creases where a smile meets the cheeks."""
     level = scene.anatomy.mouth_y - 0.045
 
     def crease(x, y):
@@ -131,9 +131,9 @@ def _dimples(scene: Scene) -> None:
 
 
 def beard(scene: Scene) -> None:
-    """Paints what grows on a face: stubble, a beard along the jaw, sideburns, goatee, mustache.
+    """Paints stubble, a beard along the jaw, goatee and mustache.
 
-    Without `No_Beard` there is at least the beard along the jaw, whatever else grows.
+    If `No_Beard` is off, there is at least the beard along the jaw.
     """
     _stubble(scene.only(scene.has("5_o_Clock_Shadow") > 0))
     _jaw_beard(scene.only(scene.has("No_Beard") < 1))
@@ -142,18 +142,18 @@ def beard(scene: Scene) -> None:
 
 
 def _beard_colour(scene: Scene):
-    """Darker than hair and than skin, so that no beard is lost on either."""
+    """Returns a colour darker than hair and skin, so that a beard is visible on both."""
     return np.minimum(scene.anatomy.hair * np.float32(0.6), scene.anatomy.skin * np.float32(0.45))
 
 
 def _growth(scene: Scene, x, y):
-    """Soft weight: the lower face under the nose and along the jaw."""
+    """Returns a soft weight of the lower face, under the nose and along the jaw."""
     inside = ramp(-face_outline(scene, x, y), 0.0, 0.03)
     return inside * ramp(y + np.float32(0.3) * np.abs(x), 0.19, 0.27)
 
 
 def _stubble(scene: Scene) -> None:
-    """A bluish shadow with grains."""
+    """Paints a bluish shadow with grains."""
 
     def weight(x, y):
         grains = wave(x * 9.0 + 0.25 * wave(y * 5.0)) * wave(y * 9.0)

@@ -1,4 +1,4 @@
-"""What varies from face to face and is no attribute: pose, light, skin, hair, background."""
+"""Variation between faces that is no attribute: pose, light, skin, hair, background."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _Values = Float32[np.ndarray, " batch"]
 
 @dataclasses.dataclass(frozen=True)
 class Nuisance:
-    """One value an image a field, `float32 (count,)`, uniform between the two numbers.
+    """One value an image for each field, `float32 (count,)`, uniform between the two numbers.
 
-    Lengths are in half image widths, angles in radians, everything else is a plain share.
-    `seed` (`int64`) fixes the camera noise, so that rendering is a pure function.
+    Lengths are in half image widths, angles in radians; all other values have no unit. `seed`
+    (`int64`) determines the camera noise, so that rendering is a pure function.
     """
 
     # Pose and camera.
@@ -74,12 +74,12 @@ class Nuisance:
         return len(self.seed)
 
     def __getitem__(self, images) -> Nuisance:
-        """The nuisance of some images: a slice, a mask or an array of indices."""
+        """Returns the nuisance of the images given by a slice, a mask or an array of indices."""
         return Nuisance(*(getattr(self, field.name)[images] for field in dataclasses.fields(self)))
 
 
 def sample_nuisance(rng: np.random.Generator, count: int) -> Nuisance:
-    """Draws everything about `count` faces that is no attribute.
+    """Draws the nuisance of `count` faces.
 
     Args:
       rng: source of randomness; the same state gives the same nuisance.
@@ -89,7 +89,7 @@ def sample_nuisance(rng: np.random.Generator, count: int) -> Nuisance:
       A `Nuisance` whose arrays have length `count`.
     """
     fields = dataclasses.fields(Nuisance)
-    # One row an image: the first faces stay the same when more are drawn.
+    # One row an image, so that the first faces stay the same when more are drawn.
     shares = rng.random((count, len(fields))).T
     values = {}
     for field, share in zip(fields, shares, strict=True):

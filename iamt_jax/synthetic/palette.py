@@ -1,4 +1,4 @@
-"""Colours of skin, hair and things: float32 arrays (3, batch) in 0..255."""
+"""Colours of skin, hair and objects: float32 arrays (3, batch) in 0..255."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ Colours = Float32[np.ndarray, "3 batch"]
 
 
 def rgb(red: float, green: float, blue: float) -> Float32[np.ndarray, "3 1"]:
-    """One colour for a whole batch."""
+    """Returns one colour for a whole batch."""
     return np.array([[red], [green], [blue]], np.float32)
 
 
 def hsv(hue, saturation, value) -> Colours:
-    """Colours from hue, saturation and value in 0..1 (the hue wraps around)."""
+    """Converts hue, saturation and value in 0..1 to colours; the hue wraps around."""
     offset = np.array([[1], [2 / 3], [1 / 3]], np.float32)
     turns = hue + offset
     pure = np.clip(np.abs((turns - np.floor(turns)) * 6 - 3) - 1, 0, 1)
@@ -22,7 +22,7 @@ def hsv(hue, saturation, value) -> Colours:
 
 
 def mix(first, second, share):
-    """The colour that lies `share` of the way from the first to the second."""
+    """Interpolates between two colours; `share` 0 gives the first, 1 the second."""
     return first + share * (second - first)
 
 
@@ -35,7 +35,7 @@ _HAIR = np.concatenate(
 
 
 def skin_colours(tone, hue, pale) -> Colours:
-    """Skin from fair (tone 0) to deep (1), rosier or yellower; pale skin is a colour of its own."""
+    """Returns skin colours from fair (tone 0) to deep (1), rosier or yellower by hue, or pale."""
     tone = tone * (0.6 + 0.4 * tone)  # Fair skin more often than deep, as in CelebA.
     colour = np.where(tone < 0.5, mix(_FAIR, _TAN, 2 * tone), mix(_TAN, _DEEP, 2 * tone - 1))
     colour = colour + rgb(0, 4, -5) * hue
@@ -43,9 +43,13 @@ def skin_colours(tone, hue, pale) -> Colours:
 
 
 def hair_colours(named, hue, shade) -> Colours:
-    """Hair of the named colours (4, batch: black, blond, brown, gray), red where none is named.
+    """Returns hair colours; red hair where no colour is named.
 
-    Two names at once, which no sampled face has, give the colour between them.
+    Args:
+      named: (4, batch), 1 where hair is black, blond, brown or gray; several at once, which no
+        sampled face has, give the mean of their colours.
+      hue: of red hair, 0..1.
+      shade: factor on the brightness.
     """
     count = named.sum(axis=0)
     named_colour = (_HAIR[:, :, None] * named[None]).sum(axis=1) / np.maximum(count, 1)

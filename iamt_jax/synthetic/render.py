@@ -1,4 +1,4 @@
-"""From attributes and nuisance to pixels: a pure function."""
+"""Renders faces from attributes and nuisance, as a pure function."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _PARTS = (
     belongings.hat,
     belongings.earrings,
 )
-"""Everything that is painted, back to front."""
+"""Functions that paint the parts of a face, back to front."""
 
 _BLUR = 0.017
-"""Standard deviation of the blur of Blurry, as a share of the image."""
+"""Standard deviation of the blur of the attribute Blurry, as a share of the image."""
 
 _BATCH = 128
-"""Images rendered at a time: fewer cost more calls an image, more leave the caches."""
+"""Images rendered at a time; smaller batches cost more calls, larger ones exceed CPU caches."""
 
 _WIDESPREAD = (
     "Bald",
@@ -62,19 +62,19 @@ _WIDESPREAD = (
 LOCAL_ATTRIBUTES: tuple[str, ...] = tuple(
     name for name in CELEBA_ATTRIBUTES if name not in _WIDESPREAD
 )
-"""Attributes whose region is under a quarter of every image (tests measure it).
+"""Attributes whose region covers less than a quarter of every image (tests measure it).
 
-The others change all hair, all skin, the outline of the face or every pixel: up to a third of an
-image and more.
+The others change all hair, all skin, the outline of the face or every pixel: a third of an image
+or more.
 """
 
 
 def render(
     attributes: Bool[np.ndarray, "batch attribute"], nuisance: Nuisance, size: int
 ) -> UInt8[np.ndarray, "batch size size 3"]:
-    """Paints faces: the same arguments give the same bytes, whatever else is in the batch.
+    """Renders faces; an image depends only on its own arguments, not on the rest of the batch.
 
-    Any combination of attributes is painted, also one that logic forbids.
+    Any combination of attributes is accepted, also contradictory ones.
 
     Args:
       attributes: one row an image, in the order of `CELEBA_ATTRIBUTES`.
@@ -85,7 +85,7 @@ def render(
       RGB images, `uint8 (batch, size, size, 3)`.
 
     Raises:
-      InputError: the size is under 32, or the shapes do not fit.
+      InputError: the size is under 32, or the shapes do not match.
     """
     if size < 32:
         raise InputError(f"size: {size} is too small for a face; use 32 or more")
@@ -102,11 +102,11 @@ def render(
 def region(
     attributes: Bool[np.ndarray, "batch attribute"], nuisance: Nuisance, k: int, size: int
 ) -> Bool[np.ndarray, "batch size size"]:
-    """The pixels that change when attribute k alone is flipped: its ground-truth region.
+    """Returns the ground-truth region of attribute k: the pixels that change if it is flipped.
 
     Args:
       attributes: one row an image; only column k is flipped.
-      nuisance: of the same images; camera noise included, it stays as it is.
+      nuisance: of the same images; not changed, camera noise included.
       k: index of the attribute in `CELEBA_ATTRIBUTES`.
       size: height and width in pixels.
 
@@ -137,7 +137,7 @@ def _render_batch(attributes, nuisance: Nuisance, size: int) -> UInt8[np.ndarray
 
 
 def _photograph(scene: Scene):
-    """Light falls from one side of the room; the camera has its exposure and white balance."""
+    """Applies light from one side, exposure and white balance."""
     given = scene.nuisance
     across, down = scene.grid[None, :, None], scene.grid[:, None, None]
     light = 1 + np.float32(0.08) * (given.light_x * across + given.light_y * down)
@@ -148,7 +148,7 @@ def _photograph(scene: Scene):
 
 
 def _smooth(planes, weight):
-    """One binomial pass each way: a pixel takes `weight` of either neighbour."""
+    """Applies one binomial pass along each axis; a pixel takes `weight` of either neighbour."""
     for axis in (1, 2):
         last = planes.shape[axis] - 1
         padded = np.concatenate(
@@ -161,7 +161,7 @@ def _smooth(planes, weight):
 
 
 def _blur(planes, sigma: float):
-    """A Gaussian blur as repeated binomial passes, each of variance 2 weight."""
+    """Applies a Gaussian blur as repeated binomial passes, each of variance 2 weight."""
     passes = max(math.ceil(sigma * sigma / 0.5), 1)
     weight = np.float32(sigma * sigma / (2 * passes))
     for _ in range(passes):
@@ -171,12 +171,12 @@ def _blur(planes, sigma: float):
 
 @functools.cache
 def _film() -> np.ndarray:
-    """A long strip of normal deviates; an image's grain is a piece of it."""
+    """Returns a long strip of normal deviates, of which an image's grain is a piece."""
     return np.random.default_rng(0).standard_normal(1 << 20, dtype=np.float32)
 
 
 def _noise(seed: int, size: int):
-    """Grain (3, size, size) that only the seed decides."""
+    """Returns grain (3, size, size) that depends only on the seed."""
     count = 3 * size * size
     film = _film()
     start = seed % len(film)

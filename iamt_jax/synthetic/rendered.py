@@ -1,4 +1,4 @@
-"""A data set of synthetic faces on disk, in CelebA's official layout."""
+"""Writes data sets of synthetic faces to disk, in CelebA's official layout."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from iamt_jax.synthetic.nuisance import Nuisance, sample_nuisance
 from iamt_jax.synthetic.render import render
 from iamt_jax.synthetic.sampling import sample_attributes
 
-VERSION = 1
-"""Raise it when the same seed would give other faces: cached data sets are then made anew."""
+_VERSION = 1
+"""Increased when the same seed gives other faces, so that cached data sets are rendered again."""
 
-SPLITS = ("train", "validation", "test")
+_SPLITS = ("train", "validation", "test")
 """In the order of their numbers in list_eval_partition.txt."""
 
 _JPEG = {"format": "JPEG", "quality": 94, "subsampling": "4:4:4"}
@@ -36,9 +36,9 @@ _RECORD = "synthetic.json"
 
 
 def ensure_dataset(counts: dict[str, int], seed: int = 0, size: int = 64) -> Path:
-    """Returns the cached data set of these settings, and renders it where it is absent.
+    """Returns the cached data set of these settings; renders it first if it is absent.
 
-    Prints one line that says where it lies.
+    Prints one line with its folder.
 
     Args:
       counts: images a split: `train`, `validation`, `test`.
@@ -61,15 +61,14 @@ def ensure_dataset(counts: dict[str, int], seed: int = 0, size: int = 64) -> Pat
 
 
 def cache_folder(counts: dict[str, int], seed: int = 0, size: int = 64) -> Path:
-    """Where `ensure_dataset` keeps the data set of these settings.
+    """Returns the folder in which `ensure_dataset` keeps the data set of these settings.
 
-    That is `$IAMT_CACHE` or `~/.cache/iamt_jax`, and in it a name that also depends on the
-    version of the renderer and on the statistics that the attributes follow. Where there is no
-    home folder, or none that can be written, it is a folder of the user's in the system's folder
-    for temporary files.
+    It lies in `$IAMT_CACHE` or `~/.cache/iamt_jax`; its name also depends on the version of the
+    renderer and on the attribute statistics. If there is no writable home folder, it lies in a
+    folder of the user's below the system's folder for temporary files.
 
     Raises:
-      InputError: that last folder is another user's.
+      InputError: that folder for temporary files belongs to another user.
     """
     settings = json_text(_settings(counts, seed, size), sort_keys=True)
     name = f"faces-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
@@ -83,13 +82,13 @@ def cache_folder(counts: dict[str, int], seed: int = 0, size: int = 64) -> Path:
 
 
 def _writable(folder: Path) -> bool:
-    """Whether a folder can be written, or made."""
+    """Tells whether a folder can be written or created."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def _temporary_folder() -> Path:
-    """A folder among the temporary files that nobody else can have put images into."""
+    """Returns a folder for temporary files into which no other user can have put images."""
     user = os.getuid() if hasattr(os, "getuid") else 0
     folder = Path(tempfile.gettempdir(), f"iamt_jax-{user}")
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -113,16 +112,16 @@ def write_dataset(
 ) -> None:
     """Renders a data set of faces into a new folder, in CelebA's official layout.
 
-    The folder appears when it is whole: it is written beside its place and then renamed.
-    A face depends on the seed, its split and its number in it: other counts add or drop faces
-    and change none.
+    The folder appears only when it is complete: it is written under another name, then renamed.
+    A face depends only on the seed, its split and its number in the split, so that other counts
+    add or drop faces but change none.
 
     Args:
       folder: the folder to create.
       counts: images a split: `train`, `validation`, `test`.
       seed: decides every face.
       size: height and width in pixels, 32 or more.
-      chunk: images rendered and encoded at a time by one thread; changes no byte.
+      chunk: images rendered and encoded at a time by one thread; does not affect the result.
       progress: shows a progress bar.
 
     Raises:
@@ -132,8 +131,8 @@ def write_dataset(
     folder = Path(folder)
     if folder.exists():
         raise InputError(f"{folder}: exists already; remove it or name another folder")
-    if unknown := set(counts) - set(SPLITS):
-        raise InputError(f"counts: unknown split {sorted(unknown)[0]!r}; use {', '.join(SPLITS)}")
+    if unknown := set(counts) - set(_SPLITS):
+        raise InputError(f"counts: unknown split {sorted(unknown)[0]!r}; use {', '.join(_SPLITS)}")
     if sum(counts.values()) < 1 or min(counts.values()) < 0:
         raise InputError(f"counts: found {counts}, expected at least one image and none negative")
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
@@ -143,7 +142,7 @@ def write_dataset(
         _write_layout(partial, counts, seed, size, chunk, progress)
         partial.rename(folder)
     except OSError as error:
-        # Another process may have finished the same data set first; its copy is as good.
+        # Another process may have finished the same data set first; use its copy.
         if not (folder / _RECORD).is_file():
             raise InputError(
                 f"{folder}: cannot be written ({error.strerror}); free the disk, or set IAMT_CACHE "
@@ -154,12 +153,12 @@ def write_dataset(
 
 
 def _settings(counts: dict[str, int], seed: int, size: int) -> dict:
-    ordered = {split: counts.get(split, 0) for split in SPLITS}
-    # The fit amplifies: three images more in one count gave every tenth face another attribute.
+    ordered = {split: counts.get(split, 0) for split in _SPLITS}
+    # The fit amplifies changes: three images more in one count changed every tenth face.
     statistics = json_text(celeba_statistics(), sort_keys=True)
     return {
         "generator": "iamt_jax",
-        "version": VERSION,
+        "version": _VERSION,
         "statistics": hashlib.sha256(statistics.encode()).hexdigest(),
         "seed": seed,
         "counts": ordered,
@@ -172,11 +171,11 @@ def _write_layout(
 ) -> None:
     for name in ("Anno", "Eval", "Img"):
         (folder / name).mkdir(parents=True)
-    drawn = [faces(counts.get(split, 0), seed, split) for split in SPLITS]
+    drawn = [faces(counts.get(split, 0), seed, split) for split in _SPLITS]
     attributes = np.concatenate([labels for labels, _ in drawn])
     total = len(attributes)
     names = [f"{number:06d}.jpg" for number in range(1, total + 1)]
-    partition = np.repeat(np.arange(len(SPLITS)), [len(labels) for labels, _ in drawn])
+    partition = np.repeat(np.arange(len(_SPLITS)), [len(labels) for labels, _ in drawn])
 
     signs = np.where(attributes, " 1", "-1")
     rows = [f"{name} {' '.join(row)}" for name, row in zip(names, signs, strict=True)]
@@ -200,15 +199,17 @@ def _write_layout(
 def faces(
     count: int, seed: int, split: str
 ) -> tuple[Bool[np.ndarray, "count attribute"], Nuisance]:
-    """Draws what a split of that many images shows: attributes and nuisance, from streams of
-    their own. Another count gives other faces."""
-    number = SPLITS.index(split)
+    """Draws attributes and nuisance of the `count` faces of a split.
+
+    Both come from random streams of their own, so that a larger count only adds faces.
+    """
+    number = _SPLITS.index(split)
     labels = sample_attributes(np.random.default_rng([seed, number, 0]), count)
     return labels, sample_nuisance(np.random.default_rng([seed, number, 1]), count)
 
 
 def _encoded(faces: list[tuple[np.ndarray, Nuisance]], size: int, chunk: int) -> Iterator[bytes]:
-    """JPEG files in order; threads render and encode, since NumPy and Pillow free the GIL."""
+    """Yields JPEG files in order; threads render and encode (NumPy and Pillow free the GIL)."""
 
     def encode(job) -> list[bytes]:
         labels, nuisance = job

@@ -1,8 +1,8 @@
-"""Attribute vectors with CelebA's marginals and correlations that never contradict themselves.
+"""Samples attribute vectors without contradictions, with CelebA's marginals and correlations.
 
-A Gaussian copula: attribute k is on where a correlated normal latent exceeds a threshold. Then
-logic decides the contradictions (a bald head has no hair colour), which shifts the marginals and
-the correlations; so latent correlations and thresholds are fitted with the logic in the loop.
+The model is a Gaussian copula: attribute k is on where a correlated normal latent exceeds a
+threshold. Rules then remove contradictions (a bald head has no hair colour). Because this shifts
+marginals and correlations, latent correlations and thresholds are fitted with the rules applied.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ EXCLUSIVE: tuple[tuple[str, ...], ...] = (
     HAIR_TEXTURES,
     ("Bangs", "Receding_Hairline"),
 )
-"""Groups of which at most one attribute is on: the one farthest above its threshold stays."""
+"""Groups of which at most one attribute is on: the one farthest above its threshold."""
 
 SILENCES: dict[str, tuple[str, ...]] = {
     "Wearing_Hat": ("Bald", "Receding_Hairline"),
     "Bald": ("Bangs", *HAIR_COLOURS, *HAIR_TEXTURES),
 }
-"""Attribute -> attributes that it turns off, in this order (a hat hides whether a head is bald)."""
+"""Attribute -> attributes that it turns off, in this order (a hat hides a bald head)."""
 
 _FIT_DRAWS, _FIT_ROUNDS = 20_000, 20
 
 
 def sample_attributes(rng: np.random.Generator, count: int) -> Bool[np.ndarray, "count attribute"]:
-    """Draws attribute vectors that follow CelebA's statistics and obey logic exactly.
+    """Draws attribute vectors that follow CelebA's statistics and contain no contradiction.
 
     Args:
       rng: source of randomness; the same state gives the same vectors.
@@ -78,11 +78,11 @@ def _obey_logic(
 def _fitted_copula() -> tuple[
     Float[np.ndarray, "attribute attribute"], Float[np.ndarray, " attribute"]
 ]:
-    """Fits the copula by simulation: a Cholesky factor and the thresholds, in about a second.
+    """Fits the copula by simulation, in about a second; returns a Cholesky factor and thresholds.
 
-    Each round draws from the same normals, compares labels with CelebA, and moves thresholds
-    and latent correlations by the error over the slope of a pair without logic. Fixed draws
-    make the fit, and so every data set, a deterministic function of the statistics (on one
+    Each round draws from the same normals, compares the labels with CelebA's statistics, and moves
+    thresholds and latent correlations by the error over the slope of a pair without rules. Fixed
+    draws make the fit, and so every data set, a deterministic function of the statistics (on one
     machine: another BLAS may round a few draws to the other side of a threshold).
     """
     statistics = celeba_statistics()
@@ -110,17 +110,17 @@ def _fitted_copula() -> tuple[
 def _correlate(
     normals: Float[np.ndarray, "count attribute"], factor: Float[np.ndarray, "attribute attribute"]
 ) -> Float[np.ndarray, "count attribute"]:
-    """Independent normals to correlated ones.
+    """Turns independent normals into correlated ones.
 
-    One small product a row: its bits depend neither on the other rows nor on the threads of BLAS,
-    which on a busy machine would also spend seconds waiting for each other.
+    It computes one small product a row, so that the bits depend neither on other rows nor on the
+    threads of BLAS, which on a busy machine would also wait for each other for seconds.
     """
     return np.matmul(normals[:, None, :], factor.T)[:, 0]
 
 
 def _phi(labels: Bool[np.ndarray, "count attribute"]) -> Float[np.ndarray, "attribute attribute"]:
-    """Pearson's correlation of binary labels, from counts of pairs."""
-    # Counts below 2^24 are exact in float32; blocks keep BLAS to one thread here, too.
+    """Computes Pearson's correlation of binary labels from counts of pairs."""
+    # Counts below 2^24 are exact in float32; small blocks keep BLAS to one thread.
     blocks = labels.astype(np.float32).reshape(-1, 100, labels.shape[1])
     together = np.matmul(blocks.transpose(0, 2, 1), blocks).sum(axis=0, dtype=np.float64)
     share = labels.mean(axis=0)

@@ -1,8 +1,8 @@
-"""A batch of faces being painted: colour planes, face coordinates, and the brushes.
+"""A batch of faces being painted: colour planes, face coordinates, and functions that paint.
 
-Arrays are laid out (height, width, batch): windows then keep the batch contiguous, and one value
-an image broadcasts by itself. A part is painted in the window that holds it, and only on the
-images that have it, which is where the speed comes from.
+Arrays have the layout (height, width, batch), so that windows keep the batch contiguous and one
+value an image broadcasts. For speed a part is painted only in the window that holds it, and only
+on the images that have it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from iamt_jax.synthetic.sampling import HAIR_COLOURS
 
 _COLUMN = {name: column for column, name in enumerate(CELEBA_ATTRIBUTES)}
 DEPTH = 0.05
-"""How far a full turn of the head moves the features sideways, in face units."""
+"""Sideways motion of the features in a full turn of the head, in face units."""
 _CENTRE_Y = np.float32(-0.06)
 
 
 @dataclasses.dataclass
 class Anatomy:
-    """Where things lie on each face and what colour they have, in face units and 0..255.
+    """Positions, in face units, and colours, 0..255, of the features of each face.
 
-    The face's middle is the origin, y points down, 1 is about half an image.
+    The origin is the middle of the face, y points down, and 1 is about half an image.
     """
 
     half_width: Float32[np.ndarray, " batch"]
@@ -46,11 +46,11 @@ class Anatomy:
 
 
 SKULL_TOP, CHEEK_Y = np.float32(0.6), np.float32(-0.06)
-"""Height of the skull over the cheeks, and the level of the cheeks, where a face is widest."""
+"""Height of the skull over the cheeks, and y of the cheeks, where a face is widest."""
 
 
 class Scene:
-    """Faces of one batch, or those of its images that `only` has chosen."""
+    """The faces of one batch, or of the images in it that `only` selected."""
 
     def __init__(
         self,
@@ -85,11 +85,11 @@ class Scene:
         return len(self.nuisance)
 
     def has(self, name: str) -> Float32[np.ndarray, " batch"]:
-        """1 for the images with the attribute, 0 for the others."""
+        """Returns 1 for the images with the attribute, 0 for the others."""
         return self.attributes[_COLUMN[name]]
 
     def only(self, chosen: Bool[np.ndarray, " batch"]) -> Scene:
-        """The same scene, with brushes that touch only the chosen images."""
+        """Returns the same scene, restricted to painting on the chosen images."""
         if chosen.all():
             return self
         part = copy.copy(self)
@@ -103,24 +103,24 @@ class Scene:
         return part
 
     def split(self, *names: str) -> Iterator[Scene]:
-        """Scenes in each of which the named attributes are alike on all images."""
+        """Yields scenes in each of which all images agree in the named attributes."""
         kind = sum(2**bit * self.has(name) for bit, name in enumerate(names))
         for value in np.unique(kind):
             yield self.only(kind == value)
 
     def fold(self, x):
-        """Mirrors left onto right; turning the head narrows the far side."""
+        """Returns |x|, so that both sides are painted alike; yaw narrows the far side."""
         return np.abs(x) - np.float32(0.06) * self.nuisance.yaw * x
 
     def paint(self, box, shape, colour, opacity=1.0, depth=0.0, shade=None) -> None:
-        """Covers a shape with a colour; its edge is one pixel soft.
+        """Covers a shape with a colour, antialiased over one pixel.
 
         Args:
-          box: left, top, right, bottom in face units: holds the shape, may be larger.
+          box: left, top, right, bottom in face units; contains the shape.
           shape: (x, y) -> signed distance, negative inside.
           colour: (3, batch), or one colour (3, 1).
           opacity: 0..1, one number or one an image.
-          depth: how far a full turn of the head moves the shape sideways.
+          depth: sideways motion of the shape in a full turn of the head.
           shade: (x, y) -> factor on the colour.
         """
         at = self._window(box, depth)
@@ -136,7 +136,7 @@ class Scene:
             plane[at] = under + cover * (painted - under)
 
     def tint(self, box, weight, factor, depth=0.0) -> None:
-        """Multiplies colours by a factor (3, batch) where a soft weight (x, y) -> 0..1 says so."""
+        """Multiplies colours by a factor (3, batch), as far as a weight (x, y) -> 0..1 allows."""
         at = self._window(box, depth)
         if at is None:
             return
@@ -149,7 +149,7 @@ class Scene:
         return (x - self.nuisance.yaw * np.float32(depth) if depth else x), y
 
     def _window(self, box, depth):
-        """The smallest window of pixels that holds a box of face coordinates on every image."""
+        """Returns the smallest window of pixels that contains a box on all images, or None."""
         if not len(self):
             return None
         left, top, right, bottom = (np.asarray(side, np.float32) for side in box)

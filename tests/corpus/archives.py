@@ -1,4 +1,4 @@
-"""Archives and folders of images: damaged, incomplete, hostile."""
+"""Faults of archives and folders of images: damaged, incomplete, malicious."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MEMBERS = {f"img_align_celeba/{name}": FACE for name in NAMES}
 
 
 def damaged(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    """A change of the archive's bytes."""
+    """Changes the bytes of the archive."""
 
     def inject(root: Path) -> None:
         (root / ZIP).write_bytes(change((root / ZIP).read_bytes()))
@@ -38,7 +38,7 @@ def damaged(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
 
 
 def rezipped(**others: bytes) -> Callable[[Path], None]:
-    """More members in the archive."""
+    """Adds members to the archive."""
 
     def inject(root: Path) -> None:
         with zipfile.ZipFile(root / ZIP, "a") as archive:
@@ -49,40 +49,40 @@ def rezipped(**others: bytes) -> Callable[[Path], None]:
 
 
 def encrypted(data: bytes) -> bytes:
-    """The archive with the flag that says so, in its directory."""
+    """Sets the flag of encryption in the directory of the archive."""
     entry = data.index(b"PK\x01\x02", data.index(b".jpg"))
-    entry = data.index(b"PK\x01\x02", entry + 1)  # the first is the folder
+    entry = data.index(b"PK\x01\x02", entry + 1)  # the first entry is the folder
     return data[: entry + 8] + bytes([data[entry + 8] | 1]) + data[entry + 9 :]
 
 
 def fewer(root: Path) -> None:
-    """An archive with one image of all."""
+    """Keeps only one image in the archive."""
     with zipfile.ZipFile(root / ZIP, "w") as archive:
         archive.writestr("img_align_celeba/000002.jpg", layouts.IMAGES[1])
 
 
 def unzipped_without(root: Path) -> None:
-    """A folder that lacks an image."""
+    """Unzips the archive and removes an image."""
     (root / ZIP).unlink()
     layouts.write_folder(root / "Img/img_align_celeba")
     (root / "Img/img_align_celeba/000005.jpg").unlink()
 
 
 def text_for_a_folder(root: Path) -> None:
-    """A file where the images' folder should be."""
+    """Puts a file where the folder of images should be."""
     (root / ZIP).unlink()
     (root / "Img/img_align_celeba").write_text("mine")
 
 
 def a_folder_for_an_image(root: Path) -> None:
-    """A folder that is called like an image."""
+    """Puts a folder in place of an image."""
     write_faces(root, {"1.png": FACE})
     (root / "Img/img_align_celeba/1.png").unlink()
     (root / "Img/img_align_celeba/1.png").mkdir()
 
 
 def one_bit(root: Path) -> None:
-    """An archive with a wrong bit in an image."""
+    """Flips a bit of an image in the archive."""
     path = write_zip(root, MEMBERS, NAMES, zipfile.ZIP_STORED)
     data = bytearray(path.read_bytes())
     data[data.index(FACE) + 1000] ^= 1
@@ -90,7 +90,7 @@ def one_bit(root: Path) -> None:
 
 
 def one_bit_deflated(root: Path) -> None:
-    """The same where the image is compressed."""
+    """Flips a bit of a compressed image in the archive."""
     path = write_zip(root, MEMBERS, NAMES, zipfile.ZIP_DEFLATED)
     data = bytearray(path.read_bytes())
     start = data.index(NAMES[0].encode()) + len(NAMES[0])
@@ -99,45 +99,45 @@ def one_bit_deflated(root: Path) -> None:
 
 
 def no_local_header(root: Path) -> None:
-    """A directory that points to nothing."""
+    """Makes the directory point to no local header."""
     path = write_zip(root, MEMBERS, NAMES, zipfile.ZIP_STORED)
     path.write_bytes(path.read_bytes().replace(b"PK\x03\x04", b"PK\x03\x05"))
 
 
 def escaping(root: Path) -> None:
-    """Members whose names lead out of the folder; images are read in place, by their last name."""
+    """Gives members names with `..`; images are read in place, by base name."""
     members = {"../../../escaped/1.png": FACE, "/escaped/2.png": FACE, "..\\..\\3.png": FACE}
     write_zip(root, members, NAMES, zipfile.ZIP_STORED)
 
 
 def bomb(root: Path) -> None:
-    """A small archive that unfolds to more than any photograph."""
+    """Writes a small archive that expands to more than the limit."""
     members = {NAMES[0]: bytes(100_000_001), NAMES[1]: FACE}
     write_zip(root, members, NAMES, zipfile.ZIP_DEFLATED)
 
 
 def lying_bomb(root: Path) -> None:
-    """The same, whose directory says that it does not."""
+    """Writes such an archive whose directory states a small size."""
     bomb(root)
     data = (root / ZIP).read_bytes()
     (root / ZIP).write_bytes(data.replace(struct.pack("<I", 100_000_001), struct.pack("<I", 9)))
 
 
 def huge_file(root: Path) -> None:
-    """An image that takes no room on the disk, and all of the memory."""
+    """Writes a sparse file that would fill the memory."""
     write_faces(root, {"1.png": FACE})
     with open(root / "Img/img_align_celeba/1.png", "r+b") as file:
         file.truncate(100_000_001)
 
 
 def mac(root: Path) -> None:
-    """What the Finder adds to an archive."""
+    """Adds the files that the macOS Finder adds to an archive."""
     extra = {f"__MACOSX/img_align_celeba/{name}": b"\0\5\x16\7" for name in NAMES}
     write_zip(root, MEMBERS | extra, NAMES, zipfile.ZIP_DEFLATED)
 
 
 def windows(root: Path) -> None:
-    """Backslashes in the names of members."""
+    """Writes backslashes in the names of members."""
     write_lists(root, NAMES)
     (root / "Img").mkdir()
     with zipfile.ZipFile(root / ZIP, "w") as file:
@@ -148,7 +148,7 @@ def windows(root: Path) -> None:
 
 
 def png_for_jpeg(root: Path) -> None:
-    """The images as PNG, in the folder that CelebA's own archive of them makes."""
+    """Writes the images as PNG, in the folder of CelebA's own archive of PNG."""
     write_lists(root, [name.replace("png", "jpg") for name in NAMES])
     folder = root / "Img/img_align_celeba_png"
     folder.mkdir(parents=True)
@@ -157,7 +157,7 @@ def png_for_jpeg(root: Path) -> None:
 
 
 def archive(name: str, inject: Callable[[Path], object], line: str) -> Case:
-    """Found before training begins."""
+    """A fault that is found before training starts."""
     return Case(f"archive: {name}", small(inject), main.train, line)
 
 

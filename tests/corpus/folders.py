@@ -1,4 +1,4 @@
-"""Folders: taken by a file, absent, or without what was expected in them."""
+"""Faults of folders: occupied by a file, absent, or without the expected content."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ import cli as main
 from corpus import Case, Place, evaluated, plain, trained
 
 LONG = "x" * 300
-"""A name that no file system takes."""
+"""A name that no file system accepts."""
 
 
 def a_file_for_a_workdir(place: Place) -> Sequence[object]:
-    """The workdir's name is taken."""
+    """A file in place of the workdir."""
     place.workdir.write_text("mine")
     return "--preset", "debug", "--workdir", "{workdir}"
 
 
 def below_a_file(place: Place) -> Sequence[object]:
-    """A folder that nobody can make, not even root."""
+    """A workdir that cannot be created, even by root."""
     place.workdir.write_text("mine")
     return "--preset", "debug", "--workdir", "{workdir}/below"
 
 
 def evaluated_file(place: Place) -> Sequence[object]:
-    """A file in place of what training wrote."""
+    """A file in place of the trained workdir."""
     place.workdir.write_text("mine")
     return "--workdir", "{workdir}"
 
 
 def out_is_a_file(place: Place) -> Sequence[object]:
-    """A file in place of the results' folder."""
+    """A file in place of the folder of results."""
     (place.root / "E").write_text("mine")
     return "--workdir", "{finished}", "--out", "{root}/E"
 
 
 def out_below_a_file(place: Place) -> Sequence[object]:
-    """Results in a folder that nobody can make."""
+    """A folder of results that cannot be created."""
     (place.root / "F").write_text("mine")
     return *evaluated()(place), "--out", "{root}/F/E"
 
 
 def page_is_a_file(place: Place) -> Sequence[object]:
-    """A file in place of the report's folder."""
+    """A file in place of the folder of the report."""
     (place.root / "E").mkdir()
     (place.root / "E/report").write_text("mine")
     return *evaluated()(place), "--report"
 
 
 def data_is_a_file(place: Place) -> Sequence[object]:
-    """The archive in place of the folder that it lies in."""
+    """The archive given instead of the folder that holds it."""
     (place.root / "celeba.zip").write_bytes(b"PK")
     return trained("--data.root", "{root}/celeba.zip")(place)
 
 
 def prepared(file: str) -> Callable[[Place], Sequence[object]]:
-    """A folder of tensorflow-datasets that holds `file` for data."""
+    """A folder of tensorflow-datasets with `file` as its data."""
 
     def prepare(place: Place) -> Sequence[object]:
         folder = place.root / "celeb_a/2.1.0"

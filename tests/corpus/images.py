@@ -1,4 +1,4 @@
-"""Image files that cannot be decoded, and odd ones that can."""
+"""Image files that cannot be decoded, and unusual ones that can."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NO_IMAGE = "its {} bytes are none of JPEG, PNG, WEBP, BMP, TIFF, GIF"
 
 
 def undecodable(name: str, reason: str, place: str = "/") -> str:
-    """What is said of an image in the folder, or in its archive."""
+    """The error message about an image in the folder or in its archive."""
     return (
         f"{{root}}/celeba/Img/img_align_celeba{place}{name}: cannot be decoded as an image "
         f"({reason}): restore it from the original, or take it off the lists"
@@ -37,7 +37,7 @@ def undecodable(name: str, reason: str, place: str = "/") -> str:
 
 
 def refused(name: str, data: bytes, reason: str) -> Case:
-    """Evaluation on a whole image and a bad one."""
+    """Evaluation on an intact image and a damaged one."""
 
     def write(root: Path) -> None:
         write_faces(root, {"1.jpg": JPEG, "2.jpg": data})
@@ -46,52 +46,52 @@ def refused(name: str, data: bytes, reason: str) -> Case:
 
 
 def two_bad(root: Path) -> None:
-    """One image that is whole, and two that are not."""
+    """Writes one intact image and two damaged ones."""
     write_faces(root, {"1.jpg": JPEG, "2.jpg": b"", "3.jpg": QUOTA_PAGE.encode()})
 
 
 def zipped(root: Path) -> None:
-    """A whole image and a bad one in an archive."""
+    """Writes an archive with an intact image and a damaged one."""
     members = {"img_align_celeba/1.jpg": JPEG, "img_align_celeba/2.jpg": b""}
     write_zip(root, members, ("1.jpg", "2.jpg"), zipfile.ZIP_STORED)
 
 
 def met_in_training(place: Place) -> Sequence[object]:
-    """One of the photographs to train on; threads decode them while it trains."""
+    """Training with one damaged image, which is met while threads decode."""
     root = layouts.write_official(place.root / "celeba", zipped=False)
     (root / "Img/img_align_celeba/000002.jpg").write_bytes(JPEG[: len(JPEG) // 2])
     return *debug("{root}/celeba"), "--train.batch-size", 8
 
 
 def animation() -> bytes:
-    """Two frames."""
+    """An animation of two frames."""
     return encoded(picture("P"), "GIF", save_all=True, append_images=[Image.new("P", (40, 48))])
 
 
 def turned() -> bytes:
-    """A photograph that says which side is up."""
+    """A photograph with an EXIF orientation."""
     exif = Image.Exif()
     exif[0x0112] = 6
     return encoded(picture(), "JPEG", exif=exif)
 
 
 def damaged_exif() -> bytes:
-    """A whole photograph; what it says of itself announces nine fields, and ends before them."""
+    """An intact photograph whose EXIF data announces nine fields and ends before them."""
     return encoded(picture(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x12")
 
 
 def sixteen_bits() -> Image.Image:
-    """Grey, 0 to 65535."""
+    """A grey image of 16 bits, 0 to 65535."""
     return Image.fromarray(np.arange(40 * 48, dtype=np.uint16).reshape(48, 40) * 30)
 
 
 def floating() -> bytes:
-    """Numbers of unknown range."""
+    """An image of floating-point numbers of unknown range."""
     return encoded(Image.fromarray(np.zeros((48, 40), np.float32)), "TIFF")
 
 
 def odd_images() -> dict[str, bytes]:
-    """What cameras, scanners and editors write; none of it is a fault."""
+    """Valid images as cameras, scanners and editors write them."""
     keyed = picture("P")
     return {
         "cmyk.jpg": encoded(picture("CMYK"), "JPEG"),

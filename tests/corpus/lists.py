@@ -1,4 +1,4 @@
-"""The list of labels: damaged, edited, or not the list at all."""
+"""Faults of the list of labels: damaged, edited, or another file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from corpus.writing import LIST, PARTITIONS, QUOTA_PAGE, small
 
 
 def edit(path: Path, old: str, new: str, count: int = 1) -> None:
-    """Replaces what must be there."""
+    """Replaces text that must occur in a file."""
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, count))
@@ -25,12 +25,12 @@ def lines_of(path: Path, change: Callable[[list[str]], list[str]]) -> None:
 
 
 def without_row(path: Path, number: int) -> None:
-    """Takes out one line."""
+    """Removes one line."""
     lines_of(path, lambda lines: lines[: number - 1] + lines[number:])
 
 
 def label(name: str, inject: Callable[[Path], object], line: str) -> Case:
-    """A fault of the list of labels, or of what it says of the others."""
+    """A fault of the list of labels, or a mismatch with other files."""
     return Case(f"labels: {name}", small(inject), main.train, line)
 
 

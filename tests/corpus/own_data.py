@@ -1,4 +1,4 @@
-"""A user's own folder of images and csv: what is wrong with either, and what does no harm."""
+"""Faults and harmless oddities of a user's own folder of images and csv."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ TEXT = "image,striped,round\n" + "".join(ROWS)
 CSV = "{root}/own/labels.csv"
 FOLDER = ("--preset", "debug", "--data.name", "folder", "--data.root", "{root}/own")
 FORTY = f"image,split,{','.join(CELEBA_ATTRIBUTES)}\na.png,train{',1' * 40}\n"
-"""One image with all that the finished run knows."""
+"""A csv of one image with all attributes of the finished run."""
 SAME = (
     "{{root}}/own/labels.csv: {} of the {} attributes have one and the same label, or none, in all "
     "training images, first {}: nothing can be learnt of them"
 )
-"""What is said of it, as one image does not vary."""
+"""The warning about it, because the labels of one image do not vary."""
 
 
 def write(root: Path, text: str | bytes, images: Mapping[str, bytes]) -> None:
-    """A folder as users keep it."""
+    """Writes a folder of images and a csv."""
     for name, data in images.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
@@ -71,14 +71,14 @@ def amiss(name: str, inject: Callable[[Path], object], line: str, *arguments: ob
 
 
 def harmless(name: str, text: str | bytes, *images: str) -> Case:
-    """An oddity that is none."""
+    """A harmless oddity."""
     read = looked_at(text, dict.fromkeys(images, PNG))
     same = SAME.format(40, 40, CELEBA_ATTRIBUTES[0])
     return Case(f"own: {name}", read, main.evaluate, "", 0, (same,))
 
 
 def renamed(name: str, was: str, file: str) -> Case:
-    """An image that the csv calls otherwise, but of which there is only one."""
+    """An image that differs in case or suffix from its name in the csv."""
     told = (
         "{root}/own: 1 of the 1 listed images have another suffix or case there and are read "
         f"nevertheless, the first is {file} for {was}"
@@ -89,7 +89,7 @@ def renamed(name: str, was: str, file: str) -> Case:
 
 
 def missing(name: str, was: str, hint: str = "", count: int = 1) -> Case:
-    """Images that the csv calls otherwise than the folder does."""
+    """Images whose names in the csv match no file."""
     line = (
         f"{{root}}/own/images: {count} of the 20 images that labels.csv names are not in it, the "
         f"first is {was}{hint}: correct the csv, or add the images"

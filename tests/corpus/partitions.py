@@ -1,4 +1,4 @@
-"""The list of partitions, lists as .csv, and what other programs do to lists without harm."""
+"""Faults of the list of partitions and of lists as .csv; harmless changes by other programs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def kaggle(old: str, new: str, file: str = "list_attr_celeba.csv") -> Callable[[
 
 
 def reads(change: Callable[[str], str]) -> Callable[[Place], Sequence]:
-    """Evaluation with a list of labels that is written otherwise."""
+    """Evaluation with a list of labels in another notation."""
     return measured(lambda root: write_faces(root, FACES, change(label_text(NAMES))))
 
 
@@ -51,7 +51,7 @@ def partition(name: str, inject: Callable[[Path], object], line: str) -> Case:
 
 
 def split(name: str, text: tuple[str, str], line: str) -> Case:
-    """A partition that the lists leave empty."""
+    """A partition without images."""
 
     def inject(root: Path) -> None:
         edit(root / PARTITIONS, *text, -1)
