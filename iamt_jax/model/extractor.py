@@ -37,16 +37,6 @@ STATISTICS_MOMENTUM = 0.95
 """Decay a step of BatchNorm's running statistics: short runs must forget their first steps."""
 
 
-AfterNorm = Callable[[str, Array], Array]
-"""(name of a normalisation layer, its output) -> what goes on in its place. The way in for
-statistics that are measured, or corrected, from outside (robust/statistics.py)."""
-
-
-def unchanged(name: str, x: Array) -> Array:
-    """The `AfterNorm` that does nothing."""
-    return x
-
-
 def normalisation(channels: int, config: ModelConfig, rngs: nnx.Rngs) -> nnx.Module:
     """One normalisation layer; both kinds take `use_running_average` through `Block`."""
     if config.norm == "group":
@@ -79,11 +69,11 @@ class ConvNorm(nnx.Module):
         )
         self.norm = normalisation(outputs, config, rngs)
 
-    def __call__(self, x: Array, train: bool, name: str, after_norm: AfterNorm) -> Array:
+    def __call__(self, x: Array, train: bool) -> Array:
         x = self.conv(x)
         if isinstance(self.norm, nnx.BatchNorm):
-            return after_norm(name, self.norm(x, use_running_average=not train))
-        return after_norm(name, self.norm(x))
+            return self.norm(x, use_running_average=not train)
+        return self.norm(x)
 
 
 class Block(nnx.Module):
@@ -93,9 +83,9 @@ class Block(nnx.Module):
         self.first = ConvNorm(channels, channels, config, dilation=dilation, rngs=rngs)
         self.second = ConvNorm(channels, channels, config, dilation=dilation, rngs=rngs)
 
-    def __call__(self, x: Array, train: bool, name: str, after_norm: AfterNorm) -> Array:
-        y = jax.nn.relu(self.first(x, train, f"{name}.first", after_norm))
-        return jax.nn.relu(x + self.second(y, train, f"{name}.second", after_norm))
+    def __call__(self, x: Array, train: bool) -> Array:
+        y = jax.nn.relu(self.first(x, train))
+        return jax.nn.relu(x + self.second(y, train))
 
 
 class Extractor(nnx.Module):
@@ -124,16 +114,13 @@ class Extractor(nnx.Module):
         self.dtype = config.dtype
 
     def __call__(
-        self,
-        images: Float[Array, "batch height width 3"],
-        train: bool = False,
-        after_norm: AfterNorm = unchanged,
+        self, images: Float[Array, "batch height width 3"], train: bool = False
     ) -> Float[Array, "batch height width channel"]:
         """Images in [0, 1] (noise may leave it) -> features, height and width divided by the
-        stride, 2 ** len(widths). `after_norm` sees every normalisation's output."""
+        stride, 2 ** len(widths)."""
         x = ((images - 0.5) * 4).astype(self.dtype)
         for name in self.names:
-            x = getattr(self, name)(x, train, name, after_norm)
+            x = getattr(self, name)(x, train)
             if name.startswith("down"):
                 x = jax.nn.relu(x)
         return x

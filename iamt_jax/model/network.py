@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from iamt_jax.config import ModelConfig
-from iamt_jax.model.extractor import AfterNorm, Extractor, scaled_normal, unchanged
+from iamt_jax.model.extractor import Extractor, scaled_normal
 from iamt_jax.model.heads import AttributeHeads
 
 
@@ -132,7 +132,6 @@ class IAMT(nnx.Module):
         images: Float[Array, "batch height width 3"],
         n: Float[Array, "..."] | float | None = None,
         beta: Float[Array, "..."] | float | None = None,
-        after_norm: AfterNorm = unchanged,
     ) -> Float[Array, "batch attribute"]:
         """Logits at inference, f_b^k((1 + g(M^k; n, beta)) * f) (Eq. 9).
 
@@ -141,13 +140,11 @@ class IAMT(nnx.Module):
             stride, 2 ** len(config.widths).
           n: tone curve's power, n >= 0, broadcastable to (batch, attribute, channel); None is 1.
           beta: tone curve's offset, 0 <= beta <= 1, likewise; None is 0.
-          after_norm: (name, output) -> what goes on in the place of a normalisation layer's
-            output; for statistics corrected from outside.
 
         Returns:
           Logits, float32; nothing is checked or refused.
         """
-        return self.heads(self.extractor(images, after_norm=after_norm), n, beta).logits
+        return self.heads(self.extractor(images), n, beta).logits
 
 
 def drop_channels(features: Array, rate: float, keys: Key[Array, " batch"]) -> Array:
