@@ -23,7 +23,7 @@ import numpy as np
 import tyro
 
 from iamt_jax.model.tone_curve import tone_curve
-from iamt_jax.ops import attention_pool
+from iamt_jax.ops.attention_pool import attention_pool
 from iamt_jax.xla_setup import prepare
 
 TOLERANCE = 1e-4

@@ -21,7 +21,7 @@ import numpy as np
 import pooling
 import tyro
 
-from iamt_jax.ops import attention_pool
+from iamt_jax.ops.attention_pool import attention_pool
 from iamt_jax.ops.tiled import Tiles
 from iamt_jax.xla_setup import prepare
 

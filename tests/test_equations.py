@@ -18,7 +18,7 @@ from iamt_jax.model.heads import AttributeHeads
 from iamt_jax.model.losses import cross_entropy, losses, mask_penalty, reconstruction_error
 from iamt_jax.model.network import Outputs
 from iamt_jax.model.tone_curve import contrast, tone_curve
-from iamt_jax.ops import attention_pool
+from iamt_jax.ops.attention_pool import attention_pool
 
 MASKS = np.array([0, 1e-6, 0.1, 0.25, 0.4999, 0.5, 0.5001, 0.75, 0.9, 1], np.float32)
 POWERS = np.array([0, 0.25, 0.5, 1, 1.7, 2, 4, 10], np.float32)[:, None]

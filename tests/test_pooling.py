@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iamt_jax.ops import attention_pool, curved_sums, pool_powers, tiled
+from iamt_jax.model.tone_curve import contrast
+from iamt_jax.ops import mask_powers, tiled
+from iamt_jax.ops.attention_pool import attention_pool, curved_sums, pool_powers
 
 POWERS = (0.0, 0.3, 1.0, 2.5, 8.0)
 
@@ -90,6 +92,27 @@ def test_nothing_is_lost_where_masks_saturate(logit, sign):
 
         results = jax.value_and_grad(pool, (0, 1, 2, 3))(features, kernel, bias, np.float32(power))
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(results))
+
+
+@pytest.mark.parametrize("n", POWERS)
+def test_eq8_from_logits_equals_the_plain_form(n):
+    """`mask_powers.contrast_of_powers` against `tone_curve.contrast`, with both derivatives."""
+    z = jnp.concatenate([jnp.linspace(-12, 12, 97), jnp.array([-1e-3, 1e-3])])
+
+    def fast(z, n):
+        m = mask_powers.masks(z)
+        return mask_powers.contrast_of_powers(m, mask_powers.tail(m, n))
+
+    def plain(z, n):
+        return contrast(jax.nn.sigmoid(z), n)
+
+    np.testing.assert_allclose(fast(z, n), plain(z, n), rtol=1e-4, atol=1e-6)
+    m = mask_powers.masks(z)
+    t = mask_powers.tail(m, n)
+    slopes = mask_powers.slope(m, t, n), mask_powers.slope_in_n(m, t)
+    for argument, slope in enumerate(slopes):
+        derivative = jax.vmap(jax.grad(plain, argument), (0, None))(z, jnp.float32(n))
+        np.testing.assert_allclose(slope, derivative, rtol=1e-3, atol=1e-5)
 
 
 def test_tiles_change_nothing(monkeypatch):

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from iamt_jax.model.extractor import scaled_normal
 from iamt_jax.model.tone_curve import tone_curve
-from iamt_jax.ops import attention_pool, pool_powers
+from iamt_jax.ops.attention_pool import attention_pool, pool_powers
 
 ALL = slice(None)
 """Every attribute."""
