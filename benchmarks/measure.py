@@ -28,10 +28,8 @@ from iamt_jax.data.batches import Batch  # noqa: E402
 from iamt_jax.evaluation.measure import environment  # noqa: E402
 from iamt_jax.files import json_text  # noqa: E402
 from iamt_jax.model.extractor import DATA_AXIS  # noqa: E402
-from iamt_jax.training.step import (
-    Metrics,  # noqa: E402
-    State,  # noqa: E402
-)
+from iamt_jax.runs.checkpoints import State  # noqa: E402
+from iamt_jax.training.step import StepMetrics  # noqa: E402
 
 SHORTEST = 0.05
 """Seconds of the shortest timing; a faster way is called several times in one."""
@@ -82,7 +80,7 @@ def compete(
     return {name: times[name] for name in ways}, float(max(rates))
 
 
-def steps(step: Callable, state: State, batch: Batch) -> Callable[[], Metrics]:
+def steps(step: Callable, state: State, batch: Batch) -> Callable[[], StepMetrics]:
     """A way to take one step after the other: each takes the last state and donates it."""
     state = jax.tree.map(jnp.copy, state)
 

@@ -13,7 +13,7 @@ from conftest import flags
 from faults import one_line
 
 from iamt_jax.commands.main import train
-from iamt_jax.runs.checkpoints import SEAL, best_weights, recover
+from iamt_jax.runs.checkpoints import CHECKSUMS, best_weights, recover
 from iamt_jax.training.step import create
 
 
@@ -48,8 +48,8 @@ DAMAGE = {
     "an empty file": (lambda x: largest(x).write_bytes(b""), "is not what was saved"),
     "a file gone": (lambda x: largest(x).unlink(), "lacks state/"),
     "the state gone": (lambda x: shutil.rmtree(x / "state"), "lacks state/"),
-    "a broken seal": (lambda x: flip(x / SEAL), "its seal.json is not what was written"),
-    "no seal": (lambda x: (x / SEAL).unlink(), "is no finished checkpoint"),
+    "broken checksums": (lambda x: flip(x / CHECKSUMS), "its seal.json is not what was written"),
+    "no checksums": (lambda x: (x / CHECKSUMS).unlink(), "is no finished checkpoint"),
     "an empty folder": (lambda x: [shutil.rmtree(x), x.mkdir()], "is no finished checkpoint"),
     "a foreign folder": (
         lambda x: [shutil.rmtree(x), x.mkdir(), (x / "notes.txt").write_text("mine")],

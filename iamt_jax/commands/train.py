@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     from iamt_jax import distributed
     from iamt_jax.data.damaged import without_damaged
     from iamt_jax.data.open import open_source
-    from iamt_jax.training.loop import Diverged, Interrupted, train
+    from iamt_jax.training.loop import Diverged, Interrupted, train_network
 
     distributed.start(chosen.processes, notices=True)
     dataset = distributed.first_then_rest(lambda: open_source(config.data))
@@ -75,7 +75,7 @@ def run(arguments: Sequence[str]) -> int:
         f"{len(validation):,} to validate, {len(dataset.attributes)} attributes"
     )
     try:
-        train(config, chosen.workdir, records, validation, chosen.resume.allow, left_out)
+        train_network(config, chosen.workdir, records, validation, chosen.resume.allow, left_out)
     except Interrupted as stop:
         distributed.say(f"stopped by {stop} and saved; the same command continues from there")
         return 128 + stop.signal
