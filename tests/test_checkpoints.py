@@ -157,7 +157,7 @@ def test_only_the_fields_named_may_change(workdir, tiny, capsys):
 
 
 def test_a_network_is_read_whatever_optimiser_wrote_its_checkpoint(finished, workdir, capsys):
-    """As after an upgrade that changed the optimiser's state."""
+    """Reads weights after an upgrade that changed the optimiser's state."""
     text = (workdir / "run.json").read_text()
     (workdir / "run.json").write_text(text.replace('"optimiser": "muon"', '"optimiser": "adamw"'))
     (_, theirs), (_, ours) = best_weights(finished), best_weights(workdir)

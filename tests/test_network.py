@@ -43,7 +43,7 @@ def with_model(config, **changes):
 
 
 def training_outputs(config, attributes=40, batch=2):
-    """What the training pass returns, as shapes."""
+    """Shapes and types of the outputs of the training pass."""
     definition, state = shapes(config, attributes)
     side = config.data.size
     images = jax.ShapeDtypeStruct((1, batch, side, side, 3), jnp.float32)

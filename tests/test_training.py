@@ -244,7 +244,7 @@ def test_an_undefined_metric_is_worst_wherever_the_best_is_chosen(tiny, tmp_path
 
 
 def test_checkpoints_whose_checksums_hold_nan_stay_readable(tiny, tmp_path):
-    """As earlier versions wrote it, and its digest."""
+    """Earlier versions wrote NaN, and the digest of it."""
     _, state = create(tiny, 2)
     write_run(tmp_path, Run(tiny, ("a", "b"), (False, False), 4, ()))
     with Checkpoints(tmp_path) as checkpoints:

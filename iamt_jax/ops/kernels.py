@@ -57,7 +57,7 @@ class Target(NamedTuple):
     forward: int
     """Most bytes of one channel in a tile of positions, in the forward pass."""
     backward: int
-    """The same in the backward pass."""
+    """Most bytes of one channel in a tile of positions, in the backward pass."""
     heads: int
     """Most heads in a program."""
     positions: int

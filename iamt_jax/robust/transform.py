@@ -19,7 +19,7 @@ class Transformation(NamedTuple):
 
     levels: Levels
     prior: PatchPrior | None
-    """Of the denoiser."""
+    """Prior of the denoiser."""
     beta: Float[Array, "2*level attribute channel"] | None
     """Offsets of the tone curve, with n = 1; levels of open noise first, then of clipped noise."""
 
