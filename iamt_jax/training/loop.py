@@ -37,6 +37,9 @@ from iamt_jax.signals import ENDING, handled
 from iamt_jax.training.logs import Logs, Throughput, sample_images
 from iamt_jax.training.step import StepMetrics, create, local, pmapped, sharded, train_step
 
+VALIDATION_BATCH = 128
+"""Images validated at once; affects only the speed."""
+
 
 class Interrupted(Exception):
     """A signal stopped the run after its state was saved; has its number and the last step."""
@@ -44,93 +47,6 @@ class Interrupted(Exception):
     def __init__(self, number: int, step: int):
         super().__init__(f"{signal.Signals(number).name} at step {step}")
         self.signal, self.step = number, step
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[Callable[[int], int]]:
-    """Context in which signals that end a process are only recorded.
-
-    It yields a function (step) -> the number of the signal that came, or 0. A second signal of
-    the same kind acts as usual, so that the program can always be ended. Where several processes
-    are one run, JAX passes SIGTERM on to all of them, and decides at which step all stop. In a
-    thread other than the main one, no signal is handled.
-    """
-    several = jax.process_count() > 1
-    came = [0]
-
-    def note(number, former):
-        came[0] = number
-        signal.signal(number, former)
-        if several:  # JAX knows of SIGTERM alone.
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    numbers = [number for number in ENDING if not several or number != signal.SIGTERM]
-    with handled(note, numbers):
-        if several:
-            yield lambda step: (came[0] or signal.SIGTERM) if distributed.stop_agreed(step) else 0
-        else:
-            yield lambda _: came[0]
-
-
-def check_fit(config: Config, records: Records, validation: Records) -> None:
-    """Checks that batch size, devices and data fit together.
-
-    Raises:
-      InputError: they do not.
-    """
-    devices, batch = jax.device_count(), config.train.batch_size
-    if batch % devices:
-        raise InputError(
-            f"--train.batch-size {batch}: must be divisible by the {devices} devices; "
-            f"try {batch // devices * devices or devices}"
-        )
-    if len(records) < batch:
-        fits = len(records) // devices * devices
-        smaller = f"try {fits}" if fits else f"give at least {devices}, one a device"
-        raise InputError(
-            f"--train.batch-size {batch}: more than the {len(records)} training images; {smaller}"
-        )
-    if records.attributes != validation.attributes:
-        raise InputError("training and validation splits have different attributes")
-
-
-def initial_weights(config: Config, attributes: int) -> NetworkWeights | None:
-    """Loads the best checkpoint of the run `train.init_from`; None where it is not set.
-
-    Raises:
-      InputError: there is no such run, or its network has another shape.
-    """
-    if config.train.init_from is None:
-        return None
-    other = Path(config.train.init_from)
-    try:
-        _, best = best_weights(other)
-    except InputError as error:
-        words = str(error).removeprefix("--workdir ")
-        raise InputError(f"--train.init-from {words}") from None
-    _, like = jax.eval_shape(lambda: create(config, attributes))
-    theirs, ours = (best.params, best.statistics), (like.params, like.statistics)
-    if jax.tree.map(jnp.shape, ours) != jax.tree.map(jnp.shape, theirs):
-        raise InputError(
-            f"--train.init-from {other}: holds a network of another shape; train with its "
-            "model settings and as many attributes"
-        )
-    return best
-
-
-def start_from(state: State, weights: NetworkWeights) -> State:
-    """Replaces the weights of a state, keeping their sharding."""
-    theirs, ours = (weights.params, weights.statistics), (state.params, state.statistics)
-    state.params, state.statistics = jax.tree.map(
-        lambda x, like: jax.device_put(local(x), like.sharding), theirs, ours
-    )
-    if state.average is not None:
-        state.average = jax.tree.map(jnp.copy, state.params)
-    return state
-
-
-VALIDATION_BATCH = 128
-"""Images validated at once; affects only the speed."""
 
 
 class Diverged(Exception):
@@ -200,25 +116,6 @@ def train_network(
         checkpoints = stack.enter_context(Checkpoints(workdir, scores))
         fit = Fit(config, workdir, definition, checkpoints, validation)
         return fit.run(state, data, mesh, epoch=len(records) // config.train.batch_size)
-
-
-def device_mesh() -> Mesh:
-    """Mesh of all devices of the run, ordered by process, so that each process's part of the batch
-    is on its own devices."""
-    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    return Mesh(np.array(devices), (DATA_AXIS,))
-
-
-@contextlib.contextmanager
-def disk_errors(workdir: Path) -> Iterator[None]:
-    """Context in which an OSError, as of a full disk, becomes an InputError of one line."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"--workdir {workdir}: cannot be written ({error.strerror}); make room, or give rights "
-            "to the folder: the same command then continues from the last checkpoint"
-        ) from error
 
 
 class Fit:
@@ -323,19 +220,6 @@ class Fit:
         bar.write(f"step {step}: validation {shown}", file=sys.stderr)
 
 
-def progress(start: int, steps: int) -> tqdm:
-    """Progress bar of a run. Its rate is smoothed over many steps, since steps are dispatched in
-    bursts between two fetches of the metrics."""
-    return tqdm(
-        total=steps,
-        initial=start,
-        unit="step",
-        smoothing=0.02,
-        dynamic_ncols=True,
-        disable=not distributed.first(),
-    )
-
-
 def stepper(definition: nnx.GraphDef, config: Config, mesh: Mesh) -> tuple[Callable, Callable]:
     """Returns the step over all devices, and a function that puts this process's batch on them.
 
@@ -374,3 +258,118 @@ def fetch(pending: list[StepMetrics], step: int) -> dict[str, float]:
                 "--train.clip in another --workdir"
             )
     return fetched[-1]
+
+
+def progress(start: int, steps: int) -> tqdm:
+    """Progress bar of a run. Its rate is smoothed over many steps, since steps are dispatched in
+    bursts between two fetches of the metrics."""
+    return tqdm(
+        total=steps,
+        initial=start,
+        unit="step",
+        smoothing=0.02,
+        dynamic_ncols=True,
+        disable=not distributed.first(),
+    )
+
+
+def device_mesh() -> Mesh:
+    """Mesh of all devices of the run, ordered by process, so that each process's part of the batch
+    is on its own devices."""
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(devices), (DATA_AXIS,))
+
+
+def check_fit(config: Config, records: Records, validation: Records) -> None:
+    """Checks that batch size, devices and data fit together.
+
+    Raises:
+      InputError: they do not.
+    """
+    devices, batch = jax.device_count(), config.train.batch_size
+    if batch % devices:
+        raise InputError(
+            f"--train.batch-size {batch}: must be divisible by the {devices} devices; "
+            f"try {batch // devices * devices or devices}"
+        )
+    if len(records) < batch:
+        fits = len(records) // devices * devices
+        smaller = f"try {fits}" if fits else f"give at least {devices}, one a device"
+        raise InputError(
+            f"--train.batch-size {batch}: more than the {len(records)} training images; {smaller}"
+        )
+    if records.attributes != validation.attributes:
+        raise InputError("training and validation splits have different attributes")
+
+
+def initial_weights(config: Config, attributes: int) -> NetworkWeights | None:
+    """Loads the best checkpoint of the run `train.init_from`; None where it is not set.
+
+    Raises:
+      InputError: there is no such run, or its network has another shape.
+    """
+    if config.train.init_from is None:
+        return None
+    other = Path(config.train.init_from)
+    try:
+        _, best = best_weights(other)
+    except InputError as error:
+        words = str(error).removeprefix("--workdir ")
+        raise InputError(f"--train.init-from {words}") from None
+    _, like = jax.eval_shape(lambda: create(config, attributes))
+    theirs, ours = (best.params, best.statistics), (like.params, like.statistics)
+    if jax.tree.map(jnp.shape, ours) != jax.tree.map(jnp.shape, theirs):
+        raise InputError(
+            f"--train.init-from {other}: holds a network of another shape; train with its "
+            "model settings and as many attributes"
+        )
+    return best
+
+
+def start_from(state: State, weights: NetworkWeights) -> State:
+    """Replaces the weights of a state, keeping their sharding."""
+    theirs, ours = (weights.params, weights.statistics), (state.params, state.statistics)
+    state.params, state.statistics = jax.tree.map(
+        lambda x, like: jax.device_put(local(x), like.sharding), theirs, ours
+    )
+    if state.average is not None:
+        state.average = jax.tree.map(jnp.copy, state.params)
+    return state
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[int], int]]:
+    """Context in which signals that end a process are only recorded.
+
+    It yields a function (step) -> the number of the signal that came, or 0. A second signal of
+    the same kind acts as usual, so that the program can always be ended. Where several processes
+    are one run, JAX passes SIGTERM on to all of them, and decides at which step all stop. In a
+    thread other than the main one, no signal is handled.
+    """
+    several = jax.process_count() > 1
+    came = [0]
+
+    def note(number, former):
+        came[0] = number
+        signal.signal(number, former)
+        if several:  # JAX knows of SIGTERM alone.
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    numbers = [number for number in ENDING if not several or number != signal.SIGTERM]
+    with handled(note, numbers):
+        if several:
+            yield lambda step: (came[0] or signal.SIGTERM) if distributed.stop_agreed(step) else 0
+        else:
+            yield lambda _: came[0]
+
+
+@contextlib.contextmanager
+def disk_errors(workdir: Path) -> Iterator[None]:
+    """Context in which an OSError, as of a full disk, becomes an InputError of one line."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"--workdir {workdir}: cannot be written ({error.strerror}); make room, or give rights "
+            "to the folder: the same command then continues from the last checkpoint"
+        ) from error
