@@ -52,7 +52,7 @@ def no_torch(monkeypatch):
 
 
 def run(benchmark, path):
-    """Its JSON. Steps are AdamW's: Muon's take 6 seconds to compile."""
+    """JSON of a benchmark. Steps use AdamW, since Muon's take 6 seconds to compile."""
     small = {"preset": "debug", "batch_size": 8, "repeats": 1}
     if benchmark is input_pipeline:
         benchmark.main(["--preset=debug", "--train.optimiser=adamw", f"--json={path}"])

@@ -1,5 +1,4 @@
-"""Calibration as a user runs it: a file beside the checkpoint, and evaluate.py --auto. What users
-get wrong is in the corpus."""
+"""Calibration by the command, its file, and evaluate.py --auto. The corpus holds users' errors."""
 
 import json
 import shutil

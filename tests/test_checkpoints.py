@@ -1,4 +1,4 @@
-"""Checkpoints: damage is noticed, named, put aside, and never deleted; a full disk loses none."""
+"""Checkpoints: a damaged one is named and moved, never deleted; a full disk loses none."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from iamt_jax.training.step import create
 
 @pytest.fixture
 def workdir(finished, tmp_path):
-    """A copy of a whole run with checkpoints at 2 and 4, to damage."""
+    """A copy of a finished run with checkpoints at steps 2 and 4, to be damaged."""
     return shutil.copytree(finished, tmp_path / "W")
 
 
@@ -29,7 +29,7 @@ def like(tiny):
 
 
 def largest(folder):
-    """The file that holds the arrays."""
+    """The largest file, which holds the arrays."""
     return max(folder.rglob("*"), key=lambda x: x.stat().st_size if x.is_file() else 0)
 
 

@@ -37,7 +37,7 @@ def inputs(batch, positions, channels, attributes, curves, dtype, scale=1.0):
 
 
 def both(form, arguments, to, **how):
-    """Values and derivatives of one form, one program."""
+    """Values and derivatives of one form, in one program."""
 
     sums, derivatives = form
 
@@ -48,7 +48,7 @@ def both(form, arguments, to, **how):
 
 
 def close(actual, expected, tolerance):
-    """Differences against each array's largest element."""
+    """Asserts equality up to a share of each array's largest element."""
 
     def check(actual, expected):
         assert actual.dtype == expected.dtype
@@ -62,7 +62,7 @@ def close(actual, expected, tolerance):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Targets so small that every loop and grid axis has several steps, the last one too."""
+    """Limits so small that every loop and every axis of the grids has several steps."""
     bounds = {"forward": 64, "backward": 64}
     cuda = kernels.TARGETS["cuda"]._replace(**bounds, programs=6)
     tpu = kernels.TARGETS["tpu"]._replace(**bounds, heads=1, positions=32, channels=(16,))
@@ -90,7 +90,7 @@ def test_interpreted_equals_tiled_in_values_and_derivatives(small, platform, cur
 
 
 def test_sums_go_on_in_a_tpus_memory(small):
-    """The simulated memory of a TPU, NaN where nothing was written: no block is left out."""
+    """In the simulated memory of a TPU, which is NaN where nothing was written."""
     arguments, to = inputs(2, 32, 16, 2, 1, jnp.float32)
     how = {"platform": "tpu", "interpret": mosaic.InterpretParams()}
     close(both(KERNELS, arguments, to, **how), both(TILED, arguments, to), 1e-5)

@@ -1,4 +1,4 @@
-"""Logs: JSON lines, TensorBoard."""
+"""Logs of a run: metrics.jsonl and TensorBoard."""
 
 import dataclasses
 import json

@@ -161,7 +161,7 @@ def test_bfloat16_features_keep_float32_sums():
 
 
 def test_temporary_memory_does_not_grow_with_attributes():
-    """Nor is it ever more than a tenth of the masks', of which the plain form holds several."""
+    """It is at most a tenth of the masks' memory, which the plain form takes several times."""
     shape = batch, height, width, channels = 32, 16, 16, 32
 
     def temporary(attributes):

@@ -1,4 +1,4 @@
-"""A run: it starts, stops, continues, refuses, keeps what it should."""
+"""Training runs: start, stop, continuation, refusals, and the checkpoints that are kept."""
 
 import dataclasses
 import hashlib
@@ -53,7 +53,7 @@ def kept(workdir):
 
 
 def logged(workdir):
-    """metrics.jsonl without what a clock decides."""
+    """Lines of metrics.jsonl without times and rates."""
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     clock = ("time", "images_per_second")
     return [{k: v for k, v in line.items() if k not in clock} for line in lines]
@@ -88,7 +88,7 @@ def test_every_preset_takes_two_steps(preset, dataset):
 
 @pytest.fixture(scope="module")
 def resumed(tiny, dataset, tmp_path_factory):
-    """A run that SIGTERM stopped after step 3, where nothing is validated, and that went on."""
+    """A run that SIGTERM stopped after step 3, which is not validated, and that was continued."""
     workdir = tmp_path_factory.mktemp("resumed") / "W"
     real = loop.stepper
 
@@ -121,7 +121,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tiny, finished, resume
 
 
 def test_signals_are_as_before_after_a_run():
-    """Whatever they were: a shell starts background jobs with SIGINT ignored."""
+    """Also where they were ignored, as a shell does with SIGINT for background jobs."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
     with stop_signals() as stopped:

@@ -51,7 +51,7 @@ def psnr(images, clean):
 
 
 def slow_sigma(image):
-    """The estimate written with loops."""
+    """The estimate, written with loops."""
     chroma = image.astype(np.float64) @ OPPONENT[1:].T.astype(np.float64)
     mask = np.outer(LAPLACE, LAPLACE).astype(np.float64)
     height, width = image.shape[:2]
@@ -130,7 +130,7 @@ def test_the_prior_is_the_principal_components_of_faces_and_mirrored_faces(faces
 
 
 def slow_denoise(image, sigma, prior):
-    """One image, patch by patch, pixel by pixel."""
+    """The denoiser for one image, written patch by patch."""
     rows, columns = prior.mean.shape[:2]
     side = 2 * BLOCK
     window = np.hanning(side + 2)[1:-1]

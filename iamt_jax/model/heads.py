@@ -136,7 +136,7 @@ class AttributeHeads(nnx.Module):
     def contributions(
         self, features: Float[Array, "batch height width channel"]
     ) -> tuple[Float[Array, "batch attribute channel"], Float[Array, "batch attribute channel"]]:
-        """Contributions of each channel to each logit: of f and of M * f, separately.
+        """Contributions of each channel to each logit of Eq. 1, of f and of M * f separately.
 
         Their sum over channels and the classifier's bias is the logit of (1 + M) * f.
 
@@ -157,7 +157,7 @@ class AttributeHeads(nnx.Module):
         n_values: Float[Array, " n"],
         beta_values: Float[Array, " beta"],
     ) -> Float[Array, "n beta batch attribute"]:
-        """Logits under each tone curve of a grid; masks are computed once.
+        """Logits under each tone curve of a grid (Eq. 9); masks are computed once.
 
         Args:
           features: f, from any backbone.
@@ -241,7 +241,7 @@ def sweep(
     n_values: Float[Array, " n"],
     beta_values: Float[Array, " beta"],
 ) -> Float[Array, "n beta batch attribute"]:
-    r"""Logits under each tone curve of a grid; features and masks are computed once.
+    r"""Logits under each tone curve of a grid (Eq. 9); features and masks are computed once.
 
     Another value of n costs one power, another value of beta nothing, since g is affine in beta:
 

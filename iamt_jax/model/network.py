@@ -22,8 +22,8 @@ def depth_to_space(x: Float[Array, "batch height width channel"], block: int) ->
 
 
 class Reconstructor(nnx.Module):
-    """f_r: two convolutions around one doubling of the resolution, then a tile of pixels for each
-    position.
+    """f_r (Eq. 5): two convolutions around one doubling of the resolution, then a tile of pixels
+    for each position.
 
     It uses depth-to-space instead of transposed convolutions, which draw checkerboards and have a
     slow gradient on CPU.
