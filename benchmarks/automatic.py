@@ -1,9 +1,9 @@
-"""How much evaluate.py --auto costs over a plain evaluation, on this machine.
+"""Cost of evaluate.py --auto relative to a plain evaluation, on this machine.
 
     python benchmarks/automatic.py --workdir W
 
-Interleaved batches of noisy images; the medians' ratio is the answer. Start-up, compilation and
-reading are left out, the transformation's estimate of the noise is in.
+Both are timed alternately on a batch of noisy images; the result is the ratio of the medians.
+Start-up, compilation and reading are not included; estimating the noise is.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from iamt_jax.xla_setup import prepare
 
 @dataclass(frozen=True)
 class Arguments:
-    """What is timed."""
+    """Options of the benchmark."""
 
     workdir: Path
     """A calibrated run."""
     batch_size: int = 128
-    """Images at a time."""
+    """Images in a batch."""
     repeats: int = 30
-    """Batches each."""
+    """Batches of each."""
 
 
 def main(arguments: Arguments) -> None:

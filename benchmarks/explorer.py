@@ -1,11 +1,11 @@
-"""How long the explorer's server works for one update, on this machine.
+"""Time that the explorer's server takes for one update, on this machine.
 
     python benchmarks/explorer.py --workdir W [--json PATH]
 
-An update is what moving a slider asks for: noise, probabilities of all attributes with and
-without the tone curve, the explanation of one attribute, and their drawing, for one picture. What
-Gradio and the browser add is left out. `ratio_vs_prediction` is over the probabilities alone;
-`compiled` counts programs that were compiled after the warm-up.
+An update is the response to a moved slider: noise, probabilities of all attributes with and
+without the tone curve, the explanation of one attribute, and their drawing, for one picture. The
+time of Gradio and the browser is not included. `ratio_vs_prediction` is the ratio to computing the
+probabilities alone; `compiled` counts programs that were compiled after the warm-up.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from iamt_jax.xla_setup import prepare
 
 @dataclass(frozen=True)
 class Arguments:
-    """What is timed."""
+    """Options of the benchmark."""
 
     workdir: Path
     """A run; a calibrated one is also timed under `auto`."""
     repeats: int = 50
-    """Updates each."""
+    """Updates of each."""
     json: Path | None = None
-    """Where the figures are written."""
+    """File to which the figures are written."""
 
 
 def compare(arguments: Arguments) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""How long an exported file takes over the workdir that it was made from, and how much memory.
+"""Time and memory of an exported file, relative to the workdir that it was made from.
 
     python benchmarks/export.py --workdir W --model model.iamt [--onnx model.onnx]
 
-Interleaved batches of noise; the medians' ratio is the answer. Start-up and compilation are left
-out. Memory is what the compiled program's temporary buffers hold, over the images of its batch.
+Both are timed alternately on batches of random images; the result is the ratio of the medians.
+Start-up and compilation are not included. Memory is the size of the compiled program's temporary
+buffers, divided by the images in the batch.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from iamt_jax.xla_setup import prepare
 
 @dataclass(frozen=True)
 class Arguments:
-    """What is timed."""
+    """Options of the benchmark."""
 
     workdir: Path
     """A run."""
     model: Path
-    """What `python -m iamt_jax export` made of it."""
+    """File that `python -m iamt_jax export` made of the run."""
     onnx: Path | None = None
-    """The same as ONNX, to be timed too."""
+    """ONNX file of the same run, to be timed too."""
     batches: tuple[int, ...] = (1, 32, 128)
-    """Images at a time."""
+    """Numbers of images in a batch."""
     repeats: int = 5
     """Rounds."""
 

@@ -1,9 +1,10 @@
-"""What the benchmarks share: rivals timed in turn, the matmul ceiling, memory, the report."""
+"""Shared parts of the benchmarks: alternating timings, the matmul ceiling, FLOP, memory, report."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
 import os
 import platform
 import sys
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-# What is measured is this checkout, whatever may be installed.
+# This checkout is measured, even if another version is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from iamt_jax.attributes import CELEBA_ATTRIBUTES
@@ -28,23 +29,23 @@ from iamt_jax.data.batches import Batch  # noqa: E402
 from iamt_jax.evaluation.measure import environment  # noqa: E402
 from iamt_jax.files import json_text  # noqa: E402
 from iamt_jax.model.extractor import DATA_AXIS  # noqa: E402
-from iamt_jax.training.step import (
-    Metrics,  # noqa: E402
-    State,  # noqa: E402
-)
+from iamt_jax.runs.checkpoints import State  # noqa: E402
+from iamt_jax.training.step import StepMetrics  # noqa: E402
 
 SHORTEST = 0.05
-"""Seconds of the shortest timing; a faster way is called several times in one."""
+"""Seconds of the shortest timing; a faster program is called several times in one timing."""
 
 SHAPES = ((8192, 128, 640), (2048, 2048, 2048))
-"""Matrix products of the ceiling: a tile of the pooling, and a large square."""
+"""Matrix products that define the ceiling: a tile of the pooling, and a large square."""
 ACCELERATOR_SHAPES = ((8192, 8192, 8192),)
-"""Further ones, which take a CPU seconds."""
+"""Further matrix products, which would take seconds on a CPU."""
 
 
 def take_turns(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Seconds a call of each way, the median over rounds; rivals alternate, so that whatever
-    else the machine does, it does to all of them."""
+    """Seconds per call of each program, the median over rounds.
+
+    The programs alternate, so that other load on the machine affects all of them alike.
+    """
     calls = {}
     for name, way in ways.items():
         _timed(way, 1)  # compiles
@@ -67,8 +68,8 @@ def _timed(way: Callable[[], Any], calls: int) -> float:
 def compete(
     ways: dict[str, Callable[[], Any]], dtype: str, repeats: int
 ) -> tuple[dict[str, float], float]:
-    """Seconds a call of each way, and the ceiling: the FLOP/s of the fastest matrix product,
-    which takes its turns among the ways."""
+    """Seconds per call of each program, and the ceiling: the FLOP/s of the fastest matrix product,
+    which is timed in turn with the programs."""
     shapes = SHAPES if jax.default_backend() == "cpu" else SHAPES + ACCELERATOR_SHAPES
     multiply = jax.jit(jnp.matmul)
 
@@ -82,8 +83,8 @@ def compete(
     return {name: times[name] for name in ways}, float(max(rates))
 
 
-def steps(step: Callable, state: State, batch: Batch) -> Callable[[], Metrics]:
-    """A way to take one step after the other: each takes the last state and donates it."""
+def steps(step: Callable, state: State, batch: Batch) -> Callable[[], StepMetrics]:
+    """Returns a function that takes one step at each call, and donates the last state to it."""
     state = jax.tree.map(jnp.copy, state)
 
     def way():
@@ -99,8 +100,39 @@ def temporary(compiled: jax.stages.Compiled) -> int:
     return compiled.memory_analysis().temp_size_in_bytes
 
 
+def products(function: Callable, *inputs: Any) -> int:
+    """FLOP of the matrix products and convolutions of a function.
+
+    Those inside a loop count once for each iteration; multiplications by the zeros of strided
+    gradients do not count.
+    """
+    return _products(jax.make_jaxpr(function)(*inputs).jaxpr)
+
+
+def _products(jaxpr: Any) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        settings, size = equation.params, equation.outvars[0].aval.size if equation.outvars else 0
+        if equation.primitive.name == "dot_general":
+            shape, axes = equation.invars[0].aval.shape, settings["dimension_numbers"][0][0]
+            total += 2 * size * math.prod(shape[axis] for axis in axes)
+        elif equation.primitive.name == "conv_general_dilated":
+            numbers, kernel = settings["dimension_numbers"], equation.invars[1].aval
+            outputs = kernel.shape[numbers.rhs_spec[0]]
+            total += 2 * size * kernel.size // outputs // math.prod(settings["lhs_dilation"])
+        else:
+            inner = [x for value in settings.values() for x in jax.tree.leaves(value, _is_jaxpr)]
+            each = sum(_products(getattr(x, "jaxpr", x)) for x in inner if _is_jaxpr(x))
+            total += each * settings.get("length", 1)
+    return total
+
+
+def _is_jaxpr(x: Any) -> bool:
+    return hasattr(x, "eqns") or hasattr(x, "jaxpr")
+
+
 def on_one_device(function: Callable) -> Callable:
-    """The function compiled for the first device, inside the mapped axis of a training step."""
+    """Compiles a function for the first device, inside the mapped axis of a training step."""
     mesh, whole = Mesh(np.array(jax.devices()[:1]), (DATA_AXIS,)), PartitionSpec()
     return jax.jit(
         jax.shard_map(function, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)
@@ -116,7 +148,7 @@ def configured(preset: str, batch_size: int, dtype: str | None) -> Config:
 
 
 def random_batch(config: Config) -> Batch:
-    """Images and labels as the input pipeline makes them, drawn at random."""
+    """Random images and labels in the types of the input pipeline."""
     rng, size, batch = np.random.default_rng(0), config.data.size, config.train.batch_size
     images = rng.integers(0, 256, (batch, size, size, 3), np.uint8)
     labels = rng.integers(0, 2, (batch, len(CELEBA_ATTRIBUTES)))
@@ -124,7 +156,7 @@ def random_batch(config: Config) -> Batch:
 
 
 def find_peer() -> ModuleType | None:
-    """`peer_torch`, or None and a line that says how to get it."""
+    """Imports `peer_torch`; without PyTorch prints how to install it, and returns None."""
     if importlib.util.find_spec("torch") is None:
         print("torch: not installed, so no ratio against it; pip install -e '.[benchmark]'")
         return None
@@ -136,14 +168,14 @@ def find_peer() -> ModuleType | None:
 def comparison(
     times: dict[str, float], ceiling: float, images: int, useful: int, repeated: int
 ) -> dict[str, Any]:
-    """What every benchmark says of `ours`, its rivals, and the ceiling.
+    """Figures of `ours` against the other programs and the ceiling.
 
     Args:
-      times: seconds a call: `ours`, `plain`, and `torch` where it is installed.
-      ceiling: FLOP/s of `compete`.
-      images: of one call.
-      useful: FLOP of one call of ours, recomputation not counted.
-      repeated: FLOP of what is computed again on the way back.
+      times: seconds per call of `ours`, `plain`, and `torch` where it is installed.
+      ceiling: FLOP/s, from `compete`.
+      images: images in one call.
+      useful: FLOP of one call of `ours` without recomputation.
+      repeated: FLOP of the recomputation in the backward pass.
     """
     ours = times["ours"]
     return {
@@ -169,21 +201,21 @@ def memory(ours: int, plain: int) -> dict[str, Any]:
 
 
 def report(sizes: Any, figures: dict[str, Any], path: Path | None) -> None:
-    """Prints the machine, versions, sizes and figures; the same as JSON where a path is given."""
+    """Prints machine, versions, sizes and figures, and writes them as JSON if there is a path."""
     result = {"machine": machine(), **environment(), "sizes": _plain(sizes), **figures}
     if importlib.util.find_spec("torch"):
         result["versions"]["torch"] = version("torch")
     for name, value in result.items():
         if isinstance(value, dict):
             value = ", ".join(f"{key} {_shown(each)}" for key, each in value.items())
-        if not isinstance(value, list):  # tables are printed by who makes them
+        if not isinstance(value, list):  # Tables are printed by the benchmark itself.
             print(f"{name}: {_shown(value)}")
     if path:
         path.write_text(json_text(result, indent=2) + "\n")
 
 
 def machine() -> str:
-    """Processor, threads, and how many processes want them."""
+    """Processor, number of threads and load."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,7 +1,8 @@
-"""The network and its losses written plainly in PyTorch, from the same weights.
+"""The network and its losses in plain PyTorch, with the same weights.
 
-channels_last throughout; on a GPU also torch.compile, TF32 as XLA has it, and autocast where our
-compute type is bfloat16. Nothing else is tuned, and autograd keeps all masks for the way back.
+It uses channels_last throughout; on a GPU also torch.compile, TF32 as XLA does, and autocast where
+our compute type is bfloat16. Nothing else is tuned, and autograd keeps all masks for the backward
+pass.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if DEVICE == "cuda":
 
 
 def compiled(function: Callable) -> Callable:
-    """By torch.compile where there is a GPU."""
+    """Compiles a function by torch.compile if there is a GPU."""
     return torch.compile(function) if DEVICE == "cuda" else function
 
 
@@ -35,7 +36,7 @@ def computing(dtype: str) -> torch.autocast:
 
 @contextmanager
 def exactly() -> Iterator[None]:
-    """While it lasts, products of float32 are float32's on a GPU too."""
+    """Context in which float32 matrix products have full precision on a GPU, too."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
@@ -47,7 +48,7 @@ def exactly() -> Iterator[None]:
 
 
 def tensor(x: np.ndarray) -> Tensor:
-    """A copy of a JAX or NumPy array: ours may be donated later."""
+    """Copies a JAX or NumPy array, which may be donated later."""
     return torch.from_numpy(np.array(x)).to(DEVICE)
 
 

@@ -1,4 +1,4 @@
-"""The peer's training step, and the check that peer and network say the same."""
+"""Training step of the PyTorch network, and the check that it computes the same as ours."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOLERANCE = 1e-4
 
 
 def orthogonalised(x: Tensor) -> Tensor:
-    """Newton and Schulz's iteration on a stack of matrices."""
+    """Newton-Schulz iteration on a stack of matrices."""
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-8)
@@ -41,7 +41,7 @@ def orthogonalised(x: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon as ours: torch.optim's own takes no convolutions and no stacks of matrices."""
+    """Muon as ours; that of torch.optim supports neither convolutions nor stacks of matrices."""
 
     def __init__(self, params: Iterable[nn.Parameter], config: TrainConfig):
         super().__init__(params, {"lr": config.learning_rate, "decay": config.weight_decay})
@@ -73,9 +73,9 @@ def matrix(p: Tensor) -> tuple[int, int]:
 
 
 class Training:
-    """What one step of training does: losses, autograd, clipping, update, moving average.
+    """A step of training: losses, autograd, clipping, update, moving average.
 
-    Learning rate and dropout's rate are the config's, the schedule is left out.
+    Learning rate and dropout rate are those of the config; there is no schedule.
     """
 
     def __init__(self, config: Config, params: Tree, statistics: Tree):
@@ -112,7 +112,7 @@ class Training:
 
 
 def training(config: Config, params: Tree, statistics: Tree, batch: Batch) -> Callable[[], Tensor]:
-    """A way to take one step after the other on one batch."""
+    """Returns a function that takes one step at each call, always on the same batch."""
     run = Training(config, params, statistics)
     images, labels = tensor(batch.images).permute(0, 3, 1, 2), tensor(batch.labels)
     return lambda: run.step(images, labels)
@@ -121,7 +121,7 @@ def training(config: Config, params: Tree, statistics: Tree, batch: Batch) -> Ca
 def prediction(
     config: Config, params: Tree, statistics: Tree, batch: Batch, n: float, beta: float
 ) -> Callable[[], Tensor]:
-    """A way to evaluate a batch at one pair, as run-time values."""
+    """Returns a function that evaluates a batch at one pair (n, beta), given at run time."""
     peer = Peer(config, params, statistics).eval()
     images, predict = pixels(batch.images), compiled(peer.predict)
     n, beta = (torch.full((1, 1, 1), float(x), device=DEVICE) for x in (n, beta))
@@ -135,16 +135,16 @@ def prediction(
 
 
 def check(config: Config, params: Tree, statistics: Tree, batch: Batch) -> float:
-    """Refuses a peer that says something else of the same weights, before anything is timed.
+    """Compares the PyTorch network with ours on the same weights.
 
-    In float32, without dropout, and from weights that are moved off their start, where every bias
-    is 0. Compares outputs, loss, the norm of all gradients, and predictions under a tone curve.
+    It compares outputs, loss, the norm of all gradients, and predictions under a tone curve, in
+    float32, without dropout, from perturbed weights, since every bias is initialised as 0.
 
     Returns:
       The largest difference, as a share of the largest number of its array.
 
     Raises:
-      AssertionError: one is not below 1e-4.
+      AssertionError: a difference is not below 1e-4.
     """
     rng = np.random.default_rng(0)
     move = lambda x: np.float32(x + 0.1 * np.abs(rng.normal(size=x.shape)))  # noqa: E731
@@ -152,8 +152,8 @@ def check(config: Config, params: Tree, statistics: Tree, batch: Batch) -> float
     model = dataclasses.replace(config.model, dtype="float32", dropout=0.0)
     exact = dataclasses.replace(config, model=model)
     with jax.default_matmul_precision("highest"), exactly():
-        expected = ours_says(exact, params, statistics, batch)
-        actual = peer_says(exact, params, statistics, batch)
+        expected = our_results(exact, params, statistics, batch)
+        actual = peer_results(exact, params, statistics, batch)
     differences = {}
     for name, value in expected.items():
         value, other = np.asarray(value), actual[name].detach().cpu().numpy()
@@ -163,8 +163,8 @@ def check(config: Config, params: Tree, statistics: Tree, batch: Batch) -> float
     return max(differences.values())
 
 
-def ours_says(config: Config, params: Tree, statistics: Tree, batch: Batch) -> dict[str, Any]:
-    """What the network says of a batch."""
+def our_results(config: Config, params: Tree, statistics: Tree, batch: Batch) -> dict[str, Any]:
+    """Outputs, loss, gradient norm and predictions of our network."""
     make = lambda: IAMT(config.model, batch.labels.shape[1], rngs=nnx.Rngs(0))  # noqa: E731
     definition = nnx.graphdef(nnx.eval_shape(make))
     images = batch.images.astype(np.float32) / 255
@@ -188,8 +188,8 @@ def ours_says(config: Config, params: Tree, statistics: Tree, batch: Batch) -> d
     return said
 
 
-def peer_says(config: Config, params: Tree, statistics: Tree, batch: Batch) -> dict[str, Tensor]:
-    """The same of the peer, whose images are channels first."""
+def peer_results(config: Config, params: Tree, statistics: Tree, batch: Batch) -> dict[str, Tensor]:
+    """Outputs, loss, gradient norm and predictions of the PyTorch network."""
     peer = Peer(config, params, statistics).eval()
     images = pixels(batch.images)
     n, beta = (torch.full((1, 1, 1), x, device=DEVICE) for x in (2.0, 0.5))

@@ -3,8 +3,8 @@
     python benchmarks/pooling.py [--dtype bfloat16] [--forward-only] [--curve] [--json PATH]
     python benchmarks/pooling.py --scaling
 
-The plain form computes all masks at once and keeps them for the way back. Ours computes them
-again there, so that four matrix products do the work of three.
+The plain form computes all masks at once and keeps them for the backward pass. Ours computes them
+again there: four matrix products instead of three.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import tyro
 
 from iamt_jax.model.tone_curve import tone_curve
-from iamt_jax.ops import attention_pool
+from iamt_jax.ops.attention_pool import attention_pool
 from iamt_jax.xla_setup import prepare
 
 TOLERANCE = 1e-4
@@ -32,7 +32,7 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Arguments:
-    """What is timed."""
+    """Options of the benchmark."""
 
     batch: int = 32
     """Images."""
@@ -43,26 +43,26 @@ class Arguments:
     attributes: int = 40
     """Heads, K."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the features."""
+    """Type of the features."""
     forward_only: bool = False
     """Without derivatives."""
     curve: bool = False
     """With run-time n and beta, one for each image, attribute and channel."""
     scaling: bool = False
-    """A table over attributes, batch and size in place of the comparison."""
+    """Print a table over attributes, batch and size instead of the comparison."""
     repeats: int = 10
     """Rounds."""
     json: Path | None = None
-    """Where the figures are written."""
+    """File to which the figures are written."""
 
     @property
     def product(self) -> int:
-        """FLOP of one pass over all masks' matrix products."""
+        """FLOP of the matrix products of all masks, once."""
         return 2 * self.attributes * self.batch * self.size**2 * self.channels**2
 
 
 def plain_pool(features, kernel, bias, n=None, beta=None):
-    """The results of `attention_pool`, all masks at once: what its definition says."""
+    """Computes `attention_pool` by its definition, with all masks at once."""
 
     def one_head(kernel, bias, n, beta):
         masks = jax.nn.sigmoid(
@@ -93,7 +93,7 @@ def problem(arguments: Arguments) -> list[np.ndarray]:
 
 
 def program(pool: Callable, arguments: Arguments, inputs: list[np.ndarray]) -> jax.stages.Compiled:
-    """The pooling, compiled: its results, or the derivatives of the sum of their squares."""
+    """Compiles the pooling: its results, or the derivatives of the sum of their squares."""
 
     def objective(*inputs):
         return sum(jnp.sum(jnp.square(x)) for x in pool(*inputs))
@@ -103,7 +103,7 @@ def program(pool: Callable, arguments: Arguments, inputs: list[np.ndarray]) -> j
 
 
 def check(arguments: Arguments, peer: ModuleType | None) -> None:
-    """Refuses to time ways that do not give the same numbers, in float32."""
+    """Raises AssertionError where the forms to be timed differ, in float32."""
     inputs = problem(arguments)
     with jax.default_matmul_precision("highest"):
         ours, plain = (program(pool, arguments, inputs) for pool in (attention_pool, plain_pool))
@@ -121,7 +121,7 @@ def check(arguments: Arguments, peer: ModuleType | None) -> None:
 
 
 def compare(arguments: Arguments) -> dict:
-    """Times ours and its rivals in turn."""
+    """Times all forms in turn."""
     peer = measure.find_peer()
     check(arguments, peer)
     features, *others = problem(arguments)
@@ -143,8 +143,8 @@ def compare(arguments: Arguments) -> dict:
 
 
 def scaling(arguments: Arguments) -> dict:
-    """Time and temporary memory over attributes, batch and size, each on its own; prints them as a
-    table. The plain form is only compiled: the largest may not fit."""
+    """Measures time and temporary memory over attributes, batch and size, one at a time, and prints
+    a table. The plain form is only compiled: the largest may not fit into memory."""
     steps = [{}] + [{"attributes": k} for k in (10, 160)]
     steps += [{"batch": batch} for batch in (8, 128)] + [{"size": size} for size in (8, 32)]
     rows = []

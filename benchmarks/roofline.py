@@ -1,11 +1,11 @@
-"""Where pooling stands under the machine's roofline: a picture.
+"""Roofline plot of attention pooling on this machine.
 
     python benchmarks/roofline.py [--out docs/figures/roofline.png]
 
 Measures the matmul ceiling, the memory's bandwidth, and pooling forward and backward, ours and
-plain, in one run. Bytes are those that must cross memory: of the plain form what XLA counts of its
-program; of ours every argument and result once, and the kernels once a tile of images, since
-tiles stay in cache.
+plain, in one run. Bytes are those that must be moved
+to or from memory: for the plain form as XLA counts them; for ours every argument and result once,
+and the kernels once for each tile of images, since tiles stay in cache.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ import numpy as np
 import pooling
 import tyro
 
-from iamt_jax.ops import attention_pool
+from iamt_jax.ops.attention_pool import attention_pool
 from iamt_jax.ops.tiled import Tiles
 from iamt_jax.xla_setup import prepare
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What is drawn."""
+    """Options of the plot."""
 
     out: Path = Path("roofline.png")
-    """The picture."""
+    """File of the plot."""
     repeats: int = 7
-    """Rounds; medians are drawn."""
+    """Rounds; the plot shows medians."""
     json: Path | None = None
     """File for the figures."""
 
@@ -75,7 +75,7 @@ def main(arguments: Arguments) -> None:
 def draw(
     points: dict[str, tuple[float, float]], ceiling: float, bandwidth: float, out: Path
 ) -> None:
-    """The roof, and the two forms beneath it."""
+    """Draws the roof and the two forms."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     intensity = np.geomspace(1, 1e4, 200)
     roof = np.minimum(ceiling, bandwidth * intensity) / 1e9

@@ -2,8 +2,8 @@
 
     python benchmarks/scaling.py [--preset small] [--images 16] [--json PATH]
 
-Virtual devices share the processor's cores, so n of them with n times the images take n times as
-long at best: the ratio to that is what the parallel form costs. The estimate takes a chip's speed
+Virtual devices share the processor's cores, so that n of them with n times the images take n times
+as long at best; the ratio to that is the cost of parallelism. The estimate takes a chip's speed
 from the flags, counts the step's operations and the bytes of gradients, and assumes that nothing
 overlaps.
 """
@@ -25,7 +25,6 @@ import jax  # noqa: E402
 import measure  # noqa: E402
 import numpy as np  # noqa: E402
 import tyro  # noqa: E402
-from flop import products  # noqa: E402
 from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
 
 from iamt_jax.config import PRESETS  # noqa: E402
@@ -43,36 +42,36 @@ HOP = 1e-6
 
 @dataclass(frozen=True)
 class Arguments:
-    """What is timed, and which chip is assumed."""
+    """Options of the benchmark and figures of the chip that the estimate assumes."""
 
     preset: Literal[tuple(PRESETS)] = "small"
-    """Whose step is timed; the estimate is of `celeba`."""
+    """Preset whose step is timed; the estimate is for `celeba`."""
     images: int = 16
-    """Images a virtual device."""
+    """Images per virtual device."""
     repeats: int = 5
     """Rounds."""
     images_a_chip: int = 32
-    """Images a chip, in the estimate."""
+    """Images per chip, in the estimate."""
     peak: float = 197e12
-    """Operations a second of a chip, bfloat16: a TPU v5e's."""
+    """Operations per second of a chip, bfloat16; the default is a TPU v5e's."""
     share: float = 0.3
-    """Of that peak, what the step reaches: a guess until it is measured."""
+    """Share of that peak that the step reaches; a guess, not measured."""
     link: float = 100e9
-    """Bytes a second that a chip sends and receives: half of a v5e's 1,600 Gbit/s, each way."""
+    """Bytes per second that a chip sends and receives; half of a v5e's 1,600 Gbit/s each way."""
     json: Path | None = None
-    """Where the figures are written."""
+    """File to which the figures are written."""
 
 
 def training(arguments: Arguments, devices: int) -> Callable[[], jax.Array]:
-    """A call takes one step on that many devices, and waits for it: jax 0.10.2 deadlocks on
-    virtual devices that nobody waits for."""
+    """Returns a function that takes one step on that many devices and waits for it: jax 0.10.2
+    deadlocks on virtual devices that are not waited for."""
     config = measure.configured(arguments.preset, arguments.images * devices, None)
     mesh = Mesh(np.array(jax.devices()[:devices]), (DATA_AXIS,))
     batch = measure.random_batch(config)
     definition, state = create(config, batch.labels.shape[1])
     state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
-    step, place = stepper(definition, config, mesh)
-    way = measure.steps(step, state, place(batch))
+    step, to_devices = stepper(definition, config, mesh)
+    way = measure.steps(step, state, to_devices(batch))
     return lambda: jax.block_until_ready(way()["total"])
 
 
@@ -96,12 +95,12 @@ def estimated(arguments: Arguments) -> list[dict]:
     batch = measure.random_batch(config)
     definition, state = create(config, batch.labels.shape[1])
     mesh = Mesh(np.array(jax.devices()[:1]), (DATA_AXIS,))
-    operations = products(sharded(train_step(definition, config), mesh), state, batch)
+    operations = measure.products(sharded(train_step(definition, config), mesh), state, batch)
     computing = operations / (arguments.peak * arguments.share)
     gradients = reduced_bytes(state)
     rows = []
     for chips in CHIPS:
-        # A ring sends each byte twice, but for its own part; a square torus is two rings long.
+        # A ring sends each byte twice, except its own part; a square torus is two rings long.
         sending = 2 * gradients * (chips - 1) / chips / arguments.link
         waiting = 4 * (math.sqrt(chips) - 1) * HOP
         step = computing + sending + waiting
@@ -120,7 +119,7 @@ def estimated(arguments: Arguments) -> list[dict]:
 
 
 def reduced_bytes(state: State) -> int:
-    """What a step averages over the devices: gradients and running statistics, float32."""
+    """Bytes that a step averages over the devices: gradients and running statistics, float32."""
     return 4 * sum(x.size for x in jax.tree.leaves((state.params, state.statistics)))
 
 

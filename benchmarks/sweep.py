@@ -2,9 +2,9 @@
 
     python benchmarks/sweep.py [--preset celeba] [--dtype bfloat16] [--json PATH]
 
-Images are decoded already. `ratio_vs_single` is the grid's time over that of one pair; the other
-two are over as many evaluations of one pair, by the plain form in JAX and by PyTorch, as the grid
-has pairs (one is timed).
+Decoding is not included. `ratio_vs_single` is the grid's time relative to that of one pair; the
+other two ratios are relative to evaluating all pairs one by one, in the plain form in JAX and in
+PyTorch (one pair is timed).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import measure
 import numpy as np
 import tyro
 from flax import nnx
-from flop import products
 
 from iamt_jax.config import PRESETS
 from iamt_jax.inference.predictor import as_float
@@ -33,22 +32,22 @@ SINGLE = np.float32([2.0, 0.5])
 
 @dataclass(frozen=True)
 class Arguments:
-    """What is timed."""
+    """Options of the benchmark."""
 
     preset: Literal[tuple(PRESETS)] = "small"
-    """Whose network."""
+    """Preset of the network."""
     batch_size: int = 32
-    """Images at a time."""
+    """Images in a batch."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Compute type; None is the preset's."""
     repeats: int = 10
     """Rounds."""
     json: Path | None = None
-    """Where the figures are written."""
+    """File to which the figures are written."""
 
 
 def compare(arguments: Arguments) -> dict[str, Any]:
-    """Times the grid and its rivals in turn."""
+    """Times the grid and the other forms in turn."""
     config = measure.configured(arguments.preset, arguments.batch_size, arguments.dtype)
     batch = measure.random_batch(config)
     definition, params, statistics = build(config.model, batch.labels.shape[1])
@@ -84,8 +83,8 @@ def compare(arguments: Arguments) -> dict[str, Any]:
 
     pairs = len(N_VALUES) * len(BETA_VALUES)
     times |= {name: pairs * times[name] for name in ("plain", "torch") if name in times}
-    # Masks are needed once, whatever the number of pairs; the rest is no product.
-    useful = products(runs["plain"], *inputs["plain"])
+    # Masks are computed once for all pairs; the rest is not a matrix product.
+    useful = measure.products(runs["plain"], *inputs["plain"])
     memory = {name: measure.temporary(run) for name, run in compiled.items()}
     return {
         "pairs": pairs,

@@ -1,9 +1,9 @@
-"""The training step against the same with the plain pooling, and against PyTorch; its parts.
+"""The training step against the same step with plain pooling, against PyTorch, and its parts.
 
     python benchmarks/train_step.py [--preset celeba] [--dtype bfloat16] [--json PATH]
 
-On one device and a batch that is drawn at random. The parts are compiled apart, each forward and
-backward, and need not add up to the whole, which XLA schedules as one.
+It runs on one device with a random batch. The parts are compiled separately, each forward and
+backward, and need not add up to the whole step, which XLA schedules as one program.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import optax
 import pooling
 import tyro
 from flax import nnx
-from flop import products
 
 from iamt_jax.config import PRESETS, Config
 from iamt_jax.data.batches import Batch
@@ -36,12 +35,12 @@ from iamt_jax.xla_setup import prepare
 
 @dataclass(frozen=True)
 class Arguments:
-    """What is timed."""
+    """Options of the benchmark."""
 
     preset: Literal[tuple(PRESETS)] = "small"
-    """Whose step."""
+    """Preset of the step."""
     batch_size: int = 32
-    """Images a step."""
+    """Images per step."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Compute type; None is the preset's."""
     optimiser: Literal["muon", "adamw"] | None = None
@@ -49,30 +48,30 @@ class Arguments:
     repeats: int = 10
     """Rounds."""
     json: Path | None = None
-    """Where the figures are written."""
+    """File to which the figures are written."""
 
 
 def plainly() -> AbstractContextManager:
-    """While it lasts, networks are traced with the plain pooling."""
+    """Context in which networks are traced with the plain pooling."""
     return mock.patch.object(heads, "attention_pool", pooling.plain_pool)
 
 
 def parts(definition: nnx.GraphDef, config: Config, state: State, batch: Batch) -> dict[str, tuple]:
-    """Name -> (function, inputs) of what a step consists of, forward and backward."""
-    update, everything, statistics = optimiser(config.train), state.params, state.statistics
+    """Name -> (function, inputs) of each part of a step, forward and backward."""
+    update, params, statistics = optimiser(config.train), state.params, state.statistics
     images = batch.images.astype("float32") / 255
-    network = nnx.merge(definition, everything, statistics)
+    network = nnx.merge(definition, params, statistics)
     features = jax.jit(lambda images: network.extractor(images))(images)
 
     def part(name: str, run: Callable, x: jax.Array, to_inputs: bool = True) -> tuple:
-        def objective(params, x):
-            network = nnx.merge(definition, {**everything, name: params}, statistics)
+        def objective(own, x):
+            network = nnx.merge(definition, {**params, name: own}, statistics)
             return sum(jnp.sum(jnp.square(y)) for y in run(network, x))
 
-        return jax.value_and_grad(objective, (0, 1) if to_inputs else 0), everything[name], x
+        return jax.value_and_grad(objective, (0, 1) if to_inputs else 0), params[name], x
 
     def update_all(state):
-        # Any gradients do; the weights are as large.
+        # The weights stand in for gradients, which have the same shapes.
         updates, moments = update.update(state.params, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.average
@@ -85,14 +84,14 @@ def parts(definition: nnx.GraphDef, config: Config, state: State, batch: Batch) 
         "heads": part("heads", lambda net, x: net.heads(x), features),
         "optimiser": (update_all, state),
     }
-    if "reconstructor" in everything:
+    if "reconstructor" in params:
         paint = lambda net, x: [net.reconstructor(x)]  # noqa: E731
         found["reconstructor"] = part("reconstructor", paint, features)
     return found
 
 
 def forward_products(definition: nnx.GraphDef, state: State, batch: Batch) -> tuple[int, int]:
-    """FLOP of a forward pass, and of the masks in it, the one thing that is computed again."""
+    """FLOP of a forward pass, and of the masks in it, which the backward pass computes again."""
 
     def forward(params, images):
         network = nnx.merge(definition, params, state.statistics)
@@ -101,13 +100,13 @@ def forward_products(definition: nnx.GraphDef, state: State, batch: Batch) -> tu
     kernel = state.params["heads"]["stacked"]["mask"]["kernel"]
     images = batch.images.astype("float32") / 255
     run = measure.on_one_device(forward)
-    with plainly():  # counts no sums that are written as products
+    with plainly():  # Without the sums that are written as products.
         *places, _ = jax.eval_shape(run, state.params, images).features.shape
-        return products(run, state.params, images), 2 * math.prod(places) * kernel.size
+        return measure.products(run, state.params, images), 2 * math.prod(places) * kernel.size
 
 
 def compare(arguments: Arguments) -> dict[str, Any]:
-    """Times our step, its rivals and its parts in turn."""
+    """Times our step, the other forms and the parts in turn."""
     config = measure.configured(arguments.preset, arguments.batch_size, arguments.dtype)
     if arguments.optimiser:
         train = dataclasses.replace(config.train, optimiser=arguments.optimiser)
@@ -129,7 +128,7 @@ def compare(arguments: Arguments) -> dict[str, Any]:
     gflop = {}
     for name, (function, *inputs) in parts(definition, config, state, batch).items():
         run, inputs = measure.on_one_device(function), jax.device_put(inputs)
-        gflop[name] = products(run, *inputs) / 1e9
+        gflop[name] = measure.products(run, *inputs) / 1e9
         ways[name] = lambda run=run, inputs=inputs: run(*inputs)
 
     times, ceiling = measure.compete(ways, config.model.dtype, arguments.repeats)

@@ -15,19 +15,15 @@ import numpy as np
 from bench import Results, batched, load_all, read_split, run, score, with_noise
 from tqdm.auto import tqdm
 
-from iamt_jax.robust.calibration import calibrate
+from iamt_jax.robust.calibration import fit_transformation
 from iamt_jax.robust.calibration_file import read_calibration, write_calibration
 from iamt_jax.xla_setup import prepare
 
 VARIANTS = {
     "identity": None,
     "channel-wise curve": ("curve",),
-    "statistics": ("statistics",),
-    "statistics and curve": ("statistics", "curve"),
     "denoiser": ("denoiser",),
-    "denoiser and statistics": ("denoiser", "statistics"),
     "denoiser and curve": ("denoiser", "curve"),
-    "all three": ("denoiser", "statistics", "curve"),
 }
 """Row -> members of `iamt_jax.robust.calibration_file.MEMBERS`."""
 
@@ -68,7 +64,7 @@ def main(arguments: Arguments) -> None:
             if not folder.exists():
                 training = training or read_split(trained, "train", arguments.images)
                 network = trained.predictor.network()
-                made = calibrate(network, training.pictures, training.names, members)
+                made = fit_transformation(network, training.pictures, training.names, members)
                 folder.mkdir(parents=True)
                 write_calibration(folder, made, trained.identity)
             transformation = read_calibration(folder, trained.identity)

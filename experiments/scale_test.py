@@ -175,7 +175,7 @@ def end_one(name: str, place: Path) -> dict:
     endless = ["--train.steps", "100000", "--train.validate-every", "100000"]
     flags = [*TRAIN, "--train.save-every", "20", "--workdir", str(workdir), *endless]
     running = launch("train.py", flags, 2, env)
-    while len(sealed(workdir)) < 2:
+    while len(finished_steps(workdir)) < 2:
         if any(one.poll() is not None for one in running):
             raise RuntimeError("".join(one.communicate()[0][-2000:] for one in running))
         time.sleep(0.2)
@@ -185,10 +185,10 @@ def end_one(name: str, place: Path) -> dict:
     seconds = time.perf_counter() - began
     running[index].kill()
     running[index].communicate()
-    status, newest = running[1 - index].returncode, max(sealed(workdir))
+    status, newest = running[1 - index].returncode, max(finished_steps(workdir))
     until = ["--train.steps", str(newest + 20), "--resume.allow", "train.steps"]
     run("train.py", [*flags, *until], 2, env)
-    done = newest + 20 in sealed(workdir)
+    done = newest + 20 in finished_steps(workdir)
     print(
         f"{name}: the other ended after {seconds:.0f} s with status {status} ({message(text)}); "
         f"the run {'resumed' if done else 'did NOT resume'}",
@@ -198,7 +198,7 @@ def end_one(name: str, place: Path) -> dict:
     return {"ending": name, "seconds": seconds, "message": message(text), "fits": fits}
 
 
-def sealed(workdir: Path) -> list[int]:
+def finished_steps(workdir: Path) -> list[int]:
     """Steps of the checkpoints that are whole."""
     return [int(path.parent.name) for path in workdir.glob("checkpoints/*/seal.json")]
 

@@ -73,7 +73,7 @@ def soak(steps: int, workdir: Path) -> tuple[np.ndarray, list[int]]:
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     loop.Fit = Watched
-    loop.train(config, workdir, dataset.split("train"), dataset.split("validation"))
+    loop.train_network(config, workdir, dataset.split("train"), dataset.split("validation"))
     return np.array(rows), compiled
 
 

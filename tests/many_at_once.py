@@ -47,7 +47,7 @@ def made_transformation(images: np.ndarray) -> Transformation:
     levels = Levels(sigma, np.stack([sigma, sigma]), np.float32(0.01))
     shape = (4, len(ATTRIBUTES), CONFIG.model.widths[-1])
     beta = np.random.default_rng(3).random(shape).astype(np.float32)
-    return Transformation(levels, fit_prior([images, 1 - images]), {}, beta)
+    return Transformation(levels, fit_prior([images, 1 - images]), beta)
 
 
 def comparisons():

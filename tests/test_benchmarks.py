@@ -1,4 +1,4 @@
-"""The benchmarks: each runs at tiny sizes, and says what it promises."""
+"""The benchmarks: each runs at tiny sizes and reports the figures that it promises."""
 
 import dataclasses
 import json
@@ -14,7 +14,6 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 
-import flop  # noqa: E402
 import input_pipeline  # noqa: E402
 import measure  # noqa: E402
 import pooling  # noqa: E402
@@ -53,7 +52,7 @@ def no_torch(monkeypatch):
 
 
 def run(benchmark, path):
-    """Its JSON. Steps are AdamW's: Muon's take 6 seconds to compile."""
+    """JSON of a benchmark. Steps use AdamW, since Muon's take 6 seconds to compile."""
     small = {"preset": "debug", "batch_size": 8, "repeats": 1}
     if benchmark is input_pipeline:
         benchmark.main(["--preset=debug", "--train.optimiser=adamw", f"--json={path}"])
@@ -93,7 +92,7 @@ def test_scaling_is_a_table(capsys):
 def test_products_are_counted_as_often_as_they_run():
     x, y = jnp.ones((2, 3)), jnp.ones((3, 3))
     loop = lambda x: jax.lax.fori_loop(0, 5, lambda _, x: jnp.tanh(x @ y), x)  # noqa: E731
-    assert flop.products(jax.jit(loop), x) == 5 * 2 * 2 * 3 * 3
+    assert measure.products(jax.jit(loop), x) == 5 * 2 * 2 * 3 * 3
 
 
 def test_strided_gradients_count_as_the_forward_pass():
@@ -105,8 +104,8 @@ def test_strided_gradients_count_as_the_forward_pass():
         return jnp.sum(jnp.square(y))
 
     forward = 2 * kernel.size * 2 * 4 * 4
-    assert flop.products(convolve, images, kernel) == forward
-    assert flop.products(jax.grad(convolve, (0, 1)), images, kernel) == 3 * forward
+    assert measure.products(convolve, images, kernel) == forward
+    assert measure.products(jax.grad(convolve, (0, 1)), images, kernel) == 3 * forward
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])

@@ -1,18 +1,19 @@
-"""Calibration as a user runs it: a file beside the checkpoint, and evaluate.py --auto. What users
-get wrong is in the corpus."""
+"""Calibration by the command, its file, and evaluate.py --auto. The corpus holds users' errors."""
 
 import json
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from cli import evaluate, main
 from flax import nnx
 
+from iamt_jax.errors import InputError
 from iamt_jax.inference.classifier import load
 from iamt_jax.inference.predictor import Setting
-from iamt_jax.robust.calibration import SIGMAS, calibrate
+from iamt_jax.robust.calibration import CALIBRATED_SIGMAS, fit_transformation
 from iamt_jax.robust.calibration_file import (
     MEMBERS,
     members,
@@ -74,14 +75,11 @@ def test_auto_does_not_depend_on_the_batch(calibrated, dataset, tiny):
 
 def test_all_members_come_back_from_the_file(finished, pictures, tmp_path):
     trained = load(finished)
-    whole = calibrate(trained.predictor.network(), *pictures, MEMBERS, sample=32)
+    whole = fit_transformation(trained.predictor.network(), *pictures, MEMBERS, sample=32)
     assert members(whole) == list(MEMBERS)
-    nodes = 2 * len(SIGMAS)
+    nodes = 2 * len(CALIBRATED_SIGMAS)
     assert whole.beta.shape == (nodes, 40, 16) and whole.beta.min() >= 0 and whole.beta.max() <= 1
-    np.testing.assert_array_equal(whole.beta[[0, len(SIGMAS)]], 0)
-    for factor, summand in whole.correction.values():
-        np.testing.assert_allclose(factor[[0, len(SIGMAS)]], 1, atol=1e-6)
-        np.testing.assert_allclose(summand[[0, len(SIGMAS)]], 0, atol=1e-5)
+    np.testing.assert_array_equal(whole.beta[[0, len(CALIBRATED_SIGMAS)]], 0)
     write_calibration(tmp_path, whole, "this")
     again = read_calibration(tmp_path, "this")
     assert members(again) == list(MEMBERS)
@@ -92,18 +90,33 @@ def test_all_members_come_back_from_the_file(finished, pictures, tmp_path):
     np.testing.assert_allclose(one, other, atol=2e-2)
 
 
-def test_statistics_bring_a_brighter_degraded_layer_home(finished, pictures):
-    """With only the statistics, the mean of every logit comes nearer to that of clean images."""
-    network = load(finished).predictor.network()
-    whole = calibrate(network, *pictures, ("statistics",), sample=64)
-    assert members(whole) == ["statistics"]
-    predictor = load(finished).predictor
-    clean = pictures[0].astype(np.float32) / 255
-    noise = 0.3 * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
-    target = np.asarray(predictor.logits(clean)).mean(0)
-    left = np.abs(np.asarray(predictor.logits(clean + noise)).mean(0) - target).mean()
-    mended = np.asarray(predictor.automatic(clean + noise, whole)[0]).mean(0)
-    assert np.abs(mended - target).mean() < left
+@pytest.fixture
+def earlier(calibrated, tmp_path):
+    """Writes the calibration as an earlier version did, with more arrays."""
+    with np.load(calibrated / "calibration.npz") as file:
+        arrays = dict(file)
+
+    def write(**more):
+        np.savez_compressed(tmp_path / "calibration.npz", **arrays, **more)
+        return tmp_path, str(arrays["identity"])
+
+    return write
+
+
+def test_an_earlier_calibration_without_statistics_is_read(earlier, calibrated):
+    expected = load(calibrated).transformation
+    found = read_calibration(*earlier())
+    assert members(found) == ["denoiser", "curve"]
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_an_earlier_calibration_with_statistics_is_refused(earlier):
+    rows = np.ones((2 * len(CALIBRATED_SIGMAS), 8), np.float32)
+    with pytest.raises(InputError) as error:
+        read_calibration(*earlier(**{"factor/down0": rows, "summand/down0": rows}))
+    message = str(error.value)
+    assert "an earlier version calibrated layer statistics" in message
+    assert "run python -m iamt_jax calibrate --workdir" in message and "\n" not in message
 
 
 def test_contributions_add_up_and_a_curve_without_power_is_the_curve(finished):
@@ -141,4 +154,4 @@ def test_a_network_with_groups_is_calibrated_too(pictures, tiny):
 
     config = dataclasses.replace(tiny.model, norm="group", widths=(16, 16, 32))
     network = IAMT(config, 40, rngs=nnx.Rngs(0))
-    assert members(calibrate(network, *pictures, MEMBERS, sample=16)) == list(MEMBERS)
+    assert members(fit_transformation(network, *pictures, MEMBERS, sample=16)) == list(MEMBERS)

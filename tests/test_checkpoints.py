@@ -1,4 +1,4 @@
-"""Checkpoints: damage is noticed, named, put aside, and never deleted; a full disk loses none."""
+"""Checkpoints: a damaged one is named and moved, never deleted; a full disk loses none."""
 
 import dataclasses
 import json
@@ -13,13 +13,13 @@ from cli import train
 from conftest import flags
 from faults import one_line
 
-from iamt_jax.runs.checkpoints import SEAL, best_weights, recover
+from iamt_jax.runs.checkpoints import CHECKSUMS, best_weights, recover
 from iamt_jax.training.step import create
 
 
 @pytest.fixture
 def workdir(finished, tmp_path):
-    """A copy of a whole run with checkpoints at 2 and 4, to damage."""
+    """A copy of a finished run with checkpoints at steps 2 and 4, to be damaged."""
     return shutil.copytree(finished, tmp_path / "W")
 
 
@@ -29,7 +29,7 @@ def like(tiny):
 
 
 def largest(folder):
-    """The file that holds the arrays."""
+    """The largest file, which holds the arrays."""
     return max(folder.rglob("*"), key=lambda x: x.stat().st_size if x.is_file() else 0)
 
 
@@ -48,8 +48,8 @@ DAMAGE = {
     "an empty file": (lambda x: largest(x).write_bytes(b""), "is not what was saved"),
     "a file gone": (lambda x: largest(x).unlink(), "lacks state/"),
     "the state gone": (lambda x: shutil.rmtree(x / "state"), "lacks state/"),
-    "a broken seal": (lambda x: flip(x / SEAL), "its seal.json is not what was written"),
-    "no seal": (lambda x: (x / SEAL).unlink(), "is no finished checkpoint"),
+    "broken checksums": (lambda x: flip(x / CHECKSUMS), "its seal.json is not what was written"),
+    "no checksums": (lambda x: (x / CHECKSUMS).unlink(), "is no finished checkpoint"),
     "an empty folder": (lambda x: [shutil.rmtree(x), x.mkdir()], "is no finished checkpoint"),
     "a foreign folder": (
         lambda x: [shutil.rmtree(x), x.mkdir(), (x / "notes.txt").write_text("mine")],
@@ -157,7 +157,7 @@ def test_only_the_fields_named_may_change(workdir, tiny, capsys):
 
 
 def test_a_network_is_read_whatever_optimiser_wrote_its_checkpoint(finished, workdir, capsys):
-    """As after an upgrade that changed the optimiser's state."""
+    """Reads weights after an upgrade that changed the optimiser's state."""
     text = (workdir / "run.json").read_text()
     (workdir / "run.json").write_text(text.replace('"optimiser": "muon"', '"optimiser": "adamw"'))
     (_, theirs), (_, ours) = best_weights(finished), best_weights(workdir)

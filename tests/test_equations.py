@@ -18,7 +18,7 @@ from iamt_jax.model.heads import AttributeHeads
 from iamt_jax.model.losses import cross_entropy, losses, mask_penalty, reconstruction_error
 from iamt_jax.model.network import Outputs
 from iamt_jax.model.tone_curve import contrast, tone_curve
-from iamt_jax.ops import attention_pool
+from iamt_jax.ops.attention_pool import attention_pool
 
 MASKS = np.array([0, 1e-6, 0.1, 0.25, 0.4999, 0.5, 0.5001, 0.75, 0.9, 1], np.float32)
 POWERS = np.array([0, 0.25, 0.5, 1, 1.7, 2, 4, 10], np.float32)[:, None]
@@ -57,7 +57,7 @@ def heads_with(parameters):
 
 
 def labels_for(logits, seed=1):
-    """0, 1, and some missing."""
+    """Labels 0 and 1, some missing."""
     return np.random.default_rng(seed).integers(-1, 2, logits.shape).astype(np.int8)
 
 
@@ -98,7 +98,7 @@ power = st.floats(0, 16, width=32)
 @settings(deadline=None, max_examples=50)
 @given(mask=unit, n=power, beta=st.floats(0, 1, width=32))
 def test_eq7_eq8_range_and_order(mask, n, beta):
-    """h stays in [0, 1], g in [-beta, 1], and neither ever falls where M rises."""
+    """h is in [0, 1], g in [-beta, 1], and both are monotonic in M."""
     mask = np.sort(mask)
     curve, lowered = np.asarray(h(mask, n)), np.asarray(g(mask, n, beta))
     assert (curve >= 0).all() and (curve <= 1).all()
@@ -151,7 +151,7 @@ def test_eq9_logits_equal_their_twin(shape):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_eq1_eq2_binary_loss_equals_its_twin(shape):
-    """In training T(M) = 1 + M: from features to the loss."""
+    """From features to the loss, with T(M) = 1 + M as in training."""
     features, parameters = scene(shape)
     logits = heads_with(parameters)(features).logits
     twin = reference.logits(features, parameters)

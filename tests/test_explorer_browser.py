@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browsing import PHONE, SCHEMES, chromium, required
+from cli import main
 from PIL import Image
 
-from iamt_jax.commands.main import main
 from iamt_jax.inference.classifier import load
 from iamt_jax.synthetic import faces, render
 

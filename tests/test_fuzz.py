@@ -189,8 +189,7 @@ def calibration(workdir):
     """The content of a small one with every member."""
     levels = Levels(np.float32([0, 0.1]), np.float32([[0, 1], [0, 2]]), np.float32(0.5))
     prior = [np.ones(shape) for shape in ((1, 1, 6), (1, 1, 6, 2), (1, 1, 2), (1, 1))]
-    correction = {"stem": (np.ones((4, 2)), np.zeros((4, 2)))}
-    whole = Transformation(levels, PatchPrior(*prior), correction, np.ones((4, 2, 3)))
+    whole = Transformation(levels, PatchPrior(*prior), np.ones((4, 2, 3)))
     return write_calibration(workdir, whole, "this network").read_bytes()
 
 

@@ -14,7 +14,8 @@ from test_metrics import slow_twin
 from iamt_jax.config import LARGEST_N
 from iamt_jax.metrics import per_attribute
 from iamt_jax.model.tone_curve import contrast, tone_curve
-from iamt_jax.ops import attention_pool, mask_powers
+from iamt_jax.ops import mask_powers
+from iamt_jax.ops.attention_pool import attention_pool
 
 # XLA takes subnormal numbers for 0.
 unit = st.floats(0, 1, width=32, allow_subnormal=False)

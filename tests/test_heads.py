@@ -1,4 +1,4 @@
-"""The heads: the fast path equals the plain one, heads are independent, masks are never kept."""
+"""The heads: the fast path equals the plain one, heads are independent, masks are never stored."""
 
 import functools
 
@@ -94,7 +94,7 @@ def test_heads_are_independent():
 
 
 def test_training_never_holds_all_masks():
-    """40 heads take hardly more memory than 10: less than the masks of 3 of the 30 added."""
+    """The 30 heads added to 10 take less memory than the masks of 3 heads."""
     batch, size, channels = 8, 32, 32
     model = ModelConfig(widths=(channels,), blocks=(0,), dilations=(), reconstructor=False)
     config = Config(data=DataConfig(size=size), model=model)

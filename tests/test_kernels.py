@@ -1,4 +1,4 @@
-"""The kernels: interpreted they equal the blocked form, and they lower for GPU and TPU."""
+"""The Pallas kernels: interpreted they equal the tiled form, and they lower for GPU and TPU."""
 
 import contextlib
 import functools
@@ -11,13 +11,19 @@ from jax import export
 from jax.experimental.pallas import tpu as mosaic
 
 from iamt_jax.errors import InputError
-from iamt_jax.ops import curved_sums, dispatch, kernels, tiled
+from iamt_jax.ops import attention_pool, kernels
+from iamt_jax.ops.attention_pool import curved_sums, dispatched_derivatives, dispatched_sums
+from iamt_jax.ops.kernels import kernel_derivatives, kernel_sums
+from iamt_jax.ops.tiled import tiled_derivatives, tiled_sums
+
+TILED = tiled_sums, tiled_derivatives
+KERNELS = kernel_sums, kernel_derivatives
 
 TRITON = "__gpu$xla.gpu.triton"
 
 
 def inputs(batch, positions, channels, attributes, curves, dtype, scale=1.0):
-    """Arguments of forward, and derivatives in its results; no curves is n = None."""
+    """Arguments of `curved_sums`, and derivatives in its results; no curves is n = None."""
     rng = np.random.default_rng(attributes)
 
     def normal(*shape):
@@ -31,16 +37,18 @@ def inputs(batch, positions, channels, attributes, curves, dtype, scale=1.0):
 
 
 def both(form, arguments, to, **how):
-    """Values and derivatives of one form, one program."""
+    """Values and derivatives of one form, in one program."""
+
+    sums, derivatives = form
 
     def run(arguments, to):
-        return form.forward(*arguments, **how), form.backward(*arguments, *to, **how)
+        return sums(*arguments, **how), derivatives(*arguments, *to, **how)
 
     return jax.jit(run)(arguments, to)
 
 
 def close(actual, expected, tolerance):
-    """Differences against each array's largest element."""
+    """Asserts equality up to a share of each array's largest element."""
 
     def check(actual, expected):
         assert actual.dtype == expected.dtype
@@ -54,7 +62,7 @@ def close(actual, expected, tolerance):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Targets so small that every loop and grid axis has several steps, the last one too."""
+    """Limits so small that every loop and every axis of the grids has several steps."""
     bounds = {"forward": 64, "backward": 64}
     cuda = kernels.TARGETS["cuda"]._replace(**bounds, programs=6)
     tpu = kernels.TARGETS["tpu"]._replace(**bounds, heads=1, positions=32, channels=(16,))
@@ -73,26 +81,26 @@ def small(monkeypatch):
         ("tpu", 0, jnp.bfloat16),
     ],
 )
-def test_interpreted_equals_blocked_in_values_and_derivatives(small, platform, curves, dtype):
+def test_interpreted_equals_tiled_in_values_and_derivatives(small, platform, curves, dtype):
     arguments, to = inputs(3, 32, 16, 3, curves, dtype)
-    actual = both(kernels, arguments, to, platform=platform, interpret=True)
-    # In bfloat16, derivatives in biases are sums of what blocked rounds (8 bits) first, and a
-    # derivative in features can round to the neighbouring number.
-    close(actual, both(tiled, arguments, to), 1e-5 if dtype == jnp.float32 else 1e-2)
+    actual = both(KERNELS, arguments, to, platform=platform, interpret=True)
+    # In bfloat16, derivatives in biases are sums of numbers that the tiled form rounds (8 bits)
+    # first, and a derivative in features can round to the neighbouring number.
+    close(actual, both(TILED, arguments, to), 1e-5 if dtype == jnp.float32 else 1e-2)
 
 
 def test_sums_go_on_in_a_tpus_memory(small):
-    """The simulated memory of a TPU, NaN where nothing was written: no block is left out."""
+    """In the simulated memory of a TPU, which is NaN where nothing was written."""
     arguments, to = inputs(2, 32, 16, 2, 1, jnp.float32)
     how = {"platform": "tpu", "interpret": mosaic.InterpretParams()}
-    close(both(kernels, arguments, to, **how), both(tiled, arguments, to), 1e-5)
+    close(both(KERNELS, arguments, to, **how), both(TILED, arguments, to), 1e-5)
 
 
 def test_saturated_masks_are_finite(small):
     arguments, to = inputs(1, 16, 16, 2, 1, jnp.float32, scale=1e4)
-    actual = both(kernels, arguments, to, platform="tpu", interpret=True)
+    actual = both(KERNELS, arguments, to, platform="tpu", interpret=True)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(actual))
-    close(actual, both(tiled, arguments, to), 1e-5)
+    close(actual, both(TILED, arguments, to), 1e-5)
 
 
 @contextlib.contextmanager
@@ -112,7 +120,7 @@ def lowering_for(platform):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("platform, call", [("cuda", TRITON), ("tpu", "tpu_custom_call")])
 def test_lowers_at_real_size(monkeypatch, platform, call, dtype, curves):
-    monkeypatch.setenv(dispatch.VARIABLE, "kernel")
+    monkeypatch.setenv(attention_pool.VARIABLE, "kernel")
 
     def loss(*arguments):
         sums, masks = curved_sums(*arguments)
@@ -152,24 +160,24 @@ def traced(function, *arguments):
 @pytest.mark.parametrize("choice", ["auto", "blocked", "kernel", "interpret"])
 def test_each_choice_gives_the_same(monkeypatch, choice):
     arguments, _ = inputs(1, 16, 16, 1, 0, jnp.float32)
-    monkeypatch.setenv(dispatch.VARIABLE, choice)
-    fresh = functools.partial(dispatch.forward)  # The variable is read when JAX has no trace.
+    monkeypatch.setenv(attention_pool.VARIABLE, choice)
+    fresh = functools.partial(dispatched_sums)  # The variable is read when JAX has no trace.
     assert ("pallas_call" in traced(fresh, *arguments)) == (choice in ("kernel", "interpret"))
-    close(jax.jit(fresh)(*arguments), jax.jit(tiled.forward)(*arguments), 1e-5)
+    close(jax.jit(fresh)(*arguments), jax.jit(tiled_sums)(*arguments), 1e-5)
 
 
 @pytest.mark.parametrize("choice", ["kernel", "interpret"])
-def test_what_does_not_fit_is_blocked(monkeypatch, choice):
+def test_what_does_not_fit_is_tiled(monkeypatch, choice):
     arguments, to = inputs(1, 9, 6, 2, 1, jnp.float32)
-    monkeypatch.setenv(dispatch.VARIABLE, choice)
+    monkeypatch.setenv(attention_pool.VARIABLE, choice)
     for mine, its, given in (
-        (dispatch.forward, tiled.forward, arguments),
-        (dispatch.backward, tiled.backward, (*arguments, *to)),
+        (dispatched_sums, tiled_sums, arguments),
+        (dispatched_derivatives, tiled_derivatives, (*arguments, *to)),
     ):
         assert traced(functools.partial(mine), *given) == traced(functools.partial(its), *given)
 
 
 def test_an_unknown_choice_is_one_line(monkeypatch):
-    monkeypatch.setenv(dispatch.VARIABLE, "fast")
+    monkeypatch.setenv(attention_pool.VARIABLE, "fast")
     with pytest.raises(InputError, match=r"^IAMT_POOLING: found 'fast', expected .*interpret$"):
-        dispatch.forward(*inputs(1, 16, 16, 1, 0, jnp.float32)[0])
+        dispatched_sums(*inputs(1, 16, 16, 1, 0, jnp.float32)[0])

@@ -1,10 +1,10 @@
-"""Logs: JSON lines, TensorBoard."""
+"""Logs of a run: metrics.jsonl and TensorBoard."""
 
 import dataclasses
 import json
 
 from iamt_jax.training.logs import Logs, Throughput
-from iamt_jax.training.loop import train
+from iamt_jax.training.loop import train_network
 
 
 def test_a_killed_runs_unsaved_lines_are_dropped(tmp_path):
@@ -29,7 +29,7 @@ def test_tensorboard_gets_numbers_and_pictures(tiny, dataset, tmp_path):
     config = dataclasses.replace(
         tiny, train=dataclasses.replace(tiny.train, tensorboard=True, steps=2)
     )
-    train(config, tmp_path / "W", dataset.split("train"), dataset.split("validation"))
+    train_network(config, tmp_path / "W", dataset.split("train"), dataset.split("validation"))
     (events,) = (tmp_path / "W" / "tensorboard").iterdir()
     content = events.read_bytes()
     tags = ("training/total", "validation/accuracy", "inputs", "reconstructions", "masks")

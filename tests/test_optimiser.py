@@ -51,7 +51,7 @@ def test_muon_updates_convolutions_and_masks_alone(params):
 
 
 def test_without_decay_muon_is_optax_own(params):
-    """What it leaves to Adam differs: it takes Nesterov's momentum there."""
+    """Compares Muon's parameters only: `optax.contrib.muon` has Nesterov's momentum in Adam."""
     chosen = config("muon", weight_decay=0.0, learning_rate=0.01)
     theirs = optax.chain(
         optax.clip_by_global_norm(chosen.clip),

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iamt_jax.ops import attention_pool, curved_sums, pool_powers, tiled
+from iamt_jax.model.tone_curve import contrast
+from iamt_jax.ops import mask_powers, tiled
+from iamt_jax.ops.attention_pool import attention_pool, curved_sums, pool_powers
 
 POWERS = (0.0, 0.3, 1.0, 2.5, 8.0)
 
@@ -92,6 +94,28 @@ def test_nothing_is_lost_where_masks_saturate(logit, sign):
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(results))
 
 
+@pytest.mark.parametrize("n", POWERS)
+def test_eq8_from_logits_equals_the_plain_form(n):
+    """`mask_powers.contrast_of_powers` against `tone_curve.contrast`, with both derivatives."""
+    # Beyond |z| = 6 the plain form loses digits of 1 - M; at 0 its minimum has two derivatives.
+    z = jnp.concatenate([jnp.linspace(-6, 6, 96), jnp.array([-1e-3, 1e-3])])
+
+    def fast(z, n):
+        m = mask_powers.masks(z)
+        return mask_powers.contrast_of_powers(m, mask_powers.tail(m, n))
+
+    def plain(z, n):
+        return contrast(jax.nn.sigmoid(z), n)
+
+    np.testing.assert_allclose(fast(z, n), plain(z, n), rtol=1e-4, atol=1e-6)
+    m = mask_powers.masks(z)
+    t = mask_powers.tail(m, n)
+    slopes = mask_powers.slope(m, t, n), mask_powers.slope_in_n(m, t)
+    for argument, slope in enumerate(slopes):
+        derivative = jax.vmap(jax.grad(plain, argument), (0, None))(z, jnp.float32(n))
+        np.testing.assert_allclose(slope, derivative, rtol=1e-3, atol=1e-5)
+
+
 def test_tiles_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(7, 3, 3, 4)).astype(np.float32)
@@ -137,7 +161,7 @@ def test_bfloat16_features_keep_float32_sums():
 
 
 def test_temporary_memory_does_not_grow_with_attributes():
-    """Nor is it ever more than a tenth of the masks', of which the plain form holds several."""
+    """It is at most a tenth of the masks' memory, which the plain form takes several times."""
     shape = batch, height, width, channels = 32, 16, 16, 32
 
     def temporary(attributes):

@@ -1,4 +1,4 @@
-"""The training step: the number of devices and the way to run it change nothing."""
+"""The training step is the same on any number of devices, by pmap and by shard_map."""
 
 import dataclasses
 import functools

@@ -31,7 +31,7 @@ from iamt_jax.data import batches
 from iamt_jax.errors import InputError
 from iamt_jax.synthetic import rendered as synthetic
 from iamt_jax.training import loop
-from iamt_jax.training.loop import Interrupted, stop_signals, train
+from iamt_jax.training.loop import Interrupted, stop_signals, train_network
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -270,7 +270,7 @@ def test_every_signal_that_ends_a_session_saves(name, tiny, dataset, tmp_path, m
 
     monkeypatch.setattr(loop, "stepper", signalled)
     with pytest.raises(Interrupted, match=f"{name} at step 1") as stop:
-        train(tiny, tmp_path / "W", dataset.split("train"), dataset.split("validation"))
+        train_network(tiny, tmp_path / "W", dataset.split("train"), dataset.split("validation"))
     assert stop.value.signal == number
     assert (tmp_path / "W/checkpoints/1/seal.json").is_file()
 
@@ -302,7 +302,7 @@ def test_data_that_end_in_the_middle_leave_what_was_trained(tiny, dataset, tmp_p
 
     monkeypatch.setattr(loop, "training_batches", few)
     with pytest.raises(InputError, match="gone"):
-        train(tiny, tmp_path / "W", dataset.split("train"), dataset.split("validation"))
+        train_network(tiny, tmp_path / "W", dataset.split("train"), dataset.split("validation"))
     assert (tmp_path / "W/checkpoints/3/seal.json").is_file()
 
 

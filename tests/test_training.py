@@ -1,4 +1,4 @@
-"""A run: it starts, stops, continues, refuses, keeps what it should."""
+"""Training runs: start, stop, continuation, refusals, and the checkpoints that are kept."""
 
 import dataclasses
 import hashlib
@@ -27,7 +27,7 @@ from iamt_jax.training.loop import (
     start_from,
     stepper,
     stop_signals,
-    train,
+    train_network,
 )
 from iamt_jax.training.step import create
 
@@ -53,7 +53,7 @@ def kept(workdir):
 
 
 def logged(workdir):
-    """metrics.jsonl without what a clock decides."""
+    """Lines of metrics.jsonl without times and rates."""
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     clock = ("time", "images_per_second")
     return [{k: v for k, v in line.items() if k not in clock} for line in lines]
@@ -88,7 +88,7 @@ def test_every_preset_takes_two_steps(preset, dataset):
 
 @pytest.fixture(scope="module")
 def resumed(tiny, dataset, tmp_path_factory):
-    """A run that SIGTERM stopped after step 3, where nothing is validated, and that went on."""
+    """A run that SIGTERM stopped after step 3, which is not validated, and that was continued."""
     workdir = tmp_path_factory.mktemp("resumed") / "W"
     real = loop.stepper
 
@@ -105,10 +105,10 @@ def resumed(tiny, dataset, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "stepper", stop_at_3)
         with pytest.raises(Interrupted) as stop:
-            train(tiny, workdir, *splits(dataset))
+            train_network(tiny, workdir, *splits(dataset))
     assert (stop.value.signal, stop.value.step) == (signal.SIGTERM, 3)
     assert kept(workdir) == [2, 3]
-    train(tiny, workdir, *splits(dataset))
+    train_network(tiny, workdir, *splits(dataset))
     return workdir
 
 
@@ -121,7 +121,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tiny, finished, resume
 
 
 def test_signals_are_as_before_after_a_run():
-    """Whatever they were: a shell starts background jobs with SIGINT ignored."""
+    """Also where they were ignored, as a shell does with SIGINT for background jobs."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
     with stop_signals() as stopped:
@@ -132,14 +132,14 @@ def test_signals_are_as_before_after_a_run():
 
 def test_a_finished_run_has_nothing_left_to_do(tiny, dataset, resumed):
     before = logged(resumed)
-    train(tiny, resumed, *splits(dataset))
+    train_network(tiny, resumed, *splits(dataset))
     assert logged(resumed) == before
 
 
 def test_another_config_is_refused_by_field(tiny, dataset, finished):
     other = with_train(tiny, learning_rate=0.5, seed=3)
     one_line(
-        lambda: train(other, finished, *splits(dataset)),
+        lambda: train_network(other, finished, *splits(dataset)),
         finished,
         f"train.learning_rate {tiny.train.learning_rate} -> 0.5; train.seed 0 -> 3",
     )
@@ -148,7 +148,7 @@ def test_another_config_is_refused_by_field(tiny, dataset, finished):
 def test_a_batch_that_does_not_fit_is_refused(tiny, dataset, tmp_path):
     for batch_size, part in ((12, "8 devices; try 8"), (128, "64 training images")):
         config = with_train(tiny, batch_size=batch_size)
-        run = lambda config=config: train(config, tmp_path / "W", *splits(dataset))  # noqa: E731
+        run = lambda config=config: train_network(config, tmp_path / "W", *splits(dataset))  # noqa: E731
         one_line(run, f"--train.batch-size {batch_size}", part)
     assert not (tmp_path / "W").exists()
 
@@ -170,7 +170,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny, dataset, tmp_path, monkey
     monkeypatch.setattr(loop, "stepper", poisoned)
     config = with_train(tiny, log_every=20)
     with pytest.raises(Diverged, match=r"at step 3 \(.*total nan.*--train.learning-rate") as stop:
-        train(config, tmp_path / "W", *splits(dataset))
+        train_network(config, tmp_path / "W", *splits(dataset))
     assert "binary nan" in str(stop.value) and "\n" not in str(stop.value)
     assert kept(tmp_path / "W") == [2]
 
@@ -203,7 +203,7 @@ def test_init_from_another_network_is_refused(tiny, finished):
 
 def test_init_from_nothing_leaves_nothing(tiny, dataset, tmp_path):
     config = with_train(tiny, init_from=str(tmp_path / "absent"))
-    run = lambda: train(config, tmp_path / "W", *splits(dataset))  # noqa: E731
+    run = lambda: train_network(config, tmp_path / "W", *splits(dataset))  # noqa: E731
     one_line(run, f"--train.init-from {tmp_path / 'absent'}: holds no run.json")
     assert not (tmp_path / "W").exists()
 
@@ -243,8 +243,8 @@ def test_an_undefined_metric_is_worst_wherever_the_best_is_chosen(tiny, tmp_path
     assert not [x for x in tmp_path.glob("checkpoints/*/seal.json") if "NaN" in x.read_text()]
 
 
-def test_checkpoints_whose_seal_holds_nan_stay_readable(tiny, tmp_path):
-    """As earlier versions wrote it, and its digest."""
+def test_checkpoints_whose_checksums_hold_nan_stay_readable(tiny, tmp_path):
+    """Earlier versions wrote NaN, and the digest of it."""
     _, state = create(tiny, 2)
     write_run(tmp_path, Run(tiny, ("a", "b"), (False, False), 4, ()))
     with Checkpoints(tmp_path) as checkpoints:

@@ -1,7 +1,5 @@
-"""The transformation: blind noise estimate, denoiser, statistics, channel-wise curve."""
+"""The transformation: blind noise estimate, denoiser, channel-wise curve."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import lsq_linear
@@ -11,10 +9,10 @@ from iamt_jax.robust.channel_curves import RIDGE, fit_beta
 from iamt_jax.robust.denoiser import (
     BLOCK,
     VALUES,
-    denoise,
     fit_prior,
     from_patches,
     to_patches,
+    wiener_denoise,
 )
 from iamt_jax.robust.noise_level import (
     LAPLACE,
@@ -24,7 +22,6 @@ from iamt_jax.robust.noise_level import (
     is_clipped,
     median,
 )
-from iamt_jax.robust.statistics import corrected, corrections, measure
 from iamt_jax.robust.transform import Transformation, transform
 from iamt_jax.synthetic import render, sample_attributes, sample_nuisance
 
@@ -54,7 +51,7 @@ def psnr(images, clean):
 
 
 def slow_sigma(image):
-    """The estimate written with loops."""
+    """The estimate, written with loops."""
     chroma = image.astype(np.float64) @ OPPONENT[1:].T.astype(np.float64)
     mask = np.outer(LAPLACE, LAPLACE).astype(np.float64)
     height, width = image.shape[:2]
@@ -133,7 +130,7 @@ def test_the_prior_is_the_principal_components_of_faces_and_mirrored_faces(faces
 
 
 def slow_denoise(image, sigma, prior):
-    """One image, patch by patch, pixel by pixel."""
+    """The denoiser for one image, written patch by patch."""
     rows, columns = prior.mean.shape[:2]
     side = 2 * BLOCK
     window = np.hanning(side + 2)[1:-1]
@@ -170,14 +167,14 @@ def slow_denoise(image, sigma, prior):
 def test_the_denoiser_equals_its_slow_twin(faces, prior):
     images = noisy(faces[80:82], 0.2)
     expected = [slow_denoise(image.astype(np.float64), 0.2, prior) for image in images]
-    found = denoise(images, np.full(2, 0.2, np.float32), prior)
+    found = wiener_denoise(images, np.full(2, 0.2, np.float32), prior)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_without_noise_an_image_passes_unchanged_and_gains_fall_with_sigma(faces, prior):
     images = faces[80:84]
     sigma = np.array([0, 0, 1e-4, 10], np.float32)
-    found = np.asarray(denoise(images, sigma, prior))
+    found = np.asarray(wiener_denoise(images, sigma, prior))
     np.testing.assert_allclose(found[:3], images[:3], atol=1e-4)
     assert found[3].std() < images[3].std()
 
@@ -186,45 +183,8 @@ def test_without_noise_an_image_passes_unchanged_and_gains_fall_with_sigma(faces
 def test_unseen_images_come_out_nearer_to_clean_ones(faces, prior, sigma):
     clean = faces[80:]
     images = noisy(clean, sigma)
-    found = denoise(images, np.full(len(images), sigma, np.float32), prior)
+    found = wiener_denoise(images, np.full(len(images), sigma, np.float32), prior)
     assert psnr(found, clean) > psnr(images, clean) + 4
-
-
-def a_layer(images, after_norm):
-    """An extractor of two layers without weights."""
-    x = after_norm("one", images * jnp.array([2.0, 3.0, 0.5]) + 1)
-    return after_norm("two", jnp.square(x))
-
-
-def test_statistics_move_back_to_those_of_clean_images(faces):
-    clean, worse = faces[:32], noisy(faces[:32], 0.3) * 0.5 + 0.2
-    target = measure(a_layer, [clean])
-    found = corrections(target, measure(a_layer, [worse], target))
-    rows = jax.tree.map(lambda row: jnp.broadcast_to(row, (32, 3)), found)
-    seen = {}
-
-    def look(name, x):
-        seen[name] = corrected(rows)(name, x)
-        return seen[name]
-
-    a_layer(worse, look)
-    for name, x in seen.items():
-        np.testing.assert_allclose(x.mean((0, 1, 2)), target[name][0], rtol=1e-3)
-        np.testing.assert_allclose(np.square(x).mean((0, 1, 2)), target[name][1], rtol=1e-3)
-
-
-def test_statistics_of_a_short_last_batch_weigh_by_its_images():
-    images = np.random.default_rng(0).normal(size=(129, 4, 4, 3)).astype(np.float32)
-    images[-1] += 4  # Alone in the last batch; as a batch among equals it would weigh half.
-    whole = measure(a_layer, [images])
-    for name, parts in measure(a_layer, [images[:128], images[128:]]).items():
-        for part, expected in zip(parts, whole[name], strict=True):
-            np.testing.assert_allclose(part, expected, rtol=1e-4)
-    np.testing.assert_allclose(whole["one"][0], images.mean((0, 1, 2)) * [2, 3, 0.5] + 1, rtol=1e-4)
-
-
-def test_a_layer_without_correction_stays(faces):
-    assert corrected({})("one", faces) is faces
 
 
 def test_betas_solve_the_bounded_least_squares():
@@ -266,7 +226,7 @@ def test_the_whole_leaves_clean_images_alone_and_believes_a_known_sigma(faces, p
     beta = np.zeros((6, 2, 5), np.float32)
     beta[1:3] = 0.5
     levels = LEVELS._replace(floor=np.float32(0.05))
-    whole = Transformation(levels, prior, {}, beta)
+    whole = Transformation(levels, prior, beta)
     images = np.concatenate([faces[80:82], noisy(faces[80:81], 0.1)])
     unknown = np.full(3, np.nan, np.float32)
     done = transform(images, whole, unknown)

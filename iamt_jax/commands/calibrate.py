@@ -63,7 +63,7 @@ def _calibrate(chosen: CalibrateArguments) -> tuple[str, Transformation]:
     from iamt_jax.data.batches import evaluation_batches
     from iamt_jax.data.open import open_source, resolve_data, without_damaged
     from iamt_jax.inference.classifier import load
-    from iamt_jax.robust.calibration import BATCH, calibrate
+    from iamt_jax.robust.calibration import BATCH_SIZE, fit_transformation
 
     trained = load(chosen.workdir)
     config = resolve_data(trained.run.config.data, chosen.data)
@@ -75,6 +75,7 @@ def _calibrate(chosen: CalibrateArguments) -> tuple[str, Transformation]:
             f"{dataset.root}: has {len(records)} training images, expected at least "
             f"{FEWEST_IMAGES} to calibrate on: give --data.root with more"
         )
-    batches = evaluation_batches(records, config.size, BATCH)
+    batches = evaluation_batches(records, config.size, BATCH_SIZE)
     pictures = np.concatenate([batch.images[batch.real] for batch in batches])
-    return trained.identity, calibrate(trained.predictor.network(), pictures, records.names)
+    network = trained.predictor.network()
+    return trained.identity, fit_transformation(network, pictures, records.names)

@@ -52,7 +52,7 @@ def run_train(arguments: Sequence[str]) -> int:
 
     from iamt_jax import distributed
     from iamt_jax.data.open import open_source, without_damaged
-    from iamt_jax.training.loop import Diverged, Interrupted, train
+    from iamt_jax.training.loop import Diverged, Interrupted, train_network
 
     distributed.initialize(chosen.processes, preemption_notices=True)
     dataset = distributed.run_on_first_then_rest(lambda: open_source(config.data))
@@ -73,7 +73,7 @@ def run_train(arguments: Sequence[str]) -> int:
         f"{len(validation):,} to validate, {len(dataset.attributes)} attributes"
     )
     try:
-        train(config, chosen.workdir, records, validation, chosen.resume.allow, left_out)
+        train_network(config, chosen.workdir, records, validation, chosen.resume.allow, left_out)
     except Interrupted as stop:
         distributed.print_once(
             f"stopped by {stop} and saved; the same command continues from there"

@@ -1,1 +1,1 @@
-"""Why a logit is what it is: contributions that add up to it, and where they come from."""
+"""Explanations of a logit: contributions that sum to it, their masks, and maps of pixels."""

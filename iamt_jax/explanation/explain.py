@@ -1,4 +1,4 @@
-"""Explanations of chosen logits: what each channel adds, through which mask, from which pixels."""
+"""Explanations of logits: contributions of channels, their masks, and a map of the pixels."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from iamt_jax.model.tone_curve import tone_curve
 
 
 def blurred(images: Float[Array, "*batch y x"], spread: float) -> Float[Array, "*batch y x"]:
-    """Blurs by one matrix product an axis; rows of the matrices sum to 1, so that a constant stays
-    constant.
+    """Gaussian blur by one matrix product for each axis.
+
+    The rows of the matrices sum to 1, so that a constant image stays constant.
 
     Args:
-      images: colours in front if there are any.
+      images: the last two axes are blurred.
       spread: standard deviation as a share of the shorter side.
     """
     deviation = spread * min(images.shape[-2:])
 
     def blur(length: int) -> Array:
-        place = jnp.arange(length, dtype=jnp.float32)
-        exponent = -jnp.square((place[:, None] - place) / deviation) / 2
+        position = jnp.arange(length, dtype=jnp.float32)
+        exponent = -jnp.square((position[:, None] - position) / deviation) / 2
         return jax.nn.softmax(exponent, axis=1).astype(images.dtype)
 
     down, across = map(blur, images.shape[-2:])
@@ -32,18 +33,19 @@ def blurred(images: Float[Array, "*batch y x"], spread: float) -> Float[Array, "
 
 
 def coarse(images: Float[Array, "*batch y x 3"]) -> Float[Array, "*batch y x 3"]:
-    """The image with everything finer than a tenth of its shorter side blurred away: what stands
-    in where a pixel is hidden."""
+    """Blurs images by a tenth of their shorter side; such pixels stand in for hidden ones."""
     return jnp.moveaxis(blurred(jnp.moveaxis(images, -1, -3), 0.1), -3, -1)
 
 
 SPREAD = 1 / 32
-"""Standard deviation of the smoothing of sensitivity, as a share of the image's side; evidence is
-smoothed by half of it."""
+"""Standard deviation of the blur of the sensitivity, as a share of the image's side; the evidence
+is blurred by half of it."""
 
 
 class Explanation(NamedTuple):
-    """What `explain` finds of a batch and some attributes, all of it under one tone curve.
+    """Results of `explain` for a batch and the chosen attributes, under one tone curve.
+
+    All arrays but `channels` are float32.
 
     Example:
       >>> import iamt_jax
@@ -55,21 +57,21 @@ class Explanation(NamedTuple):
     """
 
     logits: Float[Array, "batch some"]
-    """Of the chosen attributes; as everything here but `channels`, float32."""
+    """Logits of the chosen attributes."""
     bias: Float[Array, "batch some"]
-    """Of the classifiers, what no channel adds; the same for every image."""
+    """Biases of the classifiers; the same for every image."""
     contributions: Float[Array, "batch some channel"]
-    """What each channel adds: with the bias they sum to the logit, exactly, since the head is
-    linear in masked features."""
+    """Contribution of each channel to the logit. With the bias they sum to it exactly, since the
+    head is linear in the masked features."""
     maps: Float[Array, "batch some height width"]
-    """The same by position of the features: their sum and the bias are the logit, too."""
+    """Contributions of the positions of the features; with the bias they sum to the logit, too."""
     channels: Int[Array, "batch some top"]
-    """Those that add or take away most, the greatest first."""
+    """Channels with the largest absolute contributions, the largest first."""
     masks: Float[Array, "batch some top height width"]
-    """g(M; n, beta) of those channels."""
+    """g(M; n, beta) of those channels (Eq. 7)."""
     summary: Float[Array, "batch some y x"]
-    """At the size of the network's input: for (positive) and against (negative) the attribute, in
-    logits a pixel. See `iamt_jax.explanation.explain.summary`."""
+    """Map at the size of the network's input, in logits per pixel: positive is evidence for the
+    attribute, negative against it. See `iamt_jax.explanation.explain.summary_map`."""
 
 
 def explain(
@@ -82,20 +84,20 @@ def explain(
 ) -> Explanation:
     """Explains the logits of the chosen attributes under the tone curve (n, beta).
 
-    Masks of the chosen attributes are held at once. Nothing is compiled here: put it into
-    `nnx.jit`, as the example does.
+    The masks of all chosen attributes are in memory at once. The function is not compiled: use
+    `nnx.jit`, as in the example.
 
     Args:
       network: `IAMT`, or any module with `extractor` and `heads`.
-      images: float32, what its extractor takes; for `IAMT` in [0, 1] units, at any size that its
-        strides divide.
+      images: float32, in the units of its extractor; for `IAMT`, [0, 1]. Height and width must be
+        divisible by its stride.
       chosen: indices of attributes.
-      n: tone curve's power, n >= 0.
-      beta: tone curve's offset, 0 <= beta <= 1.
-      top: how many channels' masks to give; a static number, at most the channels there are.
+      n: power of the tone curve, n >= 0.
+      beta: offset of the tone curve, 0 <= beta <= 1.
+      top: number of channels whose masks are returned; static, at most the number of channels.
 
     Returns:
-      An `Explanation`; its arrays start with the image, then the attribute.
+      An `Explanation`; the first axis of its arrays is the image, the second the attribute.
 
     Example:
       >>> import iamt_jax
@@ -124,7 +126,7 @@ def explain(
         return added_here, mask, pull(to_features)[0]
 
     # One attribute at a time, so that no derivative is a sum over attributes: XLA's YNNPACK
-    # fusions get such sums wrong on some CPUs (docs/log.md).
+    # fusions compute such sums wrongly on some CPUs (docs/log.md).
     added, masks, gradients = jax.vmap(of_one)(chosen)
     gradients = gradients.swapaxes(0, 1)
     contributions = jnp.sum(added, axis=(2, 3)).swapaxes(0, 1)
@@ -140,31 +142,32 @@ def explain(
         maps=maps,
         channels=channels,
         masks=jnp.take_along_axis(by_image, channels[..., None, None], axis=2),
-        summary=summary(images, gradients),
+        summary=summary_map(images, gradients),
     )
 
 
-def summary(
+def summary_map(
     images: Float[Array, "batch y x 3"],
     gradients: Float[Array, "batch some y x 3"],
 ) -> Float[Array, "batch some y x"]:
-    r"""One signed map an attribute, at the image's size, in logits a pixel.
+    r"""Signed map of the pixels for each attribute, in logits per pixel.
 
-    Each position of the features sees most of the face, so contributions by position point
-    coarsely. Their sum is followed back to the pixels: what it would lose, to first order, were
-    they hidden, and there where it can be moved most,
+    Each position of the features depends on a large part of the face, so that contributions by
+    position localise coarsely. The map therefore uses derivatives in the pixels: the evidence of a
+    pixel is what the logit would lose, to first order, if it were hidden; it is weighted by the
+    sensitivity E,
 
     .. math::
       S = \left(G_{\sigma/2} * \sum_{rgb} \frac{\partial z_k}{\partial x} (x - \bar x)\right)
       \frac{E}{\max E}, \qquad
       E = G_\sigma * \sum_{rgb} \left( \frac{\partial z_k}{\partial x} \right)^2
 
-    with x-bar the image blurred. On synthetic faces this has several times the energy inside the
-    true region that Grad-CAM has (docs/explain.md).
+    where x-bar is the blurred image. On synthetic faces its energy inside the true region is
+    several times that of Grad-CAM (docs/explain.md).
 
     Args:
-      images: float32, in the units that the network takes.
-      gradients: of each logit in the pixels, logits a unit.
+      images: float32, in the units of the network.
+      gradients: derivatives of each logit in the pixels, logits per unit.
 
     Returns:
       The map, in the gradients' type.

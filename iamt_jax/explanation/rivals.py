@@ -1,7 +1,7 @@
-"""What others would draw: maps after the fact, on our extractor and our logits.
+"""Explanation maps of other methods, computed on our extractor and our logits.
 
-All are (batch, some attributes, y, x) at the image's size; greater is more evidence for what the
-network says.
+All are (batch, some attributes, y, x) at the image's size; a larger value is more evidence for the
+network's answer.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from jaxtyping import Array, Float, Int, Key
 
 from iamt_jax.model.network import IAMT
 
-Maps = Float[Array, "batch some y x"]
+_Maps = Float[Array, "batch some y x"]
 
 
 def grad_cam(
     network: IAMT, images: Float[Array, "batch y x 3"], chosen: Int[Array, " some"]
-) -> Maps:
-    """Grad-CAM (Selvaraju et al. 2017) at the extractor's last layer, for what is said (yes or
-    no): the positive part of the features, weighted by the mean derivative of their channel."""
+) -> _Maps:
+    """Grad-CAM (Selvaraju et al. 2017) at the extractor's last layer, for the network's answer (yes
+    or no): the positive part of the features, weighted by the mean derivative of their channel."""
     features = network.extractor(images)
 
     def one(k: Array) -> Array:
-        said = lambda f: _said(network, f, k)  # noqa: E731
-        weight = jnp.mean(jax.grad(said)(features), axis=(1, 2), keepdims=True)
+        answer = lambda f: _answer(network, f, k)  # noqa: E731
+        weight = jnp.mean(jax.grad(answer)(features), axis=(1, 2), keepdims=True)
         return jnp.maximum(jnp.sum(weight * features, axis=-1), 0)
 
     return _resized(jax.vmap(one, out_axes=1)(chosen), images.shape[1])
@@ -32,43 +32,42 @@ def grad_cam(
 
 def gradient_times_input(
     network: IAMT, images: Float[Array, "batch y x 3"], chosen: Int[Array, " some"]
-) -> Maps:
-    """Derivative of what is said in the pixels, times the pixels' distance from mid-grey."""
+) -> _Maps:
+    """Derivative of the network's answer in the pixels, times the pixels minus mid-grey."""
 
     def one(k: Array) -> Array:
-        said = lambda x: _said(network, network.extractor(x), k)  # noqa: E731
-        return jnp.sum(jax.grad(said)(images) * (images - 0.5), axis=-1)
+        answer = lambda x: _answer(network, network.extractor(x), k)  # noqa: E731
+        return jnp.sum(jax.grad(answer)(images) * (images - 0.5), axis=-1)
 
     return jax.vmap(one, out_axes=1)(chosen)
 
 
 def mean_mask(
     network: IAMT, images: Float[Array, "batch y x 3"], chosen: Int[Array, " some"]
-) -> Maps:
-    """One map an attribute, as Attention Branch Networks have it (Fukui et al. 2019): the mean of
-    the mask over its channels."""
+) -> _Maps:
+    """Mean of the mask over its channels, as in Attention Branch Networks (Fukui et al. 2019)."""
     masks = network.heads.masks(network.extractor(images), chosen)
     return _resized(jnp.mean(masks, axis=-1).swapaxes(0, 1), images.shape[1])
 
 
-def centred_gaussian(batch: int, some: int, side: int) -> Maps:
-    """A bump in the middle, standard deviation a quarter of the side: faces are centred."""
+def centred_gaussian(batch: int, some: int, side: int) -> _Maps:
+    """Gaussian at the centre, where faces are; its standard deviation is a quarter of the side."""
     bell = jnp.exp(-jnp.square((jnp.arange(side) - (side - 1) / 2) / (side / 4)) / 2)
     return jnp.broadcast_to(bell[:, None] * bell, (batch, some, side, side))
 
 
-def random_map(key: Key[Array, ""], batch: int, some: int, side: int) -> Maps:
-    """Uniform numbers."""
+def random_map(key: Key[Array, ""], batch: int, some: int, side: int) -> _Maps:
+    """Uniform random map."""
     return jax.random.uniform(key, (batch, some, side, side))
 
 
-def _said(network: IAMT, features: Array, k: Array) -> Array:
-    """Logit k, turned to be positive where it answers no; summed over the batch."""
+def _answer(network: IAMT, features: Array, k: Array) -> Array:
+    """Sum over the batch of |logit k|, the logit of the network's answer (yes or no)."""
     weights, bias = network.heads.classifiers(k[None])
     masked = (1 + network.heads.masks(features, k[None])[0]) * features
     logit = jnp.mean(masked, axis=(1, 2)) @ weights[0] + bias[0]
     return jnp.sum(logit * jax.lax.stop_gradient(jnp.sign(logit)))
 
 
-def _resized(maps: Float[Array, "batch some height width"], side: int) -> Maps:
+def _resized(maps: Float[Array, "batch some height width"], side: int) -> _Maps:
     return jax.image.resize(maps, (*maps.shape[:2], side, side), "bilinear")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -15,11 +14,9 @@ from iamt_jax.errors import InputError
 from iamt_jax.explanation.explain import Explanation, explain
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.inference.predictor import probability
-from iamt_jax.model.heads import AttributeHeads
 from iamt_jax.model.network import IAMT
 from iamt_jax.model.tone_curve import tone_curve
 from iamt_jax.robust.calibration_file import members
-from iamt_jax.robust.statistics import corrected
 from iamt_jax.robust.transform import Transformation, transform
 from iamt_jax.synthetic import faces, render
 
@@ -161,13 +158,6 @@ class View:
         )
 
 
-class _Treated(NamedTuple):
-    """A network whose layers' statistics are corrected, as `explain` wants one."""
-
-    heads: AttributeHeads
-    extractor: functools.partial
-
-
 def _curved(
     network: IAMT,
     images: Float[Array, "batch y x 3"],
@@ -189,14 +179,12 @@ def _automatic(
 ) -> tuple[Array, Array, Array, Array, Array, Explanation]:
     """Logits under the transformation, logits without it, its images, betas and sigmas, and why."""
     done = transform(images, transformation, jnp.full(len(images), jnp.nan))
-    after_norm = corrected(done.correction)
     weights, _ = network.heads.classifiers()
     beta = jnp.zeros((len(images), *weights.shape)) if done.beta is None else done.beta
-    logits = network.predict(done.images, None, done.beta, after_norm)
-    treated = _Treated(network.heads, functools.partial(network.extractor, after_norm=after_norm))
+    logits = network.predict(done.images, None, done.beta)
     # Masks have the axes attribute, batch, height, width, channel.
     shown = beta[:, attribute].swapaxes(0, 1)[:, :, None, None]
-    why = explain(treated, done.images, attribute, 1.0, shown, TOP)
+    why = explain(network, done.images, attribute, 1.0, shown, TOP)
     return logits, network.predict(images), done.images, beta, done.sigma, why
 
 

@@ -13,7 +13,6 @@ from jaxtyping import Array, Float
 
 from iamt_jax.inference.predictor import probability
 from iamt_jax.model.network import IAMT
-from iamt_jax.robust.statistics import corrected
 from iamt_jax.robust.transform import Transformation, transform
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -51,8 +50,7 @@ def automatic_program(network: IAMT, size: int, transformation: Transformation) 
 
     def run(images: Array) -> tuple[Array, Float[Array, " batch"]]:
         done = transform(images, transformation, jnp.full(images.shape[:1], jnp.nan))
-        after_norm = corrected(done.correction)
-        logits = merged().predict(done.images, None, done.beta, after_norm)
+        logits = merged().predict(done.images, None, done.beta)
         return probability(logits), done.sigma
 
     return _exported(run, size)

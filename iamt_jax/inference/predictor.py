@@ -19,7 +19,6 @@ from iamt_jax.degradation import gaussian_noise, noise_keys
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.model.heads import sweep
 from iamt_jax.model.network import IAMT, Tree
-from iamt_jax.robust.statistics import corrected
 from iamt_jax.robust.transform import Transformation, transform
 
 Images = UInt8[Array, "batch height width 3"] | Float[Array, "batch height width 3"]
@@ -97,8 +96,7 @@ class Predictor:
         def automatic(params, statistics, images, transformation, sigma):
             network = nnx.merge(definition, params, statistics)
             done = transform(as_float(images), transformation, sigma)
-            after_norm = corrected(done.correction)
-            return network.predict(done.images, None, done.beta, after_norm), done.sigma
+            return network.predict(done.images, None, done.beta), done.sigma
 
         def grid(network, images, n_values, beta_values):
             return sweep(network, as_float(images), n_values, beta_values)

@@ -14,15 +14,15 @@ from iamt_jax.config import GROUPS, ModelConfig
 
 
 def scaled_normal(scale: float) -> Callable:
-    """A truncated normal of variance `scale` / fan-in: 1 is LeCun's, 2 is He's, before a ReLU.
+    """Initialiser: a truncated normal of variance `scale` / fan-in.
 
-    The values of `jax.nn.initializers`, drawn flat and then reshaped: XLA's CPU compiler takes
-    0.4 s for a flat draw and up to 1.1 s for one of four dimensions, for each new shape
-    (docs/log.md).
+    Scale 1 is LeCun's, 2 is He's, for layers before a ReLU. The values are those of
+    `jax.nn.initializers`, but drawn flat and then reshaped: for each new shape, XLA's CPU compiler
+    takes 0.4 s for a flat draw and up to 1.1 s for one of four dimensions (docs/log.md).
     """
 
     def draw(key, shape, dtype=jnp.float32, out_sharding=None):
-        # 0.8796 is the standard deviation of a normal cut at +-2.
+        # 0.8796 is the standard deviation of a normal truncated at +-2.
         deviation = math.sqrt(scale / math.prod(shape[:-1])) / 0.87962566103423978
         flat = jax.random.truncated_normal(key, -2, 2, (math.prod(shape),), dtype)
         return (flat * deviation).reshape(shape)
@@ -31,24 +31,14 @@ def scaled_normal(scale: float) -> Callable:
 
 
 DATA_AXIS = "data"
-"""Mapped axis of the training step, over which batch statistics are shared."""
+"""Mapped axis of the training step, over which BatchNorm averages its statistics."""
 
 STATISTICS_MOMENTUM = 0.95
-"""Decay a step of BatchNorm's running statistics: short runs must forget their first steps."""
-
-
-AfterNorm = Callable[[str, Array], Array]
-"""(name of a normalisation layer, its output) -> what goes on in its place. The way in for
-statistics that are measured, or corrected, from outside (robust/statistics.py)."""
-
-
-def unchanged(name: str, x: Array) -> Array:
-    """The `AfterNorm` that does nothing."""
-    return x
+"""Decay of BatchNorm's running statistics per step; low, so that short runs forget their start."""
 
 
 def normalisation(channels: int, config: ModelConfig, rngs: nnx.Rngs) -> nnx.Module:
-    """One normalisation layer; both kinds take `use_running_average` through `Block`."""
+    """Builds one normalisation layer."""
     if config.norm == "group":
         return nnx.GroupNorm(channels, num_groups=GROUPS, dtype=config.dtype, rngs=rngs)
     return nnx.BatchNorm(
@@ -61,7 +51,7 @@ def normalisation(channels: int, config: ModelConfig, rngs: nnx.Rngs) -> nnx.Mod
 
 
 class ConvNorm(nnx.Module):
-    """A 3x3 convolution without bias, and its normalisation."""
+    """A 3x3 convolution without bias, followed by normalisation."""
 
     def __init__(
         self, inputs: int, outputs: int, config: ModelConfig, *, stride=1, dilation=1, rngs
@@ -79,31 +69,31 @@ class ConvNorm(nnx.Module):
         )
         self.norm = normalisation(outputs, config, rngs)
 
-    def __call__(self, x: Array, train: bool, name: str, after_norm: AfterNorm) -> Array:
+    def __call__(self, x: Array, train: bool) -> Array:
         x = self.conv(x)
         if isinstance(self.norm, nnx.BatchNorm):
-            return after_norm(name, self.norm(x, use_running_average=not train))
-        return after_norm(name, self.norm(x))
+            return self.norm(x, use_running_average=not train)
+        return self.norm(x)
 
 
 class Block(nnx.Module):
-    """A residual block of two convolutions of one dilation."""
+    """A residual block of two convolutions of the same dilation."""
 
     def __init__(self, channels: int, config: ModelConfig, *, dilation: int, rngs: nnx.Rngs):
         self.first = ConvNorm(channels, channels, config, dilation=dilation, rngs=rngs)
         self.second = ConvNorm(channels, channels, config, dilation=dilation, rngs=rngs)
 
-    def __call__(self, x: Array, train: bool, name: str, after_norm: AfterNorm) -> Array:
-        y = jax.nn.relu(self.first(x, train, f"{name}.first", after_norm))
-        return jax.nn.relu(x + self.second(y, train, f"{name}.second", after_norm))
+    def __call__(self, x: Array, train: bool) -> Array:
+        y = jax.nn.relu(self.first(x, train))
+        return jax.nn.relu(x + self.second(y, train))
 
 
 class Extractor(nnx.Module):
-    """Front end with strides, then a context module of dilated residual blocks.
+    """f_f: a front end with strides, then a context module of dilated residual blocks.
 
-    The front end halves the image once an entry of `config.widths`; the context module widens
-    the view at that resolution, so that every position of the features, and of the masks, sees
-    most of the face while it still has a place of its own.
+    The front end halves the image for each entry of `config.widths`. The context module enlarges
+    the receptive field at that resolution, so that each position of the features, and of the
+    masks, depends on a large part of the face and still belongs to one place in it.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -124,16 +114,21 @@ class Extractor(nnx.Module):
         self.dtype = config.dtype
 
     def __call__(
-        self,
-        images: Float[Array, "batch height width 3"],
-        train: bool = False,
-        after_norm: AfterNorm = unchanged,
+        self, images: Float[Array, "batch height width 3"], train: bool = False
     ) -> Float[Array, "batch height width channel"]:
-        """Images in [0, 1] (noise may leave it) -> features, height and width divided by the
-        stride, 2 ** len(widths). `after_norm` sees every normalisation's output."""
+        """Features f of images.
+
+        Args:
+          images: in [0, 1] units; noise may leave that range.
+          train: normalise by the statistics of the batch, and update the running ones.
+
+        Returns:
+          Features in the compute type; height and width are those of the images divided by the
+          stride, 2 ** len(widths).
+        """
         x = ((images - 0.5) * 4).astype(self.dtype)
         for name in self.names:
-            x = getattr(self, name)(x, train, name, after_norm)
+            x = getattr(self, name)(x, train)
             if name.startswith("down"):
                 x = jax.nn.relu(x)
         return x

@@ -1,4 +1,4 @@
-"""The K attribute heads: mask and classifier of each attribute, stacked and vmapped."""
+"""The K attribute heads: mask M^k and classifier f_b^k of each attribute (Eq. 1, 2 and 9)."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from jaxtyping import Array, Float, Int
 
 from iamt_jax.model.extractor import scaled_normal
 from iamt_jax.model.tone_curve import tone_curve
-from iamt_jax.ops import attention_pool, pool_powers
+from iamt_jax.ops.attention_pool import attention_pool, pool_powers
 
 ALL = slice(None)
 """Every attribute."""
 
 
 class HeadOutputs(NamedTuple):
-    """What the heads say of a batch."""
+    """Outputs of all heads for a batch."""
 
     logits: Float[Array, "batch attribute"]
-    """Of f_b^k, float32."""
+    """Logits of f_b^k, float32."""
     mask_l1: Float[Array, "batch attribute"]
-    """Sum of each mask, before the tone curve, over positions and channels, float32."""
+    """Sum of each mask M^k, before the tone curve, over positions and channels, float32."""
 
 
 class Head(nnx.Module):
-    """One attribute: its mask M^k, and its classifier f_b^k on the masked features."""
+    """The head of one attribute: its mask M^k, and its classifier f_b^k of the masked features."""
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs):
         init = scaled_normal(1)
@@ -35,7 +35,7 @@ class Head(nnx.Module):
         self.classifier = nnx.Linear(channels, 1, kernel_init=init, rngs=rngs)
 
     def attend(self, features: Float[Array, "batch height width channel"]) -> Array:
-        """Features -> mask M^k in (0, 1), in the features' shape."""
+        """Mask M^k = sigmoid(f W^k + a^k) in (0, 1), in the shape of the features f."""
         return jax.nn.sigmoid(self.mask(features))
 
     def __call__(
@@ -44,20 +44,21 @@ class Head(nnx.Module):
         n: Float[Array, "batch channel"],
         beta: Float[Array, "batch channel"],
     ) -> Float[Array, " batch"]:
-        """Logits of f_b^k((1 + g(M^k; n, beta)) * f), written plainly (Eq. 9)."""
+        """Logits of f_b^k((1 + g(M^k; n, beta)) * f), the plain form of Eq. 9."""
         curve = tone_curve(self.attend(features), n[:, None, None], beta[:, None, None])
         pooled = jnp.mean((1 + curve) * features, axis=(1, 2))
         return self.classifier(pooled)[:, 0]
 
 
 class AttributeHeads(nnx.Module):
-    """K heads with stacked parameters (attribute first) on one feature map, whosever it is.
+    """K attribute heads with stacked parameters, on the feature map of any backbone.
 
-    An NNX module. Features are f of any backbone: float32 or bfloat16, channels last.
+    An NNX module. Features are float32 or bfloat16, channels last; parameters have the attribute
+    as their first axis.
 
     Args:
       attributes: K, the number of heads.
-      channels: C, of the features.
+      channels: C, the number of channels of the features.
       rngs: keys of the initialisation.
 
     Example:
@@ -87,7 +88,7 @@ class AttributeHeads(nnx.Module):
         """Weights and biases of the chosen attributes' classifiers f_b^k.
 
         Args:
-          chosen: indices of attributes; by default every one.
+          chosen: indices of attributes; by default all.
 
         Returns:
           The weight of each channel and the bias, float32.
@@ -101,11 +102,11 @@ class AttributeHeads(nnx.Module):
         """Kernels W^k and biases a^k of the chosen attributes' masks.
 
         Args:
-          chosen: indices of attributes; by default every one.
+          chosen: indices of attributes; by default all.
 
         Returns:
-          The kernels of the 1x1 convolutions, channels in before channels out, and the biases;
-          float32.
+          The kernels of the 1x1 convolutions, with input channels before output channels, and the
+          biases; float32.
         """
         mask = self.stacked.mask
         return mask.kernel[...][chosen], mask.bias[...][chosen]
@@ -116,13 +117,14 @@ class AttributeHeads(nnx.Module):
         n: Float[Array, "..."] | float | None = None,
         beta: Float[Array, "..."] | float | None = None,
     ) -> HeadOutputs:
-        """Logits and mask sums, block by block, without ever holding all masks.
+        """Logits of f_b^k((1 + g(M^k; n, beta)) * f) (Eq. 9), computed without storing the masks.
 
         Args:
-          features: f, of any backbone.
-          n: tone curve's power, n >= 0, broadcastable to (batch, attribute, channel); None is 1.
-          beta: tone curve's offset, 0 <= beta <= 1, likewise; None is 0. Without both it is the
-            training form, T(M) = 1 + M (Eq. 1).
+          features: f, from any backbone.
+          n: power of the tone curve, n >= 0, broadcastable to (batch, attribute, channel); None
+            is 1.
+          beta: offset of the tone curve, 0 <= beta <= 1, likewise; None is 0. Without both, it is
+            the form of training, T(M) = 1 + M (Eq. 1 and 2).
 
         Returns:
           Logits and the sum of each mask.
@@ -134,14 +136,15 @@ class AttributeHeads(nnx.Module):
     def contributions(
         self, features: Float[Array, "batch height width channel"]
     ) -> tuple[Float[Array, "batch attribute channel"], Float[Array, "batch attribute channel"]]:
-        """What each channel adds to each logit without its mask, f, and by its mask, M * f; with
-        the classifier's bias both add up to the logit of (1 + M) * f.
+        """Contributions of each channel to each logit of Eq. 1, of f and of M * f separately.
+
+        Their sum over channels and the classifier's bias is the logit of (1 + M) * f.
 
         Args:
-          features: f, of any backbone.
+          features: f, from any backbone.
 
         Returns:
-          The two, in logits, float32.
+          Contributions of f and of M * f, in logits, float32.
         """
         pooled, _ = attention_pool(features, *self.mask_parameters())
         plain = jnp.mean(features, axis=(1, 2), dtype=jnp.float32)[:, None]
@@ -154,12 +157,12 @@ class AttributeHeads(nnx.Module):
         n_values: Float[Array, " n"],
         beta_values: Float[Array, " beta"],
     ) -> Float[Array, "n beta batch attribute"]:
-        """Logits of a whole grid of tone curves, masks computed once.
+        """Logits under each tone curve of a grid (Eq. 9); masks are computed once.
 
         Args:
-          features: f, of any backbone.
-          n_values: powers, each >= 0.
-          beta_values: offsets, each from 0 to 1.
+          features: f, from any backbone.
+          n_values: powers of the tone curve, each >= 0.
+          beta_values: offsets of the tone curve, each from 0 to 1.
 
         Returns:
           Logits, float32.
@@ -167,9 +170,9 @@ class AttributeHeads(nnx.Module):
         weights, bias = self.classifiers()
         plain = jnp.mean(features, axis=(1, 2), dtype=jnp.float32) @ weights.T
         powers = pool_powers(features, *self.mask_parameters(), n_values)
-        bent = jnp.einsum("nbkc,kc->nbk", powers, weights)
+        curved = jnp.einsum("nbkc,kc->nbk", powers, weights)
         beta = jnp.asarray(beta_values, jnp.float32)[:, None, None]
-        return (1 - beta) * plain + (1 + beta) * bent[:, None] + bias
+        return (1 - beta) * plain + (1 + beta) * curved[:, None] + bias
 
     def reference(
         self,
@@ -177,12 +180,12 @@ class AttributeHeads(nnx.Module):
         n: Float[Array, "..."] | float = 1.0,
         beta: Float[Array, "..."] | float = 0.0,
     ) -> Float[Array, "batch attribute"]:
-        """The same logits with every head vmapped plainly: what each faster path must equal.
+        """Logits of Eq. 9 by vmapping `Head`: the plain form, which the faster ones must equal.
 
         Args:
-          features: f, of any backbone.
-          n: tone curve's power, n >= 0, broadcastable to (batch, attribute, channel).
-          beta: tone curve's offset, 0 <= beta <= 1, likewise.
+          features: f, from any backbone.
+          n: power of the tone curve, n >= 0, broadcastable to (batch, attribute, channel).
+          beta: offset of the tone curve, 0 <= beta <= 1, likewise.
 
         Returns:
           Logits, float32.
@@ -197,15 +200,15 @@ class AttributeHeads(nnx.Module):
         features: Float[Array, "batch height width channel"],
         chosen: Int[Array, " some"],
     ) -> Float[Array, "some batch height width channel"]:
-        """Masks of the chosen attributes, for looking at; each as large as the features.
+        """Masks M^k of the chosen attributes; each is as large as the features.
 
         Args:
-          features: f, of any backbone.
+          features: f, from any backbone.
           chosen: indices of attributes.
 
         Returns:
-          M^k in (0, 1), before any tone curve, float32 whatever the features' type: contributions
-          of masked features then add up to the logits.
+          M^k in (0, 1), before the tone curve. Always float32, so that contributions of masked
+          features add up to the logits.
         """
         some = jax.tree.map(lambda x: x[chosen], nnx.state(self.stacked))
         head = nnx.merge(nnx.graphdef(self.stacked), some)
@@ -213,19 +216,19 @@ class AttributeHeads(nnx.Module):
 
 
 class Attentive(Protocol):
-    """What `explain` and `sweep` ask of a network; `IAMT` is one, and so is any NNX module with
-    these two attributes."""
+    """Interface of a network for `explain` and `sweep`: `IAMT`, or any NNX module with these two
+    attributes."""
 
     heads: AttributeHeads
-    """The heads, made for as many channels as the extractor gives."""
+    """The heads; their number of channels is that of the extractor's features."""
 
     def extractor(
         self, images: Float[Array, "batch y x 3"]
     ) -> Float[Array, "batch height width channel"]:
-        """The features f that the heads look at, at inference; usually a module.
+        """Features f at inference; usually a module.
 
         Args:
-          images: float32, in the units that this network takes.
+          images: float32, in the units of this network.
 
         Returns:
           Features, float32 or bfloat16.
@@ -238,9 +241,9 @@ def sweep(
     n_values: Float[Array, " n"],
     beta_values: Float[Array, " beta"],
 ) -> Float[Array, "n beta batch attribute"]:
-    r"""Logits of a whole grid of tone curves; features and masks are computed once.
+    r"""Logits under each tone curve of a grid (Eq. 9); features and masks are computed once.
 
-    A value of n costs one power more, a value of beta nothing: g is affine in beta, so that
+    Another value of n costs one power, another value of beta nothing, since g is affine in beta:
 
     .. math::
       z(n, \beta) = (1 - \beta) \, \mathrm{mean}(f) \, w
@@ -248,7 +251,7 @@ def sweep(
 
     Args:
       network: `IAMT`, or any module with `extractor` and `heads`.
-      images: float32, what its extractor takes; for `IAMT` in [0, 1] units.
+      images: float32, in the units of its extractor; for `IAMT`, [0, 1].
       n_values: powers of the tone curve, each >= 0.
       beta_values: offsets, each from 0 to 1.
 

@@ -1,4 +1,4 @@
-"""The loss terms of the paper, one function each (Eq. 1, 3, 5) and their sum (Eq. 6)."""
+"""The losses: one function for each term (Eq. 1 to 5), and their weighted sum (Eq. 6)."""
 
 from __future__ import annotations
 
@@ -26,12 +26,16 @@ def cross_entropy(
     logits: Float[Array, "batch attribute"],
     labels: Float[Array, "batch attribute"],
 ) -> Float[Array, ""]:
-    r"""Sum over attributes, mean over the batch, of binary cross-entropies (Eq. 1 and 3).
+    r"""L_b of the heads (Eq. 1, 2) and L_m of the multi-label classifier (Eq. 3, 4).
+
+    Binary cross-entropies, summed over attributes and averaged over the batch:
 
     .. math::
       L = \frac{1}{B} \sum_b \sum_k \mathrm{softplus}(z_{bk}) - y_{bk} z_{bk}
 
-    Labels lie in [0, 1], or are MISSING, which adds nothing.
+    Args:
+      logits: z, float32.
+      labels: y in [0, 1], or MISSING, which contributes nothing to the loss.
     """
     each = jax.nn.softplus(logits) - labels * logits
     return jnp.sum(jnp.where(labels == MISSING, 0, each)) / logits.shape[0]
@@ -42,8 +46,13 @@ def reconstruction_error(
     images: Float[Array, "batch height width 3"],
     reduction: str,
 ) -> Float[Array, ""]:
-    """Squared error of the reconstruction (Eq. 5), in squared [0, 1] pixel units: a mean or a
-    sum over pixels and colours, and a mean over the batch."""
+    """L_r, the squared error of the reconstruction (Eq. 5), in squared [0, 1] pixel units.
+
+    Args:
+      reconstruction: output of f_r.
+      images: the images to reconstruct.
+      reduction: "mean" or "sum" over pixels and colours; over the batch it is always the mean.
+    """
     each = jnp.square(reconstruction.astype(jnp.float32) - images)
     return jnp.mean(each) if reduction == "mean" else jnp.sum(each) / images.shape[0]
 
@@ -51,8 +60,14 @@ def reconstruction_error(
 def mask_penalty(
     mask_l1: Float[Array, "batch attribute"], elements: int, reduction: str
 ) -> Float[Array, ""]:
-    """|M|_1 of Eq. 6, a mean over the batch of a sum over attributes, positions and channels, or
-    of their mean; `elements` is positions x channels."""
+    """|M|_1 of Eq. 6.
+
+    Args:
+      mask_l1: sum of each mask over positions and channels.
+      elements: positions x channels, the elements of one mask.
+      reduction: "mean" or "sum" over attributes, positions and channels; over the batch it is
+        always the mean.
+    """
     total = jnp.mean(jnp.sum(mask_l1, axis=1))
     return total if reduction == "sum" else total / (elements * mask_l1.shape[1])
 
@@ -63,12 +78,17 @@ def losses(
     labels: Float[Array, "batch attribute"],
     config: LossConfig,
 ) -> Terms:
-    r"""The whole loss of a batch.
+    r"""Total loss L of a batch and its terms (Eq. 6).
 
     .. math:: L = \lambda_b L_b + \lambda_m L_m + \lambda_r L_r + \lambda_1 |M|_1
-      \qquad \text{(Eq. 6)}
 
-    A term whose part of the network is switched off is 0.
+    The term of a part that is switched off in the network is 0.
+
+    Args:
+      outputs: of `IAMT.__call__`.
+      images: float32 in [0, 1] units.
+      labels: in [0, 1], or MISSING.
+      config: the weights, and the reductions of L_r and |M|_1.
     """
     zero = jnp.zeros(())
     binary = cross_entropy(outputs.logits, labels)

@@ -1,4 +1,4 @@
-"""The whole network, returning named outputs."""
+"""The network of Fig. 2: extractor, heads, multi-label classifier and reconstructor."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from iamt_jax.config import ModelConfig
-from iamt_jax.model.extractor import AfterNorm, Extractor, scaled_normal, unchanged
+from iamt_jax.model.extractor import Extractor, scaled_normal
 from iamt_jax.model.heads import AttributeHeads
 
 
 def depth_to_space(x: Float[Array, "batch height width channel"], block: int) -> Array:
-    """(b, h, w, block*block*c) -> (b, block*h, block*w, c), each position becoming a tile."""
+    """Reshapes (b, h, w, block*block*c) to (b, block*h, block*w, c); a position becomes a tile."""
     b, h, w, c = x.shape
     x = x.reshape(b, h, w, block, block, c // block**2).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(b, h * block, w * block, c // block**2)
 
 
 class Reconstructor(nnx.Module):
-    """Two convolutions around one doubling, then a tile of pixels a position.
+    """f_r (Eq. 5): two convolutions around one doubling of the resolution, then a tile of pixels
+    for each position.
 
-    Depth-to-space instead of transposed convolutions: no checkerboard, and their gradient is
-    slow on CPU.
+    It uses depth-to-space instead of transposed convolutions, which draw checkerboards and have a
+    slow gradient on CPU.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -38,32 +39,32 @@ class Reconstructor(nnx.Module):
     def __call__(
         self, features: Float[Array, "batch height width channel"]
     ) -> Float[Array, "batch height width 3"]:
-        """Features -> an image of the input's size, in its [0, 1] units (not clipped)."""
+        """Image of the input's size, in its [0, 1] units but not clipped."""
         x = jax.nn.relu(depth_to_space(self.widen(features), 2))
         return 0.5 + depth_to_space(self.paint(x), self.tile)
 
 
 Tree = Any
-"""A nested dict of arrays: parameters or statistics, out of the network that they define."""
+"""A nested dict of arrays: parameters or running statistics of a network."""
 
 
 class Outputs(NamedTuple):
-    """What the network says of a batch; a part that is switched off gives None."""
+    """Outputs of the network for a batch; None for a part that is switched off."""
 
     features: Float[Array, "batch height width channel"]
-    """f, in the compute type; height and width are the image's over the stride."""
+    """f, in the compute type; height and width are the image's divided by the stride."""
     logits: Float[Array, "batch attribute"]
-    """Of the heads f_b^k, float32: the product's answer."""
+    """Logits of the heads f_b^k, float32: the prediction."""
     mask_l1: Float[Array, "batch attribute"]
     """Sum of each mask over positions and channels, float32."""
     multilabel: Float[Array, "batch attribute"] | None
     """Logits of f_m on the plain features, float32."""
     reconstruction: Float[Array, "batch height width 3"] | None
-    """Of the images, in their size and in [0, 1] units, not cut to them."""
+    """Output of f_r, in the size of the images and in [0, 1] units, not clipped."""
 
 
 class IAMT(nnx.Module):
-    """Extractor, K heads, multi-label classifier and reconstructor (Fig. 2 of the paper).
+    """Extractor, K heads, multi-label classifier and reconstructor (Fig. 2).
 
     An NNX module. Its parts are the attributes `extractor`, `heads` (an `AttributeHeads`),
     `multilabel` and `reconstructor`; the last two are None where the config switches them off.
@@ -102,18 +103,18 @@ class IAMT(nnx.Module):
     def __call__(
         self, images: Float[Array, "batch height width 3"], keys: Key[Array, " batch"]
     ) -> Outputs:
-        """The training pass: batch statistics, dropout by one key an image, T(M) = 1 + M.
+        """Forward pass of training: batch statistics, dropout, and T(M) = 1 + M (Eq. 1 to 5).
 
-        Dropout hits what classifies, not what reconstructs. With BatchNorm it must run inside the
-        mapped axis `extractor.DATA_AXIS`.
+        Dropout acts on the features of the classifiers, not on those of the reconstructor. With
+        BatchNorm it must run inside the mapped axis `extractor.DATA_AXIS`.
 
         Args:
-          images: float32 in [0, 1] units; height and width divide by the stride,
+          images: float32 in [0, 1] units; height and width must be divisible by the stride,
             2 ** len(config.widths).
-          keys: of the dropout, one an image.
+          keys: keys of the dropout, one for each image.
 
         Returns:
-          Logits, features and all else that the loss is made of.
+          The inputs of `losses.losses`.
         """
         features = self.extractor(images, train=True)
         kept = drop_channels(features, self.dropout, keys)
@@ -132,40 +133,41 @@ class IAMT(nnx.Module):
         images: Float[Array, "batch height width 3"],
         n: Float[Array, "..."] | float | None = None,
         beta: Float[Array, "..."] | float | None = None,
-        after_norm: AfterNorm = unchanged,
     ) -> Float[Array, "batch attribute"]:
         """Logits at inference, f_b^k((1 + g(M^k; n, beta)) * f) (Eq. 9).
 
         Args:
-          images: float32 in [0, 1] units (noise may leave them); height and width divide by the
-            stride, 2 ** len(config.widths).
-          n: tone curve's power, n >= 0, broadcastable to (batch, attribute, channel); None is 1.
-          beta: tone curve's offset, 0 <= beta <= 1, likewise; None is 0.
-          after_norm: (name, output) -> what goes on in the place of a normalisation layer's
-            output; for statistics corrected from outside.
+          images: float32 in [0, 1] units (noise may leave that range); height and width must be
+            divisible by the stride, 2 ** len(config.widths).
+          n: power of the tone curve, n >= 0, broadcastable to (batch, attribute, channel); None
+            is 1.
+          beta: offset of the tone curve, 0 <= beta <= 1, likewise; None is 0.
 
         Returns:
-          Logits, float32; nothing is checked or refused.
+          Logits, float32. Arguments are not checked.
         """
-        return self.heads(self.extractor(images, after_norm=after_norm), n, beta).logits
+        return self.heads(self.extractor(images), n, beta).logits
 
 
 def drop_channels(features: Array, rate: float, keys: Key[Array, " batch"]) -> Array:
-    """Drops whole channels with probability `rate`, each image by its own key."""
+    """Dropout of whole channels with probability `rate`, by one key for each image."""
     if rate == 0:
         return features
-    kept = jnp.float32(1 - rate)  # Its type decides what is drawn.
+    kept = jnp.float32(1 - rate)  # The type decides which numbers are drawn.
     keep = jax.vmap(lambda key: jax.random.bernoulli(key, kept, features.shape[-1:]))(keys)
     return features * (keep / (1 - rate)).astype(features.dtype)[:, None, None]
 
 
 def build(config: ModelConfig, attributes: int, seed: int = 0) -> tuple[nnx.GraphDef, Tree, Tree]:
-    """Initialises a network: its definition, parameters and running statistics, as plain dicts.
+    """Initialises a network.
 
     Args:
       config: of the network.
       attributes: K, the number of heads.
       seed: of the initialisation.
+
+    Returns:
+      The network's definition, and its parameters and running statistics as nested dicts.
     """
     network = IAMT(config, attributes, rngs=nnx.Rngs(seed))
     definition, params, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)

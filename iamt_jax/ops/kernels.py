@@ -1,13 +1,15 @@
-"""Curved sums by Pallas kernels, for GPU (Triton) and TPU (Mosaic): one body each, two targets.
+"""Curved sums by Pallas kernels, which share their bodies between GPU (Triton) and TPU (Mosaic).
 
-As in flash attention, a program holds a tile of one image's positions and takes the heads one
-after the other: a product, masks, sums. Masks stay in registers (GPU) or VMEM (TPU). Sums of
-tiles are added up outside, so there are no atomics. The way back computes the logits twice: once
-to sum over heads (features), once to sum over positions and images (kernels).
+As in flash attention, a program holds a tile of one image's positions and loops over the heads:
+a matrix product, the masks, their sums. Masks stay in registers (GPU) or VMEM (TPU). The sums of
+the tiles are added outside the kernel, so there are no atomics. The backward pass computes the
+logits twice: once to sum over heads (for the features), once to sum over positions and images (for
+the heads' kernels).
 
-A grid's last axis follows a sum. On a TPU its programs run one after the other, and an output
-block stays in VMEM while its index stays, so the sum goes on from program to program. On a GPU,
-where programs run in any order, one program takes all of that axis.
+The last axis of a grid is the one that is summed over. On a TPU its programs run one after the
+other, and an output block stays in VMEM while its index is the same, so the sum is accumulated
+from program to program. On a GPU, where programs run in any order, one program takes the whole
+axis.
 """
 
 from __future__ import annotations
@@ -19,42 +21,58 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as mosaic
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float
 
-from iamt_jax.ops import kernel_bodies
-from iamt_jax.ops.kernel_bodies import Arrays
+from iamt_jax.ops import mask_powers
+from iamt_jax.ops.mask_powers import contrast_of_powers
 
 LEAST = 16
-"""Fewest positions of a tile: of a Triton product, and of a bfloat16 tile on a TPU."""
+"""Fewest positions in a tile, for a Triton product and for a bfloat16 tile on a TPU."""
+
+
+class Operands(NamedTuple):
+    """Inputs of a kernel: whole arrays, their block specifications, or references to blocks."""
+
+    features: Any
+    """(batch, position, channel)."""
+    kernel: Any
+    """(attribute, channel, channel), in the features' type."""
+    bias: Any
+    """(attribute, 1, channel)."""
+    n: Any
+    """(batch, attribute, curve, channel), or None."""
+    to: Any
+    """(batch, attribute, curve + 1, channel), derivatives in all sums, masks last, or None."""
 
 
 class Target(NamedTuple):
-    """What differs between the platforms."""
+    """Limits and tile sizes of one platform."""
 
     channels: tuple[int, ...]
-    """Numbers of channels that the kernels take."""
+    """Numbers of channels that the kernels support."""
     forward: int
-    """Most bytes of one channel in a tile of positions, on the way forward."""
+    """Most bytes of one channel in a tile of positions, in the forward pass."""
     backward: int
-    """And on the way back."""
+    """Most bytes of one channel in a tile of positions, in the backward pass."""
     heads: int
-    """Most heads of a program."""
+    """Most heads in a program."""
     positions: int
-    """Most positions of a program that sums over images, and of an image."""
+    """Most positions of an image, and of all images in a program that sums over images."""
     programs: int
-    """Programs wanted where the sum is over images: the batch is split to come near."""
+    """Number of programs aimed at where the sum is over images, by splitting the batch."""
     params: Any
-    """The compiler's."""
+    """Parameters of the compiler."""
 
 
 TARGETS = {
-    # Compiled by Triton 3.4 at 128 channels, these take 48 and 80 KiB of shared memory forward
-    # (bfloat16, float32), at most 66 and 84 back. Tiles back are smaller since registers are
-    # full: on 9.0 none spill, on 8.0 `backward_kernel` does. 264 is two programs for each of an
-    # H100's multiprocessors.
+    # Compiled by Triton 3.4 at 128 channels, the forward pass takes 48 and 80 KiB of shared memory
+    # (bfloat16, float32), the backward pass at most 66 and 84. Backward tiles are smaller because
+    # registers are full: at compute capability 9.0 nothing spills, at 8.0 `_kernel_body` does. 264
+    # is two programs for each multiprocessor of an H100.
     "cuda": Target(
         channels=(16, 32, 64, 128),
         forward=128,
@@ -64,8 +82,8 @@ TARGETS = {
         programs=264,
         params=triton.CompilerParams(num_warps=8, num_stages=1),
     ),
-    # Channels fill the 128 lanes of a vector. The other bounds keep blocks, of which there are
-    # two each, within half of 16 MB of VMEM.
+    # Channels fill the 128 lanes of a vector. The other limits keep the blocks, each of which is
+    # held twice, within half of the 16 MB of VMEM.
     "tpu": Target(
         channels=(128, 256),
         forward=512,
@@ -79,7 +97,7 @@ TARGETS = {
 
 
 def fits(features: Array, kernel: Array, n: Array | None, platform: str) -> bool:
-    """Whether a platform's kernels take arrays of these shapes and types."""
+    """True if a platform's kernels support arrays of these shapes and types."""
     _, positions, channels = features.shape
     target = TARGETS[platform]
     return (
@@ -91,7 +109,7 @@ def fits(features: Array, kernel: Array, n: Array | None, platform: str) -> bool
     )
 
 
-def forward(
+def kernel_sums(
     features: Float[Array, "batch position channel"],
     kernel: Float[Array, "attribute channel channel"],
     bias: Float[Array, "attribute channel"],
@@ -100,25 +118,25 @@ def forward(
     platform: str,
     interpret: Any = False,
 ) -> tuple[Float[Array, "curve batch attribute channel"], Float[Array, "batch attribute channel"]]:
-    """As `blocked.forward`, for arrays that fit the platform; anywhere if interpreted."""
+    """Computes `tiled.tiled_sums` for arrays that `fits` accepts; interpreted, on any platform."""
     arrays = _arrays(features, kernel, bias, n, None)
     rows = 2 if n is None else len(n) + 1
     target = TARGETS[platform]
     tile = _tile(features, target.forward)
-    [sums] = _over_heads(kernel_bodies.forward, arrays, rows, tile, target, interpret, also=False)
+    [sums] = _over_heads(_sums_body, arrays, rows, tile, target, interpret, also=False)
     return sums[:-1], sums[-1]
 
 
-def backward(features, kernel, bias, n, to_sums, to_masks, *, platform, interpret=False):
-    """As `blocked.backward`, likewise."""
+def kernel_derivatives(features, kernel, bias, n, to_sums, to_masks, *, platform, interpret=False):
+    """Computes `tiled.tiled_derivatives`, likewise."""
     target = TARGETS[platform]
     arrays = _arrays(features, kernel, bias, n, jnp.concatenate([to_sums, to_masks[None]]))
     rows = 1 if n is None else len(n) + 1
     tile = _tile(features, target.backward)
     sums, to_features = _over_heads(
-        kernel_bodies.backward_features, arrays, rows, tile, target, interpret, also=True
+        _features_body, arrays, rows, tile, target, interpret, also=True
     )
-    to_kernel = _over_images(kernel_bodies.backward_kernel, arrays, tile, target, interpret)
+    to_kernel = _over_images(_kernel_body, arrays, tile, target, interpret)
     return (
         to_features.astype(features.dtype),
         to_kernel.astype(kernel.dtype),
@@ -127,16 +145,16 @@ def backward(features, kernel, bias, n, to_sums, to_masks, *, platform, interpre
     )
 
 
-def _arrays(features, kernel, bias, n, to) -> Arrays:
+def _arrays(features, kernel, bias, n, to) -> Operands:
     n, to = (None if x is None else jnp.moveaxis(x, 0, 2) for x in (n, to))
-    return Arrays(features, kernel.astype(features.dtype), bias[:, None], n, to)
+    return Operands(features, kernel.astype(features.dtype), bias[:, None], n, to)
 
 
-def _over_heads(body, arrays: Arrays, rows: int, tile: int, target: Target, interpret, *, also):
-    """Runs a program for each tile of one image's positions, and for some heads.
+def _over_heads(body, arrays: Operands, rows: int, tile: int, target: Target, interpret, *, also):
+    """Runs a program for each tile of an image's positions and each group of heads.
 
-    Returns the rows it writes for each head, summed over tiles: (row, batch, attribute, channel);
-    with `also`, then what it writes for each position: (batch, position, channel).
+    Returns the rows written for each head, summed over tiles, (row, batch, attribute, channel);
+    with `also`, after it the array written for each position, (batch, position, channel).
     """
     batch, positions, channels = arrays.features.shape
     attributes = len(arrays.kernel)
@@ -157,10 +175,10 @@ def _over_heads(body, arrays: Arrays, rows: int, tile: int, target: Target, inte
     return jnp.moveaxis(jnp.sum(sums, axis=1), 2, 0), *others
 
 
-def _over_images(body, arrays: Arrays, tile: int, target: Target, interpret) -> Array:
-    """Runs a program for each head and part of the batch, over some images.
+def _over_images(body, arrays: Operands, tile: int, target: Target, interpret) -> Array:
+    """Runs a program for each head and group of images.
 
-    Returns what it writes for the head, summed: (attribute, channel, channel).
+    Returns the array written for each head, summed over images, (attribute, channel, channel).
     """
     batch, positions, channels = arrays.features.shape
     attributes = len(arrays.kernel)
@@ -180,8 +198,8 @@ def _over_images(body, arrays: Arrays, tile: int, target: Target, interpret) -> 
     return jnp.sum(parts, axis=0)
 
 
-def _blocks(arrays: Arrays, images: int, positions: int, heads: int, at) -> Arrays:
-    """Blocks of all arrays; `at` gives the block's image, position and head in the grid."""
+def _blocks(arrays: Operands, images: int, positions: int, heads: int, at) -> Operands:
+    """Block specifications; `at` maps grid indices to the block's image, position and head."""
     channels = arrays.features.shape[-1]
 
     def block(shape, index):
@@ -191,7 +209,7 @@ def _blocks(arrays: Arrays, images: int, positions: int, heads: int, at) -> Arra
         shape = None if x is None else (images, heads, *x.shape[2:])
         return shape and block(shape, lambda i, p, k: (i, k, 0, 0))
 
-    return Arrays(
+    return Operands(
         features=block((images, positions, channels), lambda i, p, k: (i, p, 0)),
         kernel=block((heads, channels, channels), lambda i, p, k: (k, 0, 0)),
         bias=block((heads, 1, channels), lambda i, p, k: (k, 0, 0)),
@@ -201,10 +219,108 @@ def _blocks(arrays: Arrays, images: int, positions: int, heads: int, at) -> Arra
 
 
 def _tile(features: Array, most: int) -> int:
-    """Positions of a tile of so many bytes: a power of two that divides an image's."""
+    """Positions in a tile of at most so many bytes: a power of two that divides the image's."""
     return math.gcd(features.shape[1], most // features.dtype.itemsize)
 
 
 def _divisor(size: int, most: int) -> int:
-    """The largest divisor of a size up to a bound."""
+    """Largest divisor of a size that is at most `most`."""
     return next(x for x in range(min(size, most), 0, -1) if size % x == 0)
+
+
+# The bodies: one program of each kernel. A reference to a block has the axes of its array in
+# `Operands`; each body ends by writing its results.
+
+
+def _sums_body(arrays: Operands, sums):
+    """Writes, for each head, the sums of h(M; n) f over a tile (one row a curve) and of M."""
+    f = arrays.features[0]
+    wide = f.astype(jnp.float32)
+
+    def head(k, _):
+        z, n = _logits(f, arrays, k), _rows(arrays.n, 0, k)
+        if n is None:
+            mask = mask_powers.sigmoid(z)
+            bent = [mask]
+        else:
+            m = mask_powers.masks(z)
+            mask = m.mask
+            bent = [contrast_of_powers(m, mask_powers.tail(m, each)) for each in n]
+        _write(sums, k, [*(each * wide for each in bent), mask])
+
+    lax.fori_loop(0, len(arrays.kernel), head, None)
+
+
+def _features_body(arrays: Operands, sums, to_features):
+    """Writes a tile's derivatives in features and, for each head, the sums of those in n and z."""
+    f = arrays.features[0]
+
+    def head(k, total):
+        to_z, direct, to_n = _derivatives(f, arrays, 0, k)
+        _write(sums, k, [*to_n, to_z])
+        return total + direct + _product(to_z.astype(f.dtype), arrays.kernel[k], over=(1, 1))
+
+    to_features[0] = lax.fori_loop(0, len(arrays.kernel), head, _so_far(to_features, 0))
+
+
+def _kernel_body(arrays: Operands, to_kernel, *, tile: int):
+    """Writes the derivatives in one head's kernel, from all positions of some images."""
+    images, positions, _ = arrays.features.shape
+
+    def some_images(image, total):
+        def some_positions(i, total):
+            f = arrays.features[image, pl.ds(i * tile, tile), :]
+            to_z, _, _ = _derivatives(f, arrays, image, 0)
+            return total + _product(f, to_z.astype(f.dtype), over=(0, 0))
+
+        return lax.fori_loop(0, positions // tile, some_positions, total)
+
+    to_kernel[0, 0] = lax.fori_loop(0, images, some_images, _so_far(to_kernel, 0, 0))
+
+
+def _derivatives(f: Array, arrays: Operands, image: Array | int, k: Array | int):
+    """Derivatives at each position in the logits z, in f (not through z) and in each n."""
+    wide = f.astype(jnp.float32)
+    z, n = _logits(f, arrays, k), _rows(arrays.n, image, k)
+    *to_sums, to_masks = _rows(arrays.to, image, k)
+    if n is None:
+        mask = mask_powers.sigmoid(z)
+        return (to_sums[0] * wide + to_masks) * (mask - mask * mask), to_sums[0] * mask, []
+    m = mask_powers.masks(z)
+    tails = [mask_powers.tail(m, each) for each in n]
+    each = list(zip(to_sums, tails, n, strict=True))
+    bent = sum(d * mask_powers.slope(m, t, power) for d, t, power in each)
+    to_z = wide * bent + to_masks * (m.high - m.high * m.high)
+    direct = sum(d * contrast_of_powers(m, t) for d, t, _ in each)
+    return to_z, direct, [d * wide * mask_powers.slope_in_n(m, t) for d, t, _ in each]
+
+
+def _logits(f: Array, arrays: Operands, k: Array | int) -> Array:
+    # The kernel is read where it is used: kept over the loop, it would fill a GPU's registers.
+    return _product(f, arrays.kernel[k]) + arrays.bias[k]
+
+
+def _product(x: Array, y: Array, over: tuple[int, int] = (1, 0)) -> Array:
+    """Matrix product, summed over an axis of each factor, in float32."""
+    axes = ((over[0],), (over[1],)), ((), ())
+    return lax.dot_general(x, y, axes, preferred_element_type=jnp.float32)
+
+
+def _rows(ref: Any, image: Array | int, k: Array | int) -> list[Array] | None:
+    """Rows of an image and head, each (1, channel)."""
+    if ref is None:
+        return None
+    return [ref[image, k, pl.ds(row, 1), :] for row in range(ref.shape[2])]
+
+
+def _write(sums: Any, k: Array, rows: list[Array]) -> None:
+    """Writes the sum of each array over positions as a row of head k."""
+    for row, x in enumerate(rows):
+        sums[0, 0, k, pl.ds(row, 1), :] = jnp.sum(x, axis=0, keepdims=True)
+
+
+def _so_far(ref: Any, *index: int) -> Array:
+    """Sum written by earlier programs of the grid's last axis; 0 for the first program."""
+    if pl.num_programs(2) == 1:
+        return jnp.zeros(ref.shape[len(index) :], ref.dtype)
+    return jnp.where(pl.program_id(2) > 0, ref[index], 0)

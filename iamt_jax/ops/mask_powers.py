@@ -1,7 +1,7 @@
-"""The tone curve's power as a function of a mask's logit, with its derivatives.
+"""Eq. 8 computed from the mask's logit z, with its derivatives: the fast form.
 
-From the logit nothing is lost where a mask saturates: `1 - sigmoid(z)` is 0 in float32 beyond
-z = 17, its logarithm is not.
+`model.tone_curve.contrast` is the plain form. Starting from the logit loses nothing where a mask
+saturates: `1 - sigmoid(z)` is 0 in float32 beyond z = 17, but its logarithm is finite.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-LOG2E = float(np.log2(np.e))
-LN2 = float(np.log(2))
+_LOG2E = float(np.log2(np.e))
+_LN2 = float(np.log(2))
 
 SATURATED = 700.0
-"""A mask with a logit beyond this is 0 or 1 exactly: about where float64 rounds it."""
+"""Logit beyond which a mask is exactly 0 or 1, about where float64 rounds it."""
 
 
 class Masks(NamedTuple):
-    """Masks and what every power of them needs."""
+    """Masks, and the terms that every power of them shares."""
 
     positive: Float[Array, "..."]
-    """Where M >= 0.5."""
+    """True where M >= 0.5."""
     high: Float[Array, "..."]
     """max(M, 1 - M)."""
     log2: Float[Array, "..."]
     """log2(2 min(M, 1 - M)), at most 0, finite."""
     inside: Float[Array, "..."]
-    """Where the mask is not saturated."""
+    """True where the mask is not saturated."""
 
     @property
     def mask(self) -> Float[Array, "..."]:
@@ -37,26 +37,26 @@ class Masks(NamedTuple):
 
 
 def sigmoid(z: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The logistic function by one tanh, which XLA's CPU code computes faster than its own."""
+    """Logistic function by one tanh, which is faster on XLA's CPU than its own sigmoid."""
     return 0.5 + 0.5 * jnp.tanh(0.5 * z)
 
 
 def masks(z: Float[Array, "..."]) -> Masks:
-    """Masks of the logits z, float32; any power of them costs one exp2 more."""
+    """Masks of the logits z, float32; each power of them then costs one exp2."""
     size = jnp.abs(z)
     cut = jnp.minimum(size, SATURATED)
     small = jnp.exp(-cut)
     return Masks(
         positive=z >= 0,
         high=1 / (1 + small),
-        # Rounding may leave it above 0, which a large power would make large.
-        log2=jnp.minimum(1 - cut * LOG2E - jnp.log2(1 + small), 0),
+        # Rounding may leave it above 0, and a large power would make that large.
+        log2=jnp.minimum(1 - cut * _LOG2E - jnp.log2(1 + small), 0),
         inside=size < SATURATED,
     )
 
 
 def tail(m: Masks, n: Float[Array, "..."]) -> Float[Array, "..."]:
-    r"""`(2 min(M, 1 - M))^n / 2`, from which h and both its derivatives follow.
+    r"""`(2 min(M, 1 - M))^n / 2`, which gives h (Eq. 8) and both its derivatives.
 
     .. math::
       t = (2m)^n / 2, \quad m = \min(M, 1 - M): \qquad
@@ -67,17 +67,17 @@ def tail(m: Masks, n: Float[Array, "..."]) -> Float[Array, "..."]:
     return 0.5 * jnp.exp2(n * m.log2)
 
 
-def contrast(m: Masks, t: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(M; n) of Eq. 8, from the tail."""
+def contrast_of_powers(m: Masks, t: Float[Array, "..."]) -> Float[Array, "..."]:
+    """h(M; n) of Eq. 8, given `t = tail(m, n)`."""
     return jnp.where(m.positive, 1 - t, t)
 
 
 def slope(m: Masks, t: Float[Array, "..."], n: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The derivative of h in the logit."""
+    """Derivative of h in the logit, given `t = tail(m, n)`."""
     return n * t * m.high
 
 
 def slope_in_n(m: Masks, t: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The derivative of h in n; 0 where the mask is saturated."""
-    bent = jnp.where(m.inside, LN2 * t * m.log2, 0)
+    """Derivative of h in n, given `t = tail(m, n)`; 0 where the mask is saturated."""
+    bent = jnp.where(m.inside, _LN2 * t * m.log2, 0)
     return jnp.where(m.positive, -bent, bent)

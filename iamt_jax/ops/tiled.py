@@ -1,9 +1,9 @@
-"""Curved sums on any XLA device: tiles of some images and heads, backward written by hand.
+"""Curved sums on any XLA device, in tiles of some images and heads; the backward pass by hand.
 
-A tile is one matrix product and what follows from it, small enough to stay in cache. Layout is
-chosen for XLA's CPU code: all heads of a tile lie side by side in the minor axis ("wide"), since
-a product is faster the wider it is, and since an elementwise loop whose result is then reshaped
-across its minor axes is not vectorised (6 times slower; docs/performance.md). Sums over
+A tile is one matrix product and the operations on its result, small enough to stay in cache. The
+layout is chosen for XLA's CPU code. All heads of a tile lie side by side in the minor axis
+("wide"), because a wider product is faster, and because an elementwise loop whose result is then
+reshaped across its minor axes is not vectorised (6 times slower; docs/performance.md). Sums over
 positions are products with ones, for the same reason.
 """
 
@@ -16,22 +16,23 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from iamt_jax.ops import mask_powers
+from iamt_jax.ops.mask_powers import contrast_of_powers
 
 HEADS = 5
-"""Most heads of a tile."""
+"""Most heads in a tile."""
 ROWS = 2048
-"""Most positions of a tile, over its images; one image is never cut."""
+"""Most positions in a tile, over its images; an image is never split."""
 
 
 class Tiles(NamedTuple):
-    """How a batch is cut. The last tiles are filled up with zeros, which add nothing."""
+    """Division of a batch into tiles. The last tiles are padded with zeros, which add nothing."""
 
     images: int
-    """Images of a tile."""
+    """Images in a tile."""
     batches: int
     """Tiles along the batch."""
     heads: int
-    """Heads of a tile."""
+    """Heads in a tile."""
     blocks: int
     """Tiles along the attributes."""
 
@@ -39,7 +40,7 @@ class Tiles(NamedTuple):
     def of(cls, batch: int, positions: int, attributes: int) -> Tiles:
         blocks = -(-attributes // HEADS)
         heads = -(-attributes // blocks)
-        if not isinstance(batch, int):  # An exported program, for any batch: it stays in one piece.
+        if not isinstance(batch, int):  # Exported for any batch size: one tile.
             return cls(batch, 1, heads, blocks)
         batches = -(-batch // max(1, ROWS // positions))
         return cls(-(-batch // batches), batches, heads, blocks)
@@ -82,7 +83,7 @@ class Tiles(NamedTuple):
 
 
 def _filled(x: Array, axis: int, size: int) -> Array:
-    """The array with zeros at the end of an axis."""
+    """The array, padded with zeros at the end of an axis to a size."""
     if size == x.shape[axis]:
         return x
     widths = [(0, 0)] * x.ndim
@@ -90,13 +91,13 @@ def _filled(x: Array, axis: int, size: int) -> Array:
     return jnp.pad(x, widths)
 
 
-def forward(
+def tiled_sums(
     features: Float[Array, "batch position channel"],
     kernel: Float[Array, "attribute channel channel"],
     bias: Float[Array, "attribute channel"],
     n: Float[Array, "curve batch attribute channel"] | None,
 ) -> tuple[Float[Array, "curve batch attribute channel"], Float[Array, "batch attribute channel"]]:
-    """Sums over positions of h(M; n) f, one a curve, and of M. None is one curve, h(M) = M."""
+    """Sums over positions of h(M; n) f, for each curve, and of M. None is one curve, h(M) = M."""
     batch, positions, _ = features.shape
     tiles = Tiles.of(batch, positions, len(kernel))
     heads = tiles.kernel(kernel.astype(features.dtype)), tiles.bias(bias)
@@ -115,7 +116,7 @@ def forward(
             m = mask_powers.masks(_by_image(z, tiles.images))
             f = _by_image(wide, tiles.images)
             sums = [
-                total(mask_powers.contrast(m, mask_powers.tail(m, each[:, None])) * f) for each in n
+                total(contrast_of_powers(m, mask_powers.tail(m, each[:, None])) * f) for each in n
             ]
             return None, (jnp.stack(sums), total(m.mask))
 
@@ -126,8 +127,8 @@ def forward(
     return tuple(tiles.pooled_back(x, batch, len(kernel)) for x in sums)
 
 
-def backward(features, kernel, bias, n, to_sums, to_masks):
-    """Derivatives in features, kernel, bias and n, given those in both results of `forward`."""
+def tiled_derivatives(features, kernel, bias, n, to_sums, to_masks):
+    """Derivatives in features, kernel, bias and n, given those in both results of `tiled_sums`."""
     batch, positions, channels = features.shape
     tiles = Tiles.of(batch, positions, len(kernel))
     images = tiles.images
@@ -151,7 +152,7 @@ def backward(features, kernel, bias, n, to_sums, to_masks):
                 each = list(zip(to_sums, tails, n, strict=True))
                 bent = sum(d * mask_powers.slope(m, t, power) for d, t, power in each)
                 to_z = wide * bent + to_masks * (m.high - m.high * m.high)
-                direct = sum(d * mask_powers.contrast(m, t) for d, t, _ in each)
+                direct = sum(d * contrast_of_powers(m, t) for d, t, _ in each)
                 moved = [
                     _positions_summed(wide * mask_powers.slope_in_n(m, t), images) for t in tails
                 ]

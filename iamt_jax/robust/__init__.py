@@ -1,1 +1,1 @@
-"""What is done to an image, its features and its masks, knowing how it was degraded."""
+"""Robustness to noise after training: noise estimate, denoiser and per-channel tone curves."""

@@ -1,4 +1,4 @@
-"""The transformation's file, beside the checkpoints of the network that it was made for."""
+"""The file of a calibrated transformation, calibration.npz in the workdir of its network."""
 
 from __future__ import annotations
 
@@ -16,38 +16,35 @@ from iamt_jax.robust.noise_level import Levels
 from iamt_jax.robust.transform import Transformation
 
 FILE = "calibration.npz"
-VERSION = 2
+_VERSION = 2
 
-MEMBERS = ("denoiser", "statistics", "curve")
-"""What a transformation may consist of."""
+MEMBERS = ("denoiser", "curve")
+"""Parts that a transformation may have."""
 
 
 def members(transformation: Transformation) -> list[str]:
-    """Names of what a transformation consists of."""
-    has = (
-        transformation.prior is not None,
-        transformation.correction,
-        transformation.beta is not None,
-    )
-    return [name for name, present in zip(MEMBERS, has, strict=True) if present]
+    """Names of the parts that a transformation has, in the order of `MEMBERS`."""
+    parts = transformation.prior, transformation.beta
+    return [name for name, part in zip(MEMBERS, parts, strict=True) if part is not None]
 
 
 def write_calibration(workdir: Path, transformation: Transformation, identity: str) -> Path:
-    """Writes the calibration beside the checkpoints, whole or not at all.
+    """Writes the calibration into the workdir, whole or not at all.
 
-    `identity` is that of the network that it was made for (`Classifier.identity`).
+    Args:
+      workdir: of the run.
+      transformation: from `calibration`.
+      identity: of the network that it was fitted to (`Classifier.identity`).
 
     Raises:
       InputError: the folder cannot be written.
     """
-    arrays = {"version": VERSION, "identity": identity}
+    arrays = {"version": _VERSION, "identity": identity}
     for name, part in zip(Levels._fields, transformation.levels, strict=True):
         arrays[f"levels/{name}"] = part
     if transformation.prior is not None:
         for name, part in zip(PatchPrior._fields, transformation.prior, strict=True):
             arrays[f"prior/{name}"] = np.asarray(part, np.float16 if name == "basis" else None)
-    for layer, (factor, summand) in transformation.correction.items():
-        arrays[f"factor/{layer}"], arrays[f"summand/{layer}"] = factor, summand
     if transformation.beta is not None:
         arrays["beta"] = transformation.beta
     buffer = io.BytesIO()
@@ -65,10 +62,11 @@ def read_calibration(workdir: Path, identity: str) -> Transformation:
 
     Args:
       workdir: of the run.
-      identity: of the network that it must have been made for (`Classifier.identity`).
+      identity: of the network that it must have been fitted to (`Classifier.identity`).
 
     Raises:
-      InputError: there is none, it is damaged, or it was made for another network.
+      InputError: there is none, it is damaged, it was fitted to another network, or an earlier
+        version wrote corrections of layer statistics into it.
     """
     path = workdir / FILE
     again = f"run python -m iamt_jax calibrate --workdir {shlex.quote(str(workdir))}"
@@ -80,17 +78,18 @@ def read_calibration(workdir: Path, identity: str) -> Transformation:
         prior = None
         if "prior/mean" in arrays:
             prior = PatchPrior(*(_numbers(arrays[f"prior/{name}"]) for name in PatchPrior._fields))
-        layers = [name.removeprefix("factor/") for name in arrays if name.startswith("factor/")]
-        correction = {
-            x: (_numbers(arrays[f"factor/{x}"]), _numbers(arrays[f"summand/{x}"])) for x in layers
-        }
         beta = _numbers(arrays["beta"]) if "beta" in arrays else None
         made = str(arrays["identity"])
     except Exception as error:  # NumPy, zipfile, zlib and tokenize raise a dozen types.
         raise InputError(f"{path}: not a calibration of this version ({error}); {again}") from None
     if made != identity:
         raise InputError(f"{path}: made for another network than the best checkpoint; {again}")
-    return Transformation(levels, prior, correction, beta)
+    if any(name.startswith("factor/") for name in arrays):
+        raise InputError(
+            f"{path}: an earlier version calibrated layer statistics, which this version does not "
+            f"apply; {again}"
+        )
+    return Transformation(levels, prior, beta)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -99,13 +98,13 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     version = arrays["version"]
-    if version.shape or version != VERSION:
-        raise ValueError(f"version {version}, expected {VERSION}")
+    if version.shape or version != _VERSION:
+        raise ValueError(f"version {version}, expected {_VERSION}")
     return arrays
 
 
 def _numbers(array: np.ndarray) -> np.ndarray:
-    """As float32; the file may hold fewer bits."""
+    """Finite values as float32; the file may hold float16."""
     if array.dtype.kind != "f" or not np.isfinite(array).all():
         raise ValueError("an array of it is no finite numbers")
     return array.astype(np.float32)

@@ -1,8 +1,9 @@
-"""A tone curve a channel and attribute, so that the masks emphasise what survives the noise.
+"""Tone curves per attribute and channel, which emphasise the channels that survive noise.
 
 With n = 1 the curve is g = (1 + beta) M - beta, and a logit is linear in its betas. The betas of a
-noise level are those in [0, 1] that bring the logits of degraded images nearest to those of the
-same images clean: no labels, no gradients, a bounded least-squares problem an attribute.
+noise level are those in [0, 1] that bring the logits of noisy images nearest to the logits of the
+same images without noise: one bounded least-squares problem for each attribute, without labels or
+gradients.
 """
 
 from __future__ import annotations
@@ -21,16 +22,19 @@ def fit_beta(
     masked: Float[np.ndarray, "image attribute channel"],
     clean: Float[np.ndarray, "image attribute"],
 ) -> Float[np.ndarray, "attribute channel"]:
-    r"""Beta of each attribute and channel at one noise level, float32.
+    r"""Fits the betas of each attribute and channel at one noise level.
 
     .. math::
       z_k(\beta) = \sum_c (1 - \beta_{kc}) F_{kc} + (1 + \beta_{kc}) H_{kc}, \qquad
       \min_{0 \le \beta \le 1} \sum_i (z_{ik}(\beta) - z^{clean}_{ik})^2 + \rho |\beta_k|^2
 
     Args:
-      plain: F, contributions of the unmasked features to the logits, on degraded images.
+      plain: F, contributions of the unmasked features to the logits of noisy images.
       masked: H, contributions of M * f.
-      clean: the same images' logits without degradation, less the heads' biases.
+      clean: logits of the same images without noise, minus the heads' biases.
+
+    Returns:
+      Beta in [0, 1], float32.
     """
     gap = (masked - plain).astype(np.float64)
     left = clean - (plain + masked).sum(2)
@@ -38,8 +42,8 @@ def fit_beta(
 
 
 def _bounded(gap: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """The same problem with as many rows as channels: |R beta - R^-T gap^T left|^2, where R^T R
-    is gap^T gap plus the ridge."""
+    """Solves the problem in its smaller form, with as many rows as channels:
+    |R beta - R^-T gap^T left|^2, where R^T R is gap^T gap plus the ridge."""
     products = gap.T @ gap
     ridge = RIDGE * np.trace(products) / len(products) + 1e-12
     root = np.linalg.cholesky(products + ridge * np.eye(len(products))).T

@@ -1,41 +1,38 @@
-"""The whole transformation: one deterministic function of one image and of what is known of it.
+"""The calibrated transformation of one image: estimate its noise, denoise it, choose its betas.
 
-It estimates the noise, takes most of it out of the image, moves the layers' statistics back, and
-bends the masks; a clean image passes unchanged. Nothing in it needs a label or a gradient.
+A clean image passes unchanged. Labels and gradients are never needed.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from iamt_jax.robust.denoiser import PatchPrior, denoise
+from iamt_jax.robust.denoiser import PatchPrior, wiener_denoise
 from iamt_jax.robust.noise_level import Levels, estimate_sigma, is_clipped
-from iamt_jax.robust.statistics import Correction
 
 
 class Transformation(NamedTuple):
-    """What calibration finds out, as arrays; a member that is left out is None, or empty."""
+    """The arrays that calibration fits; a member that was not calibrated is None."""
 
     levels: Levels
     prior: PatchPrior | None
-    correction: Correction
-    """Of the statistics, by layer: (2 * level, channel), open levels first."""
+    """Prior of the denoiser."""
     beta: Float[Array, "2*level attribute channel"] | None
-    """The tone curve's, with n = 1."""
+    """Offsets of the tone curve, with n = 1; levels of open noise first, then of clipped noise."""
 
 
 class Transformed(NamedTuple):
-    """What goes into the network for a batch."""
+    """The network's inputs for a batch."""
 
     images: Float[Array, "batch height width 3"]
-    correction: Correction
+    """Denoised."""
     beta: Float[Array, "batch attribute channel"] | None
+    """Offsets of the tone curve, with n = 1; None is no tone curve."""
     sigma: Float[Array, " batch"]
-    """Noise that each image was transformed for; 0 leaves the image alone."""
+    """Noise level that each image was transformed for; 0 leaves the image unchanged."""
 
 
 def transform(
@@ -43,23 +40,22 @@ def transform(
     transformation: Transformation,
     sigma: Float[Array, " batch"],
 ) -> Transformed:
-    """Chooses and applies the transformation, image by image.
+    """Transforms each image by its own noise level.
 
     Args:
-      images: [0, 1] pixel units; open noise may leave that range.
-      transformation: of `iamt_jax.robust.calibration`.
-      sigma: of each image's noise where it is known, NaN where it is to be estimated.
+      images: in [0, 1] pixel units; open noise may leave that range.
+      transformation: from `iamt_jax.robust.calibration`.
+      sigma: standard deviation of each image's noise where it is known, NaN where it is to be
+        estimated.
     """
     levels = transformation.levels
     clipped = is_clipped(images)
     estimated = levels.of_reading(estimate_sigma(images), clipped)
-    place = jnp.where(jnp.isnan(sigma), estimated, levels.of_sigma(jnp.nan_to_num(sigma)))
-    sigma, weights = levels.sigma_at(place), levels.weights(place, clipped)
+    index = jnp.where(jnp.isnan(sigma), estimated, levels.of_sigma(jnp.nan_to_num(sigma)))
+    sigma, weights = levels.sigma_at(index), levels.weights(index, clipped)
+    beta = transformation.beta
     if transformation.prior is not None:
-        images = denoise(images, sigma, transformation.prior)
-
-    def mixed(table: Array) -> Array:
-        return jnp.tensordot(weights, table, 1)
-
-    beta = None if transformation.beta is None else mixed(transformation.beta)
-    return Transformed(images, jax.tree.map(mixed, transformation.correction), beta, sigma)
+        images = wiener_denoise(images, sigma, transformation.prior)
+    if beta is not None:
+        beta = jnp.tensordot(weights, beta, 1)
+    return Transformed(images, beta, sigma)

@@ -1,4 +1,8 @@
-"""Checkpoints of a run (Orbax v1): the latest two and the best; written whole or not at all."""
+"""Checkpoints of a run (Orbax v1): the latest two and the best are kept.
+
+After Orbax has written a checkpoint, a file of checksums is added to it. A checkpoint without them,
+or with other files than they describe, is not used.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +30,35 @@ from iamt_jax.files import json_text, plain, replace_text
 from iamt_jax.model.network import Tree, build
 from iamt_jax.runs.run_file import RUN, Run, read_run
 
-SEAL = "seal.json"
+CHECKSUMS = "seal.json"
+"""Checksums and validation metrics of a checkpoint, written last."""
 
-Metrics = dict[str, float | None]
+FOLDER = "checkpoints"
+"""Folder of the checkpoints in the workdir."""
+
+DAMAGED = "damaged"
+"""Folder in the workdir to which unreadable checkpoints are moved."""
+
+BEST = "average_precision"
+"""Validation metric that decides which checkpoint is best. Unlike accuracy, it does not reward a
+bias towards the majority class."""
+
+LATEST = 2
+"""Number of newest checkpoints that are kept, beside the best."""
+
+_UNFINISHED = ".orbax-checkpoint-tmp"
+"""Suffix of a folder that Orbax is still writing, after the step."""
+
+WORST = -1.0
+"""Score of a checkpoint without a metric."""
+
+_Metrics = dict[str, float | None]
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class State:
-    """Everything that a checkpoint of training must hold."""
+    """State of training, the content of a checkpoint."""
 
     step: jax.Array
     """Steps taken, int32."""
@@ -43,46 +67,53 @@ class State:
     """Running statistics of the normalisation layers; empty without BatchNorm."""
     optimiser: Tree
     average: Tree
-    """Moving average of `params`, what is evaluated; None without `train.ema`."""
+    """Moving average of `params`, which is evaluated; None without `train.ema`."""
 
     @property
     def evaluated(self) -> Tree:
-        """The weights that validation and inference use."""
+        """Parameters that validation and inference use."""
         return self.params if self.average is None else self.average
 
 
 class Damaged(Exception):
-    """A checkpoint cannot be used; the message says why, in a few words."""
+    """A checkpoint cannot be used; the message gives the reason in a few words."""
 
 
 class Unfinished(Damaged):
-    """It was never sealed: the run was killed at that instant, or it is no checkpoint at all."""
+    """A checkpoint has no checksums: the run was killed while writing, or it is another folder."""
 
 
-def write_seal(folder: Path, like: State, metrics: Metrics | None) -> None:
-    """Seals a checkpoint that is whole: the validation's metrics, the network's shapes, and a
-    digest of every file.
+def write_checksums(folder: Path, like: State, metrics: _Metrics | None) -> None:
+    """Writes the checksums of a complete checkpoint: SHA-256 of every file, a digest of the
+    network's shapes, and the metrics of the validation.
 
     Raises:
-      OSError: a file cannot be read, or the seal not written.
+      OSError: a file cannot be read, or the checksums cannot be written.
     """
     content = {"metrics": plain(metrics), "network": shapes(like), "files": _digests(folder)}
-    sealed = content | {"sha256": _digest_of(content)}
-    replace_text(folder / SEAL, json_text(sealed, indent=1) + "\n")
+    content |= {"sha256": _digest_of(content)}
+    replace_text(folder / CHECKSUMS, json_text(content, indent=1) + "\n")
 
 
-def check_seal(folder: Path, like: State | None = None) -> Metrics | None:
-    """Holds a checkpoint's files against its seal, and returns the metrics it was sealed with.
+def check_checksums(folder: Path, like: State | None = None) -> _Metrics | None:
+    """Compares a checkpoint's files with its checksums.
+
+    Args:
+      folder: of the checkpoint.
+      like: the state that the checkpoint must hold, as shapes and types; None accepts any.
+
+    Returns:
+      The metrics of the validation, None if there was none.
 
     Raises:
-      Unfinished: it has no seal.
-      Damaged: a file differs or is gone, or it holds another state than `like`, if given.
+      Unfinished: it has no checksums.
+      Damaged: a file differs or is missing, or the state has other shapes or types than `like`.
     """
     try:
         content = _content(folder)
         found = _digests(folder, content["files"])
     except FileNotFoundError as error:
-        if error.filename == str(folder / SEAL):
+        if error.filename == str(folder / CHECKSUMS):
             raise Unfinished("is no finished checkpoint") from None
         raise Damaged(f"lacks {Path(error.filename).relative_to(folder)}") from None
     except OSError as error:
@@ -96,33 +127,35 @@ def check_seal(folder: Path, like: State | None = None) -> Metrics | None:
 
 
 def shapes(state: State) -> str:
-    """A digest of names, shapes and types of every array."""
+    """Digest of the names, shapes and types of all arrays."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
     text = [f"{jax.tree_util.keystr(path)} {x.dtype} {x.shape}" for path, x in leaves]
     return hashlib.sha256("\n".join(text).encode()).hexdigest()
 
 
 def _content(folder: Path) -> dict[str, Any]:
-    text = (folder / SEAL).read_bytes()
+    text = (folder / CHECKSUMS).read_bytes()
     try:
         content = json.loads(text)
-        sealed = content.pop("sha256")
+        digest = content.pop("sha256")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        sealed, content = None, {}
-    if sealed != _digest_of(content):
-        raise Damaged(f"its {SEAL} is not what was written")
+        digest, content = None, {}
+    if digest != _digest_of(content):
+        raise Damaged(f"its {CHECKSUMS} is not what was written")
     return content
 
 
 def _digest_of(content: dict[str, Any]) -> str:
-    # Not `json_text`: seals of earlier versions hold NaN, and their digests are of that.
+    # Not `json_text`: earlier versions wrote NaN, and computed the digest with it.
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _digests(folder: Path, names: Any = None) -> dict[str, str]:
-    """SHA-256 of files below a folder: those that are there, or those named."""
+    """SHA-256 of the files below a folder: of all, or of those named."""
     if names is None:
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SEAL)
+        files = sorted(
+            path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS
+        )
         names = [str(path.relative_to(folder)) for path in files]
     result = {}
     for name in names:
@@ -131,58 +164,37 @@ def _digests(folder: Path, names: Any = None) -> dict[str, str]:
     return result
 
 
-FOLDER = "checkpoints"
-"""Where they lie below the workdir."""
+def score(metrics: _Metrics | None) -> float:
+    """Score by which checkpoints are compared; of equal ones the latest is best.
 
-DAMAGED = "damaged"
-"""Where those that cannot be read are put aside, below the workdir."""
-
-BEST = "average_precision"
-"""The validation metric that decides which checkpoint is best: unlike accuracy, it does not
-reward leaning towards the majority class."""
-
-LATEST = 2
-"""How many of the newest are kept, beside the best."""
-
-_UNFINISHED = ".orbax-checkpoint-tmp"
-"""What Orbax calls a folder that it is still writing, after the step."""
-
-
-WORST = -1.0
-"""Score of a checkpoint without one."""
-
-
-def score(metrics: Metrics | None) -> float:
-    """The number by which checkpoints are compared, everywhere; of equal ones the latest is best.
-
-    `WORST` where the checkpoint was not validated, or the metric is undefined: None, NaN in those
-    of earlier versions.
+    It is `WORST` where the checkpoint was not validated, or where the metric is undefined (None;
+    NaN in checkpoints of earlier versions).
     """
     found = None if metrics is None else metrics[BEST]
     return WORST if found is None or math.isnan(found) else found
 
 
-class Weights(NamedTuple):
-    """What evaluation needs of a checkpoint."""
+class NetworkWeights(NamedTuple):
+    """Weights of the network in a checkpoint, without the optimiser's state."""
 
     step: int
     params: Tree
-    """The averaged ones, where the run keeps an average."""
+    """The moving average, where the run keeps one."""
     statistics: Tree
 
 
 class Checkpoints:
-    """Writes the checkpoints of a run; use it as a context, so that the last write ends.
+    """Writer of the checkpoints of a run; a context manager, so that the last write is finished.
 
-    Opening it needs `recover` first: Orbax takes any folder with a number for a checkpoint.
+    Call `recover` first: Orbax takes any folder whose name is a number for a checkpoint.
     """
 
     def __init__(self, workdir: Path, scores: dict[int, float] | None = None):
         self.folder = workdir / FOLDER
         self.scores = scores or {}
-        """Step -> the validation metric that decides which is best."""
-        self._sealer, self._sealing = ThreadPoolExecutor(1), Future()
-        self._sealing.set_result(None)
+        """Score of each step."""
+        self._worker, self._writing = ThreadPoolExecutor(1), Future()
+        self._writing.set_result(None)
         with self._written():
             self._orbax = ocp.training.Checkpointer(
                 self.folder.absolute(),
@@ -191,7 +203,7 @@ class Checkpoints:
             )
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        """Orbax's question which of its checkpoints stay: the latest and the best."""
+        """Chooses the checkpoints that Orbax keeps: the latest and the best."""
         del context
         steps = sorted(checkpoint.step for checkpoint in checkpoints)
         kept = set(steps[-LATEST:])
@@ -204,34 +216,36 @@ class Checkpoints:
 
     def __exit__(self, kind, *_) -> None:
         if kind is not None and distributed.is_multiprocess():
-            return  # The others may be gone, and Orbax would wait for them.
-        # What went wrong first is what is told.
+            return  # Other processes may have ended, and Orbax would wait for them.
+        # After an error, further ones are ignored.
         with self._written() if kind is None else contextlib.suppress(Exception):
             self.wait()
             self._orbax.close()
-        self._sealer.shutdown()
+        self._worker.shutdown()
 
     def wait(self) -> None:
-        """Waits until the last checkpoint is on the disk, and sealed.
+        """Waits until the last checkpoint and its checksums are on the disk.
 
         Raises:
-          InputError: it is not; the disk is full, say.
+          InputError: the write failed, for example because the disk is full.
         """
         with self._written():
-            self._sealing.result()
+            self._writing.result()
 
     @property
     def steps(self) -> list[int]:
-        """Steps of the checkpoints there are, in order."""
+        """Steps of the checkpoints, ascending."""
         return sorted(checkpoint.step for checkpoint in self._orbax.checkpoints)
 
-    def save(self, state: State, metrics: Metrics | None) -> None:
-        """Writes the state in the background, and seals it.
+    def save(self, state: State, metrics: _Metrics | None) -> None:
+        """Writes the state and its checksums in the background.
 
-        `metrics` are the validation's, None where there was none (an interrupted run).
+        Args:
+          state: to save.
+          metrics: of the validation at this step; None where there was none.
 
         Raises:
-          InputError: this write, or the one before, failed; the disk is full, say.
+          InputError: this write, or the one before, failed, for example because the disk is full.
         """
         step = int(state.step)
         self.wait()
@@ -242,21 +256,21 @@ class Checkpoints:
                 self.scores[step] = score(metrics)
             saved = self._orbax.save_checkpointables_async(step, {"state": state}, force=True)
             shapes = jax.tree.map(_abstract, state)
-            self._sealing = self._sealer.submit(self._seal, saved, step, shapes, metrics)
+            self._writing = self._worker.submit(self._finish, saved, step, shapes, metrics)
 
-    def _seal(
-        self, saved: ocp.AsyncResponse, step: int, like: State, metrics: Metrics | None
+    def _finish(
+        self, saved: ocp.AsyncResponse, step: int, like: State, metrics: _Metrics | None
     ) -> None:
-        """Waits for the write, in a thread of its own, and seals it."""
+        """Waits for the write, in a thread of its own, and adds the checksums."""
         saved.result()
         if distributed.is_first():
-            write_seal(self.folder / str(step), like, metrics)
+            write_checksums(self.folder / str(step), like, metrics)
 
     @contextlib.contextmanager
     def _written(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # Orbax and TensorStore raise a dozen types, here of storage.
+        except Exception as error:  # Orbax and TensorStore raise a dozen types.
             raise InputError(
                 f"{self.folder}: a checkpoint cannot be written ({_first_words(error)}); make "
                 "room, or give rights to the folder: the same command then continues from the last"
@@ -264,26 +278,26 @@ class Checkpoints:
 
 
 def recover(workdir: Path, like: State) -> tuple[State | None, dict[int, float]]:
-    """The newest checkpoint that can be read, and the scores of all.
+    """Reads the newest readable checkpoint, and the scores of all.
 
-    Those that cannot be read are put aside, into `damaged/`, with a warning; nothing is deleted
-    but what a killed run had not finished writing. Only for the run that owns the workdir.
+    Unreadable checkpoints are moved to `damaged/`, with a warning; only what a killed run had not
+    finished writing is deleted. Only the run that owns the workdir may call it.
 
     Args:
       workdir: of the run.
       like: the state's shapes, dtypes and shardings.
 
     Returns:
-      The state, None if there never was a checkpoint; step -> validated score.
+      The state, None if there is no checkpoint; and the score of each validated step.
 
     Raises:
-      InputError: there are checkpoints, and none can be read.
+      InputError: there are checkpoints, but none can be read.
     """
     state, scores, refused = None, {}, []
     for path in reversed(step_folders(workdir)):
         found, reason = None, Damaged("cannot be read by another process of this run")
         try:
-            metrics = check_seal(path, like)
+            metrics = check_checksums(path, like)
             found = state or read(path, like)
         except Damaged as damage:
             reason = damage
@@ -309,10 +323,10 @@ def _tidy(workdir: Path, refused: list[tuple[Path, Damaged]]) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def best_weights(workdir: Path) -> tuple[Run, Weights]:
-    """The run and the best checkpoint of a workdir, by `score`.
+def best_weights(workdir: Path) -> tuple[Run, NetworkWeights]:
+    """Reads the run and its best checkpoint, by `score`.
 
-    One that cannot be read is left alone, with a warning, and the next best is taken.
+    For a checkpoint that cannot be read, there is a warning, and the next best is used.
 
     Raises:
       InputError: the folder holds no run, or no checkpoint that can be read as its network.
@@ -322,7 +336,7 @@ def best_weights(workdir: Path) -> tuple[Run, Weights]:
     ranked, refused = [], []
     for path in step_folders(workdir):
         try:
-            ranked.append((score(check_seal(path)), int(path.name), path))
+            ranked.append((score(check_checksums(path)), int(path.name), path))
         except Damaged as reason:
             refused.append((path, reason))
     for _, step, path in sorted(ranked, reverse=True):
@@ -333,7 +347,7 @@ def best_weights(workdir: Path) -> tuple[Run, Weights]:
             continue
         for other, reason in refused:
             _warn(f"{other}: {reason}; step {step} is used")
-        return run, Weights(step, params, statistics)
+        return run, NetworkWeights(step, params, statistics)
     if refused:
         raise _unreadable(*refused[-1])
     raise InputError(
@@ -343,26 +357,26 @@ def best_weights(workdir: Path) -> tuple[Run, Weights]:
 
 
 def _network(run: Run) -> dict[str, Tree]:
-    """What evaluation reads of a run's checkpoints: shapes and types, by name in `State`."""
+    """Shapes and types of the weights that are evaluated, by name in `State`."""
     params, statistics = jax.eval_shape(lambda: build(run.config.model, len(run.attributes))[1:])
     evaluated = "average" if run.config.train.ema else "params"
     return {evaluated: params, "statistics": statistics}
 
 
 def read_network(path: Path, like: dict[str, Tree]) -> tuple[Tree, Tree]:
-    """The evaluated parameters and the statistics of one checkpoint, on the first device.
+    """Reads the evaluated parameters and the statistics of one checkpoint, on the first device.
 
-    The optimiser's state is not looked at: it is larger, and another version of this package may
-    have another.
+    The optimiser's state is not read: it is larger, and in another version of this package it may
+    differ.
 
     Raises:
-      Damaged: it cannot be read, or holds another network than `like`.
+      Damaged: it cannot be read, or the network has other shapes or types than `like`.
     """
     try:
         found = ocp.checkpointables_metadata(path.absolute()).metadata["state"]
         if any(_shapes(found[name]) != _shapes(tree) for name, tree in like.items()):
             raise Damaged("holds another network")
-        with _some_of_it():
+        with _partial_loading():
             abstract = {"state": jax.tree.map(_abstract, like)}
             state = ocp.load_checkpointables(path.absolute(), abstract)["state"]
     except Damaged:
@@ -372,8 +386,8 @@ def read_network(path: Path, like: dict[str, Tree]) -> tuple[Tree, Tree]:
     return tuple(state[name] for name in like)
 
 
-def _some_of_it() -> ocp.Context:
-    """Within it, Orbax reads the part of a checkpoint that it is asked for."""
+def _partial_loading() -> ocp.Context:
+    """Context in which Orbax may read a part of a checkpoint."""
     context = ocp.Context()
     context.pytree.loading.partial_load = True
     return context
@@ -385,7 +399,7 @@ def _shapes(tree: Tree) -> dict[str, tuple]:
 
 
 def read(path: Path, like: State) -> State:
-    """One checkpoint, in the shape and on the devices of `like`.
+    """Reads one checkpoint, with the shapes, types and devices of `like`.
 
     Raises:
       Damaged: it cannot be read.
@@ -405,7 +419,7 @@ def read(path: Path, like: State) -> State:
 
 
 def step_folders(workdir: Path) -> list[Path]:
-    """Folders that call themselves checkpoints, by step."""
+    """Folders of checkpoints, by step; they may be damaged."""
     folder = workdir / FOLDER
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted((path for path in found if path.name.isdecimal()), key=lambda x: int(x.name))
@@ -431,14 +445,15 @@ def _unreadable(path: Path, reason: Damaged) -> InputError:
 
 
 def _abstract(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """Where the leaf lies, or else on the first device."""
+    """Shape, type and sharding of a leaf; the first device where it has no sharding."""
     sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _first_words(error: BaseException) -> str:
-    """What an error says, without TensorStore's specifications; of a disk, only what ails it."""
-    ailments = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
-    if ailment := next((x for x in ailments if x in str(error)), None):
-        return ailment
+    """Message of an error, shortened: only the disk's error if there is one, else the text before
+    TensorStore's specification."""
+    disk = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
+    if reason := next((x for x in disk if x in str(error)), None):
+        return reason
     return " ".join(str(error).split("[tensorstore_spec")[0].split())[:200] or type(error).__name__

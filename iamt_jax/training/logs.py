@@ -1,4 +1,4 @@
-"""Metrics of a run: JSON lines always, TensorBoard if asked."""
+"""Metrics of a run: metrics.jsonl and, if requested, TensorBoard events."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from iamt_jax.files import json_text, plain, replace_text
 from iamt_jax.runs.checkpoints import State
 from iamt_jax.runs.run_file import METRICS_FILE
 
-SHOWN = 8
-"""Images of a batch that TensorBoard shows."""
+_SHOWN = 8
+"""Images of a batch that are shown in TensorBoard."""
 
 
 class Throughput:
-    """Images a second since the last look, pauses for validation left out."""
+    """Images per second since the last reading, without pauses for validation."""
 
     def __init__(self, batch_size: int):
         self.batch_size = batch_size
         self.restart()
 
     def restart(self, step: int | None = None) -> None:
-        """Starts the clock again."""
+        """Restarts the clock."""
         self._since, self._step = time.perf_counter(), step
 
     def read(self, step: int) -> float | None:
-        """Images a second since the last look; None at the first one."""
+        """Images per second since the last reading; None at the first one."""
         now, rate = time.perf_counter(), None
         if self._step is not None:
             rate = (step - self._step) * self.batch_size / (now - self._since)
@@ -44,14 +44,14 @@ class Throughput:
 
 
 class Logs:
-    """Appends to metrics.jsonl, a line at a time, so that a crash loses none; of several processes
-    the first does."""
+    """Writer of metrics.jsonl, line by line, so that a crash loses none. Of several processes only
+    the first writes."""
 
     def __init__(self, workdir: Path, tensorboard: bool, start: int):
         path = workdir / METRICS_FILE if distributed.is_first() else Path(os.devnull)
         tensorboard = tensorboard and distributed.is_first()
         if path.is_file():
-            # A run that was killed logged steps that it did not save and will take again.
+            # A killed run logged steps after its last checkpoint, which are repeated now.
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
             replace_text(path, "".join(_kept(start, x) for x in lines))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
@@ -66,7 +66,7 @@ class Logs:
             self._board.close()
 
     def training(self, step: int, metrics: dict[str, float], speed: Throughput) -> dict[str, str]:
-        """Logs a step; returns what the progress bar shows of it."""
+        """Logs a step; returns the values for the progress bar."""
         rate = speed.read(step)
         self._write("training", step, metrics | ({"images_per_second": rate} if rate else {}))
         shown = {"loss": f"{metrics['total']:.2f}", "mask": f"{metrics['mean_mask']:.3f}"}
@@ -76,8 +76,8 @@ class Logs:
         """Logs a validation."""
         self._write("validation", step, metrics)
 
-    def pictures(self, step: int, batches: dict[str, np.ndarray]) -> None:
-        """Shows batches of images in TensorBoard."""
+    def images(self, step: int, batches: dict[str, np.ndarray]) -> None:
+        """Writes batches of images to TensorBoard."""
         for name, images in batches.items() if self._board else ():
             self._board.add_images(name, images, step, dataformats="NHWC")
 
@@ -92,8 +92,8 @@ class Logs:
 
 
 def _kept(start: int, line: str) -> str:
-    """A line of metrics.jsonl that is whole, and of a step that was saved; nothing of another.
-    Earlier versions wrote NaN, which is no JSON."""
+    """Returns a line of metrics.jsonl if it is complete and its step was saved, else nothing.
+    NaN, which earlier versions wrote and which is not JSON, becomes null."""
     try:
         record = json.loads(line)
         return json_text(record) + "\n" if line.endswith("\n") and record["step"] <= start else ""
@@ -101,12 +101,15 @@ def _kept(start: int, line: str) -> str:
         return ""
 
 
-def pictures(definition: nnx.GraphDef, state: State, batch: Batch) -> dict[str, np.ndarray]:
-    """Inputs, reconstructions and mean masks of a few images, (batch, height, width, 3) in
-    [0, 1]; the mask of an image is its mean over attributes and channels."""
+def sample_images(definition: nnx.GraphDef, state: State, batch: Batch) -> dict[str, np.ndarray]:
+    """Inputs, reconstructions and mean masks of a few images, for TensorBoard.
+
+    The mean mask of an image is over attributes and channels. All are (batch, height, width, 3),
+    in [0, 1].
+    """
     weights = jax.device_get((state.evaluated, state.statistics))
     network = nnx.merge(definition, *weights)
-    images = jnp.asarray(batch.images[:SHOWN], jnp.float32) / 255
+    images = jnp.asarray(batch.images[:_SHOWN], jnp.float32) / 255
     features = network.extractor(images)
     every = jnp.arange(network.heads.attributes)
     mask = jnp.mean(network.heads.masks(features, every), axis=(0, -1))[..., None]

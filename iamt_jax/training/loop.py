@@ -1,4 +1,4 @@
-"""A run from first step to last: train, log, validate, save, stop cleanly, continue."""
+"""The training loop: train, log, validate, save, stop cleanly, continue."""
 
 from __future__ import annotations
 
@@ -26,115 +26,35 @@ from iamt_jax.metrics.per_attribute import majority_class, percent, summary
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.runs.checkpoints import (
     Checkpoints,
+    NetworkWeights,
     State,
-    Weights,
     best_weights,
     recover,
     step_folders,
 )
 from iamt_jax.runs.run_file import Run, start_or_continue, workdir_lock
 from iamt_jax.signals import ENDING, handled
-from iamt_jax.training.logs import Logs, Throughput, pictures
-from iamt_jax.training.step import Metrics, create, local, pmapped, sharded, train_step
+from iamt_jax.training.logs import Logs, Throughput, sample_images
+from iamt_jax.training.step import StepMetrics, create, local, pmapped, sharded, train_step
+
+VALIDATION_BATCH = 128
+"""Images validated at once; affects only the speed."""
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, and saved; `signal` says by what."""
+    """A signal stopped the run after its state was saved; has its number and the last step."""
 
     def __init__(self, number: int, step: int):
         super().__init__(f"{signal.Signals(number).name} at step {step}")
         self.signal, self.step = number, step
 
 
-@contextlib.contextmanager
-def stop_signals() -> Iterator[Callable[[int], int]]:
-    """Within it, a signal that ends a process only leaves a note: the function given takes the
-    step and says which came, or 0.
-
-    A second one of the same kind acts as usual, so that nobody is ever locked in. Where several
-    processes are one run, JAX passes SIGTERM on to all, and says at which step all stop. In a
-    thread other than the main one, signals are the program's, and none is noted.
-    """
-    several = jax.process_count() > 1
-    came = [0]
-
-    def note(number, former):
-        came[0] = number
-        signal.signal(number, former)
-        if several:  # JAX knows of SIGTERM alone.
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    numbers = [number for number in ENDING if not several or number != signal.SIGTERM]
-    with handled(note, numbers):
-        if several:
-            yield lambda step: (came[0] or signal.SIGTERM) if distributed.stop_agreed(step) else 0
-        else:
-            yield lambda _: came[0]
-
-
-def check_fit(config: Config, records: Records, validation: Records) -> None:
-    """Refuses what cannot be trained, in one line."""
-    devices, batch = jax.device_count(), config.train.batch_size
-    if batch % devices:
-        raise InputError(
-            f"--train.batch-size {batch}: must be divisible by the {devices} devices; "
-            f"try {batch // devices * devices or devices}"
-        )
-    if len(records) < batch:
-        fits = len(records) // devices * devices
-        smaller = f"try {fits}" if fits else f"give at least {devices}, one a device"
-        raise InputError(
-            f"--train.batch-size {batch}: more than the {len(records)} training images; {smaller}"
-        )
-    if records.attributes != validation.attributes:
-        raise InputError("training and validation splits have different attributes")
-
-
-def initial_weights(config: Config, attributes: int) -> Weights | None:
-    """The weights that `train.init_from` names: another run's best checkpoint; None without it.
-
-    Raises:
-      InputError: there is no such run, or its network has another shape.
-    """
-    if config.train.init_from is None:
-        return None
-    other = Path(config.train.init_from)
-    try:
-        _, best = best_weights(other)
-    except InputError as error:
-        words = str(error).removeprefix("--workdir ")
-        raise InputError(f"--train.init-from {words}") from None
-    _, like = jax.eval_shape(lambda: create(config, attributes))
-    theirs, ours = (best.params, best.statistics), (like.params, like.statistics)
-    if jax.tree.map(jnp.shape, ours) != jax.tree.map(jnp.shape, theirs):
-        raise InputError(
-            f"--train.init-from {other}: holds a network of another shape; train with its "
-            "model settings and as many attributes"
-        )
-    return best
-
-
-def start_from(state: State, weights: Weights) -> State:
-    """The state with other weights, wherever its own lie."""
-    theirs, ours = (weights.params, weights.statistics), (state.params, state.statistics)
-    state.params, state.statistics = jax.tree.map(
-        lambda x, like: jax.device_put(local(x), like.sharding), theirs, ours
-    )
-    if state.average is not None:
-        state.average = jax.tree.map(jnp.copy, state.params)
-    return state
-
-
-VALIDATION_BATCH = 128
-"""Images validated at once; it changes nothing but the speed."""
-
-
 class Diverged(Exception):
-    """A loss was not finite; the message says at which step, which terms, and what to try."""
+    """A loss was not finite; the message names the step and the terms, and suggests changes."""
 
 
 @xla_setup.default_numbers()
-def train(
+def train_network(
     config: Config,
     workdir: Path,
     records: Records,
@@ -142,40 +62,40 @@ def train(
     allow: Sequence[str] = (),
     left_out: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Trains a network, or continues the run that the workdir holds.
+    """Trains a network, or continues the run in the workdir.
 
     Args:
-      config: the whole run.
-      workdir: where config, metrics and checkpoints go.
+      config: of the run.
+      workdir: folder for config, metrics and checkpoints.
       records: the training split.
-      validation: images that decide which checkpoint is best.
+      validation: the split that decides which checkpoint is best.
       allow: fields of the config that may differ from those of the run that is continued.
-      left_out: names of damaged training images, which `records` lack.
+      left_out: names of the damaged training images that `records` lacks.
 
     Returns:
-      The last validation's metrics.
+      Metrics of the last validation.
 
     Raises:
-      InputError: the workdir holds another run or is in use, config and data do not fit, or the
-        disk is full; what was saved stays.
-      Interrupted: Ctrl-C or SIGTERM; the state is saved, the same call continues.
+      InputError: the workdir holds another run or is in use, config and data do not fit together,
+        or the disk is full; saved checkpoints are kept.
+      Interrupted: Ctrl-C or SIGTERM; the state is saved, and the same call continues.
       Diverged: a loss was not finite.
     """
     majority = tuple(majority_class(records.labels).tolist())
     run = Run(config, records.attributes, majority, len(records), tuple(left_out))
 
-    def check() -> Weights | None:
+    def check() -> NetworkWeights | None:
         check_fit(config, records, validation)
         start_or_continue(workdir, run, allow, write=False)
-        # A run that is continued no longer needs what it began from.
+        # A run that is continued does not need its initial weights again.
         return None if step_folders(workdir) else initial_weights(config, len(records.attributes))
 
-    initial = distributed.run_on_all(check)  # Nothing is touched by a run that is refused.
-    with contextlib.ExitStack() as stack, told_of_storage(workdir):
+    initial = distributed.run_on_all(check)  # A refused run changes no file.
+    with contextlib.ExitStack() as stack, disk_errors(workdir):
         distributed.run_on_first(lambda: stack.enter_context(workdir_lock(workdir)))
         distributed.run_on_first(lambda: start_or_continue(workdir, run, allow))
         definition, state = create(config, len(records.attributes))
-        mesh = everything()
+        mesh = device_mesh()
         state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
         saved, scores = recover(workdir, state)
         if saved is not None:
@@ -198,27 +118,8 @@ def train(
         return fit.run(state, data, mesh, epoch=len(records) // config.train.batch_size)
 
 
-def everything() -> Mesh:
-    """All devices of the run, by process, so that a process's block of the batch lies on its
-    own."""
-    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    return Mesh(np.array(devices), (DATA_AXIS,))
-
-
-@contextlib.contextmanager
-def told_of_storage(workdir: Path) -> Iterator[None]:
-    """Within it, a disk that is full or gone ends the run with one line."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"--workdir {workdir}: cannot be written ({error.strerror}); make room, or give rights "
-            "to the folder: the same command then continues from the last checkpoint"
-        ) from error
-
-
 class Fit:
-    """The loop and what it talks to."""
+    """The training loop, with its logs, checkpoints and validation."""
 
     def __init__(
         self,
@@ -234,12 +135,19 @@ class Fit:
         self.validated: dict[str, float] = {}
 
     def run(self, state: State, data: Iterator[Batch], mesh: Mesh, epoch: int) -> dict[str, float]:
-        """Steps until the last; `epoch` is in steps."""
+        """Trains until the last step; returns the metrics of the last validation.
+
+        Args:
+          state: on the devices; it is donated.
+          data: batches of this process, from the state's step on.
+          mesh: all devices.
+          epoch: length of an epoch, in steps.
+        """
         train_config = self.config.train
-        step, place = stepper(self.definition, self.config, mesh)
+        step, to_devices = stepper(self.definition, self.config, mesh)
         every = train_config.validate_every or max(epoch, 1)
         start = int(state.step)
-        pending: list[Metrics] = []
+        pending: list[StepMetrics] = []  # Still on the devices.
         speed = Throughput(train_config.batch_size)
         with (
             Logs(self.workdir, train_config.tensorboard, start) as logs,
@@ -247,23 +155,26 @@ class Fit:
             progress(start, train_config.steps) as bar,
         ):
             for done in range(start + 1, train_config.steps + 1):
-                batch = self.following(data, state, pending)
-                state, metrics = step(state, place(batch))
+                batch = self.next_batch(data, state, pending)
+                state, metrics = step(state, to_devices(batch))  # Dispatched; not waited for.
                 pending.append(metrics)
+
                 last = done == train_config.steps
-                validates, stop = done % every == 0 or last, stopped(done)
+                stop = stopped(done)
+                validates = done % every == 0 or last
                 saves = bool(train_config.save_every) and done % train_config.save_every == 0
-                # Losses are looked at before anything is saved.
                 logs_now = done % train_config.log_every == 0 or validates
                 if logs_now or saves or stop:
+                    # Losses are checked before anything is saved.
                     latest, pending = fetch(pending, done), []
                 if logs_now:
                     bar.set_postfix(logs.training(done, latest, speed))
                 bar.update()
+
                 if validates:
                     self.validate(state, done, logs, bar)
                     if train_config.tensorboard:
-                        logs.pictures(done, pictures(self.definition, state, batch))
+                        logs.images(done, sample_images(self.definition, state, batch))
                     self.checkpoints.save(state, self.validated)
                     speed.restart()
                 elif saves or stop:
@@ -275,17 +186,17 @@ class Fit:
                     raise Interrupted(stop, done)
         return self.validated
 
-    def following(self, data: Iterator[Batch], state: State, pending: list[Metrics]) -> Batch:
-        """The next batch; where there is none, what was trained so far is saved.
+    def next_batch(self, data: Iterator[Batch], state: State, pending: list[StepMetrics]) -> Batch:
+        """Takes the next batch; where that fails, saves the state.
 
         Raises:
-          InputError: an image that cannot be read, a worker process that is gone.
+          InputError: an image cannot be read, or a worker process ended.
         """
         try:
             return next(data)
         except InputError:
             done = int(state.step)
-            if done and jax.process_count() == 1:  # Several would have to save together.
+            if done and jax.process_count() == 1:  # Several processes would have to save together.
                 if pending:
                     fetch(pending, done)
                 self.checkpoints.save(state, None)
@@ -293,7 +204,7 @@ class Fit:
             raise
 
     def validate(self, state: State, step: int, logs: Logs, bar: tqdm) -> None:
-        """Accuracy and average precision of the evaluated weights on the validation split."""
+        """Validates the evaluated weights: accuracy and average precision."""
         weights = jax.tree.map(local, (state.evaluated, state.statistics))
         if self.predictor is None:
             self.predictor = Predictor(self.definition, *weights)
@@ -309,23 +220,10 @@ class Fit:
         bar.write(f"step {step}: validation {shown}", file=sys.stderr)
 
 
-def progress(start: int, steps: int) -> tqdm:
-    """The progress bar of a run; its rate, and so its ETA, is smoothed over many steps, since
-    steps are dispatched in bursts between two looks at the metrics."""
-    return tqdm(
-        total=steps,
-        initial=start,
-        unit="step",
-        smoothing=0.02,
-        dynamic_ncols=True,
-        disable=not distributed.is_first(),
-    )
-
-
 def stepper(definition: nnx.GraphDef, config: Config, mesh: Mesh) -> tuple[Callable, Callable]:
-    """The step over all devices, and what puts this process's batch on them.
+    """Returns the step over all devices, and a function that puts this process's batch on them.
 
-    One process runs it by pmap; several by jit(shard_map), whose arrays are global.
+    One process uses pmap; several use jit(shard_map), whose arrays are global.
     """
     step = train_step(definition, config)
     if jax.process_count() == 1:
@@ -339,14 +237,18 @@ def stepper(definition: nnx.GraphDef, config: Config, mesh: Mesh) -> tuple[Calla
     )
 
 
-def fetch(pending: list[Metrics], step: int) -> dict[str, float]:
-    """The last step's metrics on the host, after a look at the losses of all since the last time.
+def fetch(pending: list[StepMetrics], step: int) -> dict[str, float]:
+    """Fetches the metrics of the last steps in one transfer, and checks that all are finite.
 
-    One transfer for many steps: the loop itself never waits for a number.
+    Returns:
+      Metrics of the last step, `step`.
+
+    Raises:
+      Diverged: the loss or the gradient of a step is not finite.
     """
     fetched = [{name: float(value) for name, value in m.items()} for m in jax.device_get(pending)]
     for back, metrics in enumerate(fetched):
-        # An infinite gradient ruins the next step's loss, after this one might have been saved.
+        # An infinite gradient shows in the loss of the next step, after this one may be saved.
         if not np.isfinite([metrics["total"], metrics["gradient_norm"]]).all():
             at = step - len(fetched) + 1 + back
             terms = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
@@ -356,3 +258,118 @@ def fetch(pending: list[Metrics], step: int) -> dict[str, float]:
                 "--train.clip in another --workdir"
             )
     return fetched[-1]
+
+
+def progress(start: int, steps: int) -> tqdm:
+    """Progress bar of a run. Its rate is smoothed over many steps, since steps are dispatched in
+    bursts between two fetches of the metrics."""
+    return tqdm(
+        total=steps,
+        initial=start,
+        unit="step",
+        smoothing=0.02,
+        dynamic_ncols=True,
+        disable=not distributed.is_first(),
+    )
+
+
+def device_mesh() -> Mesh:
+    """Mesh of all devices of the run, ordered by process, so that each process's part of the batch
+    is on its own devices."""
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(devices), (DATA_AXIS,))
+
+
+def check_fit(config: Config, records: Records, validation: Records) -> None:
+    """Checks that batch size, devices and data fit together.
+
+    Raises:
+      InputError: they do not.
+    """
+    devices, batch = jax.device_count(), config.train.batch_size
+    if batch % devices:
+        raise InputError(
+            f"--train.batch-size {batch}: must be divisible by the {devices} devices; "
+            f"try {batch // devices * devices or devices}"
+        )
+    if len(records) < batch:
+        fits = len(records) // devices * devices
+        smaller = f"try {fits}" if fits else f"give at least {devices}, one a device"
+        raise InputError(
+            f"--train.batch-size {batch}: more than the {len(records)} training images; {smaller}"
+        )
+    if records.attributes != validation.attributes:
+        raise InputError("training and validation splits have different attributes")
+
+
+def initial_weights(config: Config, attributes: int) -> NetworkWeights | None:
+    """Loads the best checkpoint of the run `train.init_from`; None where it is not set.
+
+    Raises:
+      InputError: there is no such run, or its network has another shape.
+    """
+    if config.train.init_from is None:
+        return None
+    other = Path(config.train.init_from)
+    try:
+        _, best = best_weights(other)
+    except InputError as error:
+        words = str(error).removeprefix("--workdir ")
+        raise InputError(f"--train.init-from {words}") from None
+    _, like = jax.eval_shape(lambda: create(config, attributes))
+    theirs, ours = (best.params, best.statistics), (like.params, like.statistics)
+    if jax.tree.map(jnp.shape, ours) != jax.tree.map(jnp.shape, theirs):
+        raise InputError(
+            f"--train.init-from {other}: holds a network of another shape; train with its "
+            "model settings and as many attributes"
+        )
+    return best
+
+
+def start_from(state: State, weights: NetworkWeights) -> State:
+    """Replaces the weights of a state, keeping their sharding."""
+    theirs, ours = (weights.params, weights.statistics), (state.params, state.statistics)
+    state.params, state.statistics = jax.tree.map(
+        lambda x, like: jax.device_put(local(x), like.sharding), theirs, ours
+    )
+    if state.average is not None:
+        state.average = jax.tree.map(jnp.copy, state.params)
+    return state
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[int], int]]:
+    """Context in which signals that end a process are only recorded.
+
+    It yields a function (step) -> the number of the signal that came, or 0. A second signal of
+    the same kind acts as usual, so that the program can always be ended. Where several processes
+    are one run, JAX passes SIGTERM on to all of them, and decides at which step all stop. In a
+    thread other than the main one, no signal is handled.
+    """
+    several = jax.process_count() > 1
+    came = [0]
+
+    def note(number, former):
+        came[0] = number
+        signal.signal(number, former)
+        if several:  # JAX knows of SIGTERM alone.
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    numbers = [number for number in ENDING if not several or number != signal.SIGTERM]
+    with handled(note, numbers):
+        if several:
+            yield lambda step: (came[0] or signal.SIGTERM) if distributed.stop_agreed(step) else 0
+        else:
+            yield lambda _: came[0]
+
+
+@contextlib.contextmanager
+def disk_errors(workdir: Path) -> Iterator[None]:
+    """Context in which an OSError, as of a full disk, becomes an InputError of one line."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"--workdir {workdir}: cannot be written ({error.strerror}); make room, or give rights "
+            "to the folder: the same command then continues from the last checkpoint"
+        ) from error

@@ -1,4 +1,4 @@
-"""The training step: one per-device function, and two ways to run it on many devices."""
+"""The training step: its optimiser, one per-device function, and two ways to run it on devices."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from iamt_jax.model.network import Tree, build
 from iamt_jax.runs.checkpoints import State
 
 MUON_RMS = 0.2
-"""Root mean square of Muon's updates before the learning rate: about AdamW's, so that both go by
-one learning rate (Liu et al. 2025, arXiv 2502.16982)."""
+"""Root mean square of Muon's updates before the learning rate. It is about that of AdamW, so that
+one learning rate serves both (Liu et al. 2025, arXiv 2502.16982)."""
 
 MUON_MOMENTUM = 0.9
 
-CONVOLUTION = MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=(3,))
-MASKS = MuonDimensionNumbers(reduction_axis=(1,), output_axis=(2,))
-"""Stacked mask kernels (attribute, channel, channel): one matrix a head."""
+_CONVOLUTION = MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=(3,))
+_MASKS = MuonDimensionNumbers(reduction_axis=(1,), output_axis=(2,))
+"""Stacked mask kernels (attribute, channel, channel): one matrix for each head."""
 
 
 def schedule(config: TrainConfig) -> optax.Schedule:
-    """Learning rate by updates done: linear to the peak after `warmup` updates, then a cosine to 0.
+    """Learning rate by updates done: linear warm-up to the peak, then a cosine to 0.
 
-    The first update has a share of 1 / (warmup + 1) of the peak, so that none is without effect.
+    It starts at 1 / (warmup + 1) of the peak, so that the first update has an effect.
     """
     warmup = min(config.warmup, config.steps // 2)
     first = config.learning_rate / (warmup + 1)
@@ -49,16 +49,16 @@ def decayed(params: Tree) -> Tree:
 
 
 def matrix_axes(path: tuple, leaf: jax.Array) -> MuonDimensionNumbers | None:
-    """How Muon sees a parameter as a matrix; None where AdamW updates it.
+    """Axes by which Muon treats a parameter as a matrix; None where AdamW updates it.
 
-    Classifiers, which write logits, stay with AdamW, as is usual for last layers.
+    AdamW updates the classifiers, as is usual for last layers.
     """
     names = [entry.key for entry in path]
     if names[-1] != "kernel":
         return None
     if leaf.ndim == 4:
-        return CONVOLUTION
-    return MASKS if "mask" in names else None
+        return _CONVOLUTION
+    return _MASKS if "mask" in names else None
 
 
 def all_matrix_axes(params: Tree) -> Tree:
@@ -67,7 +67,7 @@ def all_matrix_axes(params: Tree) -> Tree:
 
 
 def update_rules(params: Tree) -> Tree:
-    """Which rule updates each parameter: "muon" or "adam"."""
+    """Rule that updates each parameter: "muon" or "adam"."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: "muon" if matrix_axes(path, leaf) else "adam", params
     )
@@ -86,10 +86,10 @@ def scale_to_rms(rms: float) -> optax.GradientTransformation:
 
 
 def optimiser(config: TrainConfig) -> optax.GradientTransformation:
-    """The update rule of a run.
+    """Optimiser of a run: clipping, then Muon and AdamW, or AdamW alone.
 
-    Put together from optax's parts, since `optax.contrib.muon` gives the decay's mask to its own
-    parameters only, and would decay every bias and scale that it leaves to Adam.
+    It is composed of optax's parts, because `optax.contrib.muon` applies the mask of the weight
+    decay to its own parameters only, and would decay every bias and scale that it leaves to Adam.
     """
     rate = schedule(config)
     update = optax.adamw(rate, weight_decay=config.weight_decay, mask=decayed)
@@ -116,56 +116,53 @@ def create(config: Config, attributes: int) -> tuple[nnx.GraphDef, State]:
     )
 
 
-def parameter_counts(params: Tree) -> dict[str, int]:
-    """Number of parameters of each part of the network."""
-    return {part: sum(x.size for x in jax.tree.leaves(tree)) for part, tree in params.items()}
-
-
 def local(x: jax.Array) -> np.ndarray:
-    """A replicated array as this process holds it."""
+    """Host copy of a replicated array."""
     return np.asarray(x.addressable_shards[0].data)
 
 
-Metrics = dict[str, Float[Array, ""]]
+StepMetrics = dict[str, Float[Array, ""]]
+"""Terms of the loss, mean mask and gradient norm, averaged over the devices."""
 
 
 def train_step(definition: nnx.GraphDef, config: Config) -> Callable:
     """Returns the per-device step (state, batch) -> (state, metrics), over axis `data`.
 
-    Each image draws dropout and noise from (seed, step, its place in the global batch), so that
-    the number of devices changes nothing. Gradients are averaged after differentiation, the
-    only order that is right under pmap and under shard_map without replication checks.
+    Dropout and noise of an image are keyed by (seed, step, index in the global batch), so that the
+    number of devices does not change them. Gradients are averaged after differentiation, which is
+    the only order that is correct under pmap and under shard_map without replication checks.
     """
     update = optimiser(config.train)
 
     def objective(params, statistics, images, labels, keys):
         network = nnx.merge(definition, params, statistics)
         outputs = network(images, keys)
+        # Eq. 6: the total is the weighted sum of L_b, L_m, L_r and |M|_1.
         terms = losses(outputs, images, labels, config.loss)
         mean_mask = jnp.mean(outputs.mask_l1) / outputs.features[0].size
         _, _, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
         return terms.total, (terms, mean_mask, nnx.to_pure_dict(statistics))
 
-    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
+    def step(state: State, batch: Batch) -> tuple[State, StepMetrics]:
         keys = image_keys(config.train.seed, state.step, batch.labels.shape[0])
         images = batch.images.astype(jnp.float32) / 255
         if config.data.noise_max:
-            largest = config.data.noise_max
-            levels, draws = (jax.vmap(jax.random.fold_in, (0, None))(keys, use) for use in (1, 2))
-            sigma = jax.vmap(lambda key: jax.random.uniform(key, maxval=largest))(levels)
-            images = gaussian_noise(images, sigma, draws)
-        (_, (terms, mean_mask, statistics)), gradients = jax.value_and_grad(
-            objective, has_aux=True
-        )(state.params, state.statistics, images, batch.labels, keys)
+            images = _training_noise(images, config.data.noise_max, keys)
+
+        differentiate = jax.value_and_grad(objective, has_aux=True)
+        (_, (terms, mean_mask, statistics)), gradients = differentiate(
+            state.params, state.statistics, images, batch.labels, keys
+        )
         gradients, metrics = jax.lax.pmean(
             (gradients, {**terms._asdict(), "mean_mask": mean_mask}), DATA_AXIS
         )
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
+
         updates, optimiser_state = update.update(gradients, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics["gradient_norm"] = optax.tree.norm(gradients)
         average = state.average
         if average is not None:
-            # Young averages follow faster, or the random start would weigh on a short run.
+            # The decay grows with the step, so that a short run forgets the initialisation.
             decay = jnp.minimum(config.train.ema, (1 + state.step) / (10 + state.step))
             average = optax.incremental_update(params, average, 1 - decay)
         return State(state.step + 1, params, statistics, optimiser_state, average), metrics
@@ -174,24 +171,31 @@ def train_step(definition: nnx.GraphDef, config: Config) -> Callable:
 
 
 def image_keys(seed: int, step: Array, batch: int) -> Array:
-    """One key an image of this device's share, by its place in the global batch."""
-    place = jax.lax.axis_index(DATA_AXIS) * batch + jnp.arange(batch)
+    """Keys of the images of this device, by their index in the global batch."""
+    index = jax.lax.axis_index(DATA_AXIS) * batch + jnp.arange(batch)
     key = jax.random.fold_in(jax.random.key(seed), step)
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(place)
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+
+
+def _training_noise(images: Array, largest: float, keys: Array) -> Array:
+    """Adds Gaussian noise with a sigma drawn for each image from [0, largest]."""
+    levels, draws = (jax.vmap(jax.random.fold_in, (0, None))(keys, use) for use in (1, 2))
+    sigma = jax.vmap(lambda key: jax.random.uniform(key, maxval=largest))(levels)
+    return gaussian_noise(images, sigma, draws)
 
 
 def pmapped(step: Callable) -> Callable:
-    """The step on all devices by `jax.pmap`: batches carry a leading device axis, the state is
-    replicated, unstacked and donated."""
+    """Runs the step on all devices by `jax.pmap`: batches have a leading device axis; the state is
+    replicated, without a device axis, and donated."""
     return jax.pmap(
         step, axis_name=DATA_AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0
     )
 
 
 def sharded(step: Callable, mesh: Mesh) -> Callable:
-    """The same step by `jit(shard_map)`: batches are global arrays, split over the mesh."""
+    """Runs the step on a mesh by `jit(shard_map)`: batches are global arrays, split over it."""
     split, whole = PartitionSpec(DATA_AXIS), PartitionSpec()
-    # check_vma would count gradients once a device (they are averaged by hand, above).
+    # With check_vma, gradients would be summed over devices; the step averages them itself.
     mapped = jax.shard_map(
         step, mesh=mesh, in_specs=(whole, split), out_specs=(whole, whole), check_vma=False
     )

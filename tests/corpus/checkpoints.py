@@ -20,12 +20,12 @@ INDEX = "state/manifest.ocdbt"
 
 
 def without(name: str) -> Callable[[Path], object]:
-    """A part of the workdir is gone."""
+    """Removes a part of the workdir."""
     return lambda workdir: shutil.rmtree(workdir / name)
 
 
 def a_file_for(name: str) -> Callable[[Path], object]:
-    """A file in the place of a folder."""
+    """Puts a file in the place of a folder."""
 
     def damage(workdir: Path) -> None:
         shutil.rmtree(workdir / name)
@@ -35,13 +35,13 @@ def a_file_for(name: str) -> Callable[[Path], object]:
 
 
 def emptied(workdir: Path) -> None:
-    """No checkpoint in the folder of checkpoints."""
+    """Empties the folder of checkpoints."""
     without(FOLDER)(workdir)
     (workdir / FOLDER).mkdir()
 
 
 def cut(*steps: str) -> Callable[[Path], None]:
-    """Weights as an interrupted copy leaves them."""
+    """Truncates weights, as an interrupted copy does."""
 
     def damage(workdir: Path) -> None:
         for step in steps:
@@ -52,7 +52,7 @@ def cut(*steps: str) -> Callable[[Path], None]:
 
 
 def one_bit(step: str) -> Callable[[Path], None]:
-    """Weights with a wrong bit."""
+    """Flips one bit of the weights."""
 
     def damage(workdir: Path) -> None:
         path = workdir / FOLDER / step / INDEX
@@ -63,54 +63,54 @@ def one_bit(step: str) -> Callable[[Path], None]:
     return damage
 
 
-def unsealed(workdir: Path) -> None:
-    """Two checkpoints that another version wrote, or a run that was killed."""
+def unfinished(workdir: Path) -> None:
+    """Removes the checksums of both checkpoints, as if the run had been killed."""
     for step in (OLD, NEW):
         (workdir / FOLDER / step / "seal.json").unlink()
 
 
 def empty_step(workdir: Path) -> None:
-    """A folder that only has a checkpoint's name, beside one that is whole."""
+    """Adds an empty folder named as a checkpoint, beside a complete one."""
     without(f"{FOLDER}/{OLD}")(workdir)
     (workdir / FOLDER / "9").mkdir()
 
 
 def own_text(workdir: Path) -> None:
-    """Whatever else lies there does no harm."""
+    """Adds other files and folders, which are ignored."""
     (workdir / FOLDER / "notes.txt").write_text("mine")
     (workdir / FOLDER / "0x4").mkdir()
 
 
-def edited_seal(workdir: Path) -> None:
-    """A seal that somebody improved."""
+def edited_checksums(workdir: Path) -> None:
+    """Checksums with an edited metric."""
     path = workdir / FOLDER / OLD / "seal.json"
     path.write_text(path.read_text().replace('"accuracy": 0', '"accuracy": 1'))
 
 
 def other_network(run: dict) -> None:
-    """The fields of a wider one."""
+    """Describes a wider network."""
     run["config"]["model"]["widths"] = [8, 16, 32]
 
 
 def checkpoint(name: str, damage: Callable[[Path], object], line: str) -> Case:
-    """Met by an evaluation, which has no other to use."""
+    """Case of an evaluation without another checkpoint to use."""
     return Case(f"checkpoint: {name}", damaged(damage, *QUICKLY), main.evaluate, line)
 
 
 def passed_over(name: str, damage: Callable[[Path], object], *warnings: str) -> Case:
-    """Met by an evaluation, which uses another."""
+    """Case of an evaluation that uses another checkpoint."""
     command = damaged(damage, *QUICKLY)
     return Case(f"checkpoint: {name}", command, main.evaluate, "", 0, warnings)
 
 
 def started(name: str, other: str, line: str, *flags: object) -> Case:
-    """Weights to start from that cannot be had."""
+    """Case of initial weights that cannot be read."""
     arguments = ("--preset", "debug", "--train.init-from", other, *flags)
     return Case(f"init from: {name}", trained(*arguments), main.train, line)
 
 
 def from_nothing(place: Place) -> Sequence[object]:
-    """Weights to start from in a workdir that has none."""
+    """Initial weights from a workdir without checkpoints."""
     other = place.root / "other"
     other.mkdir()
     shutil.copy(place.finished / "run.json", other)
@@ -151,8 +151,8 @@ CASES = (
         "matching files, or train again in another folder",
     ),
     checkpoint(
-        "all without their seal",
-        unsealed,
+        "all without their checksums",
+        unfinished,
         "{workdir}/checkpoints/4: is no finished checkpoint, and no other checkpoint can be "
         "read as the network that run.json describes; restore the matching files, or train "
         "again in another folder",
@@ -183,8 +183,8 @@ CASES = (
         "{workdir}/checkpoints/4: cannot be read (Not a directory); step 2 is used",
     ),
     passed_over(
-        "another seal",
-        edited_seal,
+        "edited checksums",
+        edited_checksums,
         "{workdir}/checkpoints/2: its seal.json is not what was written; step 4 is used",
     ),
     passed_over(

@@ -1,0 +1,174 @@
+"""Attention pooling: features and head parameters in, pooled masked features out (Eq. 9).
+
+The masks of all K heads are by far the largest tensor of the method. They are never stored: they
+are computed tile by tile, and computed again in the backward pass.
+
+The tiled form (ops/tiled.py) runs on any device; Pallas kernels (ops/kernels.py) exist for GPU and
+TPU. The environment variable IAMT_POOLING, read when a program is traced, chooses between them:
+
+- `auto`, or unset: kernels on the platforms in `MEASURED`, elsewhere the tiled form.
+- `blocked`: the tiled form on every platform.
+- `kernel`: kernels on GPU and TPU; the tiled form on a CPU, which cannot run them.
+- `interpret`: the GPU's kernels, interpreted, on any platform; slow, for tests.
+
+Arrays of a shape or type that a platform's kernels do not support always take the tiled form.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from iamt_jax.errors import InputError
+from iamt_jax.ops.tiled import tiled_derivatives, tiled_sums
+
+MEASURED: frozenset[str] = frozenset()
+"""Platforms ("cuda", "tpu") on which the kernels were measured to be faster than the tiled form.
+
+None yet: the kernels were compiled for both platforms, but run only interpreted.
+"""
+
+VARIABLE = "IAMT_POOLING"
+CHOICES = ("auto", "blocked", "kernel", "interpret")
+
+
+def attention_pool(
+    features: Float[Array, "batch height width channel"],
+    kernel: Float[Array, "attribute channel channel"],
+    bias: Float[Array, "attribute channel"],
+    n: Float[Array, "..."] | None = None,
+    beta: Float[Array, "..."] | None = None,
+) -> tuple[Float[Array, "batch attribute channel"], Float[Array, "batch attribute"]]:
+    r"""Pools `(1 + g(M; n, beta)) * features` over positions, and sums the masks.
+
+    .. math::
+      M^k = \mathrm{sigmoid}(f W^k + a^k), \qquad
+      p^k = \frac{1}{HW} \sum_{hw} (1 + g(M^k; n, \beta))_{hw} f_{hw}
+
+    Derivatives in all inputs are exact, and finite also where masks saturate.
+
+    Args:
+      features: f, float32 or bfloat16; matrix products take this type and accumulate in float32.
+      kernel: W^k, the heads' 1x1 convolutions, float32.
+      bias: a^k, float32.
+      n: power of the tone curve, n >= 0, broadcastable to (batch, attribute, channel); None is 1,
+        and computes no power.
+      beta: offset of the tone curve, 0 <= beta <= 1, likewise; None is 0, as in training.
+
+    Returns:
+      Pooled features, and the sum of each mask M^k (before the curve) over positions and
+      channels; float32.
+    """
+    shape = (features.shape[0], *bias.shape)
+    if n is not None:
+        n = jnp.broadcast_to(jnp.asarray(n, jnp.float32), shape)[None]
+    sums, masks = _sums(features, kernel, bias, n)
+    plain = jnp.mean(features, axis=(1, 2), dtype=jnp.float32)[:, None]
+    curved = sums[0] / _positions(features)
+    if beta is None:
+        return plain + curved, jnp.sum(masks, axis=-1)
+    beta = jnp.asarray(beta, jnp.float32)
+    pooled = (1 - beta) * plain + (1 + beta) * curved
+    return pooled, jnp.sum(masks, axis=-1)
+
+
+def pool_powers(
+    features: Float[Array, "batch height width channel"],
+    kernel: Float[Array, "attribute channel channel"],
+    bias: Float[Array, "attribute channel"],
+    n_values: Float[Array, " n"],
+) -> Float[Array, "n batch attribute channel"]:
+    r"""Means over positions of h(M; n) f (Eq. 8) for several n; masks are computed once.
+
+    They give the pooled features of every beta, since g is affine in beta:
+
+    .. math::
+      \mathrm{mean}((1 + g(M; n, \beta)) f)
+      = (1 - \beta) \, \mathrm{mean}(f) + (1 + \beta) \, \mathrm{mean}(h(M; n) f)
+    """
+    n = jnp.asarray(n_values, jnp.float32)[:, None, None, None]
+    n = jnp.broadcast_to(n, (len(n), features.shape[0], *bias.shape))
+    return _sums(features, kernel, bias, n)[0] / _positions(features)
+
+
+def _positions(features: Array) -> int:
+    return features.shape[1] * features.shape[2]
+
+
+def _sums(features: Array, kernel: Array, bias: Array, n: Array | None) -> tuple[Array, Array]:
+    flat = features.reshape(features.shape[0], -1, features.shape[-1])
+    return curved_sums(flat, kernel, bias, n)
+
+
+@jax.custom_vjp
+def curved_sums(
+    features: Float[Array, "batch position channel"],
+    kernel: Float[Array, "attribute channel channel"],
+    bias: Float[Array, "attribute channel"],
+    n: Float[Array, "curve batch attribute channel"] | None,
+) -> tuple[Float[Array, "curve batch attribute channel"], Float[Array, "batch attribute channel"]]:
+    """Sums over positions of h(M; n) f, for each curve, and of M.
+
+    Where n is None there is one curve, h(M) = M.
+    """
+    return dispatched_sums(features, kernel, bias, n)
+
+
+def _forward(features, kernel, bias, n):
+    return curved_sums(features, kernel, bias, n), (features, kernel, bias, n)
+
+
+def _backward(saved, derivatives):
+    return dispatched_derivatives(*saved, *derivatives)
+
+
+curved_sums.defvjp(_forward, _backward)
+
+
+def dispatched_sums(features, kernel, bias, n):
+    """Runs `tiled_sums` or the kernels' `kernel_sums`."""
+    return _dispatch(tiled_sums, lambda kernels: kernels.kernel_sums, features, kernel, bias, n)
+
+
+def dispatched_derivatives(features, kernel, bias, n, to_sums, to_masks):
+    """Runs `tiled_derivatives` or the kernels' `kernel_derivatives`."""
+    inputs = features, kernel, bias, n, to_sums, to_masks
+    return _dispatch(tiled_derivatives, lambda kernels: kernels.kernel_derivatives, *inputs)
+
+
+def _dispatch(
+    tiled: Callable, kernel_form: Callable, features, kernel, bias, n, *derivatives
+) -> Any:
+    choice = _choice()
+    inputs = features, kernel, bias, n, *derivatives
+    if choice == "blocked" or (choice == "auto" and not MEASURED):
+        return tiled(*inputs)
+
+    from iamt_jax.ops import kernels
+
+    by_kernels = kernel_form(kernels)
+    if choice == "interpret" and kernels.fits(features, kernel, n, "cuda"):
+        return by_kernels(*inputs, platform="cuda", interpret=True)
+    wanted = {"auto": MEASURED, "kernel": kernels.TARGETS, "interpret": ()}
+    branches = {
+        platform: functools.partial(by_kernels, platform=platform)
+        for platform in wanted[choice]
+        if kernels.fits(features, kernel, n, platform)
+    }
+    if not branches:
+        return tiled(*inputs)
+    return lax.platform_dependent(*inputs, default=tiled, **branches)
+
+
+def _choice() -> str:
+    choice = os.environ.get(VARIABLE, CHOICES[0])
+    if choice not in CHOICES:
+        raise InputError(f"{VARIABLE}: found {choice!r}, expected one of {', '.join(CHOICES)}")
+    return choice
