@@ -201,9 +201,9 @@ def _with_auto(
     treated = _CorrectedNetwork(
         network.heads, functools.partial(network.extractor, after_norm=after_norm)
     )
-    # Masks have the axes attribute, batch, height, width, channel.
-    shown = beta[:, attribute].swapaxes(0, 1)[:, :, None, None]
-    why = explain(treated, done.images, attribute, 1.0, shown, MASKS_SHOWN)
+    # `explain` takes one attribute at a time; its masks are batch, height, width, channel.
+    of_attribute = beta[:, attribute[0], None, None]
+    why = explain(treated, done.images, attribute, 1.0, of_attribute, MASKS_SHOWN)
     return logits, network.predict(images), done.images, beta, done.sigma, why
 
 
