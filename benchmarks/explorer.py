@@ -1,11 +1,11 @@
-"""How long the explorer's server works for one update, on this machine.
+"""Measures the explorer's server time for one update, on this machine.
 
     python benchmarks/explorer.py --workdir W [--json PATH]
 
-An update is what moving a slider asks for: noise, probabilities of all attributes with and
-without the tone curve, the explanation of one attribute, and their drawing, for one picture. What
-Gradio and the browser add is left out. `ratio_vs_prediction` is over the probabilities alone;
-`compiled` counts programs that were compiled after the warm-up.
+An update is the work after moving a slider: noise, probabilities of all attributes with and without
+the tone curve, the explanation of one attribute, and their HTML, for one picture, without the time
+of Gradio and the browser. `ratio_vs_prediction` is relative to the probabilities alone;
+`compiled` counts programs compiled after the warm-up.
 """
 
 from __future__ import annotations

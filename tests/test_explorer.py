@@ -1,4 +1,4 @@
-"""The explorer without its page: what a picture shows under settings, the drawings, the port."""
+"""The explorer without a browser: results for pictures and settings, HTML, port and headers."""
 
 import asyncio
 import importlib.metadata
@@ -232,7 +232,7 @@ def test_the_curve_is_drawn_through_its_points(view, face):
 
 
 def test_numbers_of_the_page_equal_those_of_the_predictor(view, classifier, face):
-    """A batch of every device's worth, one answer: sharding changes nothing."""
+    """The result is the same for a batch sharded over several devices."""
     batch = np.repeat(face[None], classifier.predictor.devices, 0)
     logits = np.asarray(classifier.predictor.logits(batch, Setting(2.0, 0.3)))[0]
     result = view.compute(face, SMILING._replace(n=2.0, beta=0.3))
@@ -240,7 +240,7 @@ def test_numbers_of_the_page_equal_those_of_the_predictor(view, classifier, face
 
 
 def refused(capsys, *flags):
-    """The one line that flags are refused with."""
+    """Returns the single error line for these flags."""
     assert explore([str(x) for x in flags]) == 2
     said = capsys.readouterr()
     (line,) = [x for x in said.err.splitlines() if not x.startswith("warning: ")]
@@ -249,7 +249,7 @@ def refused(capsys, *flags):
 
 @pytest.fixture
 def gradio(monkeypatch):
-    """As if it were installed; everything that is refused here is refused before it is used."""
+    """Pretends that Gradio is installed; all errors tested here occur before it is imported."""
     version = importlib.metadata.version
     monkeypatch.setattr(
         importlib.metadata, "version", lambda name: "6.31.0" if name == "gradio" else version(name)
@@ -258,7 +258,7 @@ def gradio(monkeypatch):
 
 @pytest.fixture
 def taken():
-    """A port that somebody listens on."""
+    """A port in use."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -328,7 +328,7 @@ def test_what_counts_as_local(host, local):
 
 
 def answer(names, host):
-    """Status and headers of an answer under a name."""
+    """Status and headers of a response to a request with this host name."""
 
     async def inner(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
