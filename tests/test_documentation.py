@@ -4,6 +4,7 @@ and self-contained (IAMT_SITE is its folder; without it the tests of the site ar
 import ast
 import inspect
 import os
+import pkgutil
 import re
 import textwrap
 from html import unescape
@@ -164,6 +165,26 @@ def test_every_relative_link_leads_somewhere(page):
 
 def test_links_and_anchors_are_found():
     assert sum(len(LINK.findall(prose(page))) for page in PAGES) > 20
+
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_the_map_of_the_packages_is_complete():
+    tree = "\n".join(re.findall(r"^ {4}.*", ARCHITECTURE.partition("Outside")[0], re.MULTILINE))
+    files = {path.name for path in Path(iamt_jax.__file__).parent.rglob("*.py")}
+    assert set(re.findall(r"\w+\.py\b", tree)) | {"__init__.py"} == files
+
+
+def test_equations_lead_to_functions_and_tests_that_exist():
+    table = ARCHITECTURE.partition("## Equation, function, test")[2].partition("\n## ")[0]
+    rows = [row.split("|")[2:4] for row in table.splitlines() if "`" in row]
+    for functions, tests in rows:
+        for name in re.findall(r"`([\w.]+)`", functions):
+            pkgutil.resolve_name(f"iamt_jax.{name}")
+        for name in re.findall(r"`([\w.]+)`", tests):
+            assert (ROOT / "tests" / name).exists(), name
+    assert len(rows) > 10
 
 
 class Page(HTMLParser):
