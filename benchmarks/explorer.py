@@ -57,19 +57,19 @@ def compare(arguments: Arguments) -> dict[str, Any]:
         )
     )
 
-    def see(auto: bool = False):
+    def compute(auto: bool = False):
         chosen = next(settings)._replace(auto=auto)
-        return chosen, view.see(face, chosen)
+        return chosen, view.compute(face, chosen)
 
     def update(auto: bool = False) -> None:
-        chosen, seen = see(auto)
-        drawing.pictures(seen, chosen)
-        drawing.table(view.attributes, seen)
-        drawing.curve(seen, chosen)
+        chosen, result = compute(auto)
+        drawing.pictures_html(result, chosen)
+        drawing.table_html(view.attributes, result)
+        drawing.curve_html(result, chosen)
 
     ways = {
         "update": update,
-        "update_without_drawing": lambda: see()[1].probabilities,
+        "update_without_drawing": lambda: compute()[1].probabilities,
         "prediction": lambda: classifier.predictor.logits(images, Setting(2.0, 0.5)),
     }
     if view.no_auto is None:

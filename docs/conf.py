@@ -1,4 +1,4 @@
-"""The site: docs/*.md and the docstrings of the public names, by Sphinx.
+"""Sphinx configuration of the site: docs/*.md and the docstrings of the public names.
 
 pip install -e '.[docs]' && python -m sphinx -W --keep-going -n -b html docs build/site
 """
@@ -24,10 +24,10 @@ release = PROJECT["version"]
 language = "en-GB"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-default_role = "py:obj"  # `IAMT` in a docstring links where it can, and is code where not.
-highlight_language = "none"  # A fence without a language holds commands, trees, formulas.
+default_role = "py:obj"  # `IAMT` in a docstring is a link if the name is found, and code otherwise.
+highlight_language = "none"  # Fences without a language hold commands, trees and formulas.
 myst_heading_anchors = 4
-maximum_signature_line_length = 80  # Longer ones get a line a parameter, with its shape.
+maximum_signature_line_length = 80  # Longer signatures get one line for each parameter.
 add_module_names = False
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
@@ -56,26 +56,26 @@ ELSEWHERE = {
     "UInt8": JAXTYPING,
     "ndarray": "https://numpy.org/doc/stable/reference/generated/numpy.ndarray.html",
 }
-"""Names of other libraries in our signatures; intersphinx would need a network to build."""
+"""Links for names of other libraries in our signatures; intersphinx would need the network."""
 
 PLAIN = {"Callable", "Config", "Literal", "Predictor", "Sequence", "Transformation", "bool"}
 PLAIN |= {"dict", "float", "int", "slice", "str", "tuple"}
-"""What every reader knows, or what is ours and has no page."""
+"""Names in signatures that are not linked."""
 
 LINK = re.compile(r"(?<=\]\()([^)\s:#][^)\s:]*)(?=\))")
-"""A relative link, or a picture."""
+"""The target of a relative link or image."""
 
 ONE_AXIS = re.compile(r"' (\w+)'")
-"""A shape of one axis: its space keeps linters from taking it for a name."""
+"""A shape with one axis; its leading space keeps linters from taking it for a name."""
 
 
 def links_from(folder, text):
-    """Links of a file in `folder`, as the site has them: inside docs/ to pages, relative to docs/;
-    to any other file of the repository, to the repository's page."""
+    """Rewrites the relative links of a file in `folder` for the site: links into docs/ become links
+    to pages, links to other files of the repository become links to its web page."""
 
     def resolved(match):
         target = posixpath.normpath(posixpath.join(folder, match[0]))
-        if not (HERE.parent / target.partition("#")[0]).exists():  # Code, or Sphinx will complain.
+        if not (HERE.parent / target.partition("#")[0]).exists():  # Code, or a broken link.
             return match[0]
         if target.startswith("docs/"):
             return "/" + target.removeprefix("docs/")
@@ -85,33 +85,33 @@ def links_from(folder, text):
 
 
 def page_links(app, docname, source):
-    """Sphinx reads a page."""
+    """Rewrites the links of a page as Sphinx reads it."""
     source[0] = links_from(posixpath.join("docs", posixpath.dirname(docname)), source[0])
 
 
 def readme_links(app, path, docname, content):
-    """A page includes the README."""
+    """Rewrites the links of the README, which a page includes."""
     content[0] = links_from(posixpath.join("docs", path.parent.as_posix()), content[0])
 
 
 def local_pictures(app, doctree):
-    """A picture from elsewhere (a badge) is replaced by its text: pages load nothing."""
+    """Replaces remote images (badges) by their alternative text: pages load only local files."""
     for image in list(doctree.findall(nodes.image)):
         if "://" in image["uri"]:
             image.replace_self(nodes.Text(image.get("alt", "")))
 
 
 def google_sections(app, what, name, obj, options, lines):
-    """Args, Returns, Raises. As an extension, napoleon would take what stands before a colon in a
-    field's docstring for its type."""
+    """Converts the sections Args, Returns and Raises. Used as an extension, napoleon would read the
+    text before a colon in a field's docstring as its type."""
     config = napoleon.Config(napoleon_use_rtype=False)
     lines[:] = napoleon.GoogleDocstring(lines, config).lines()
 
 
 def written_signature(app, what, name, obj, options, signature, returns):
-    """A signature as the source has it, shapes included; evaluated, they would be classes.
+    """The signature as written in the source, with shapes; evaluated, these would be classes.
 
-    A class whose fields are listed below it needs none.
+    Classes whose fields are listed below get none.
     """
     if what not in ("class", "function", "method"):
         return None
@@ -133,13 +133,13 @@ def written_signature(app, what, name, obj, options, signature, returns):
 
 
 def known_elsewhere(app, env, node, contnode):
-    """Types by their last name: ours, which stand on the page under their full one, and those of
-    other libraries."""
+    """Resolves types by their last name: our own, which the page lists under their full name, and
+    those of other libraries."""
     if node["refdomain"] != "py":
         return None
     name = node["reftarget"].rpartition(".")[2]
     if name in ELSEWHERE and node["reftype"] != "obj":
-        if "jaxlib" in contnode.astext():  # Where jax.Array lives is its own affair.
+        if "jaxlib" in contnode.astext():  # Hides the private module of jax.Array.
             contnode = nodes.Text(name)
         return nodes.reference("", "", contnode, internal=False, refuri=ELSEWHERE[name])
     domain = env.get_domain("py")
@@ -150,12 +150,12 @@ def known_elsewhere(app, env, node, contnode):
     if len(ours) == 1 and ours[0] in domain.objects:
         where = app.builder, "obj", ours[0], node, contnode
         return domain.resolve_xref(env, node["refdoc"], *where)
-    # Backticks in a docstring are only code, if they hold no name.
+    # Backticks in a docstring are code if they hold no known name.
     return contnode if node["reftype"] == "obj" or name in PLAIN else None
 
 
 def mathml(translator, node):
-    """Formulas as MathML, which browsers draw themselves: no script, no font, no network."""
+    """Renders formulas as MathML, which browsers display without scripts, fonts or the network."""
     formula = tex2mathml(node.astext(), as_block=isinstance(node, nodes.math_block))
     tag = "div" if isinstance(node, nodes.math_block) else "span"
     translator.body.append(f'<{tag} class="math">{formula}</{tag}>')
@@ -163,7 +163,7 @@ def mathml(translator, node):
 
 
 def setup(app):
-    """Called by Sphinx."""
+    """Registers the handlers; called by Sphinx."""
     app.connect("source-read", page_links)
     app.connect("include-read", readme_links)
     app.connect("doctree-read", local_pictures)

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "experiments" / "card_templates").glob("*.md")),
 ]
 
 FIRST = ("python", "pip", "bash", "srun", "gcloud")

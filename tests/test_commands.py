@@ -60,7 +60,8 @@ def place(dataset, finished, tmp_path_factory):
     for i in range(3):
         Image.new("RGB", (40, 50), (80 * i, 90, 20)).save(place / "IMAGES" / f"{i}.png")
     shutil.copytree(commands.ROOT / "docs" / "cards", place / "docs" / "cards")
-    shutil.copy(commands.ROOT / "docs" / "cards" / "TEMPLATE_model.md", place / "CARD")
+    templates = commands.ROOT / "experiments" / "card_templates"
+    shutil.copy(templates / "TEMPLATE_model.md", place / "CARD")
     (place / "examples").symlink_to(commands.ROOT / "examples")
     (place / "iamt_jax").symlink_to(commands.ROOT / "iamt_jax")
     return place

@@ -1,4 +1,4 @@
-"""Every example in a docstring runs. In them "W" is the workdir of a trained run."""
+"""Runs every example in a docstring, where "W" is the workdir of a trained run."""
 
 import doctest
 import importlib
@@ -27,10 +27,10 @@ def test_examples_run(name, finished, monkeypatch):
     module = importlib.import_module(name)
     examples = [test for test in doctest.DocTestFinder().find(module) if test.examples]
     written = Path(module.__file__).read_text().count(">>>")
-    assert sum(len(test.examples) for test in examples) == written  # none that nobody finds
+    assert sum(len(test.examples) for test in examples) == written  # All examples are found.
     runner = doctest.DocTestRunner(optionflags=FLAGS, verbose=False)
     for test in examples:
-        test.globs = {}  # A reader has no more than what the example imports.
+        test.globs = {}  # An example has only its own imports.
         report = []
         failures, _ = runner.run(test, out=report.append)
         assert not failures, "".join(report)

@@ -1,9 +1,10 @@
-"""What is written about the code: every public name described, every link there, and the built
-site (IAMT_SITE names its folder; without it those tests are skipped) whole and self-contained."""
+"""Documentation: every public name is described, every link works, and the built site is complete
+and self-contained (IAMT_SITE is its folder; without it the tests of the site are skipped)."""
 
 import ast
 import inspect
 import os
+import pkgutil
 import re
 import textwrap
 from html import unescape
@@ -29,7 +30,7 @@ REFUSED = {
     "Classifier.explain": lambda c: c.explain(IMAGE, ["Smiling"], top=0),
     "Classifier.transformation": lambda c: c.transformation,
 }
-"""Public function -> a call that it must refuse, of a classifier that was not calibrated."""
+"""Public function -> a call that must raise InputError, for a classifier without calibration."""
 
 
 def members(cls):
@@ -56,12 +57,12 @@ FUNCTIONS = METHODS | {name: thing for name, thing in PUBLIC.items() if name not
 DESCRIBED = {name: inspect.getdoc(thing) for name, thing in (PUBLIC | METHODS).items()}
 
 MADE = {name: cls for name, cls in CLASSES.items() if "def __init__" in inspect.getsource(cls)}
-"""Classes that are called with arguments of their own; the others have fields."""
+"""Classes with an `__init__` of their own; the others have fields."""
 CALLED = FUNCTIONS | {name: cls.__init__ for name, cls in MADE.items()}
 
 
 def section(name, title):
-    """What stands under a title of a docstring, without its indentation."""
+    """The text of a section of a docstring, dedented."""
     found = re.search(rf"^{title}:\n((?:  .*\n|\n)+)", DESCRIBED[name] + "\n", re.MULTILINE)
     return textwrap.dedent(found[1]) if found else ""
 
@@ -140,7 +141,7 @@ def prose(page):
 
 
 def anchors(page):
-    """Anchors of a page's headings, as GitHub makes them."""
+    """Anchors of a page's headings, in GitHub's form."""
     found = set()
     for heading in re.findall(r"^#{1,6} +(.*?) *$", prose(page), re.MULTILINE):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
@@ -166,8 +167,28 @@ def test_links_and_anchors_are_found():
     assert sum(len(LINK.findall(prose(page))) for page in PAGES) > 20
 
 
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_the_map_of_the_packages_is_complete():
+    tree = "\n".join(re.findall(r"^ {4}.*", ARCHITECTURE.partition("Outside")[0], re.MULTILINE))
+    files = {path.name for path in Path(iamt_jax.__file__).parent.rglob("*.py")}
+    assert set(re.findall(r"\w+\.py\b", tree)) | {"__init__.py"} == files
+
+
+def test_equations_lead_to_functions_and_tests_that_exist():
+    table = ARCHITECTURE.partition("## Equation, function, test")[2].partition("\n## ")[0]
+    rows = [row.split("|")[2:4] for row in table.splitlines() if "`" in row]
+    for functions, tests in rows:
+        for name in re.findall(r"`([\w.]+)`", functions):
+            pkgutil.resolve_name(f"iamt_jax.{name}")
+        for name in re.findall(r"`([\w.]+)`", tests):
+            assert (ROOT / "tests" / name).exists(), name
+    assert len(rows) > 10
+
+
 class Page(HTMLParser):
-    """A page of the site: what it loads, where it leads, and its places."""
+    """A page of the site: the resources it loads, its links, and its anchors."""
 
     LOADS = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
 

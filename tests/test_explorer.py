@@ -1,4 +1,4 @@
-"""The explorer without its page: what a picture shows under settings, the drawings, the port."""
+"""The explorer without a browser: results for pictures and settings, HTML, port and headers."""
 
 import asyncio
 import importlib.metadata
@@ -17,7 +17,7 @@ from PIL import Image
 
 from iamt_jax.errors import InputError
 from iamt_jax.explorer import drawing, serving
-from iamt_jax.explorer.view import POINTS, QUANTILES, TOP, Settings, View
+from iamt_jax.explorer.view import CURVE_POINTS, MASKS_SHOWN, QUANTILES, Settings, View
 from iamt_jax.inference.classifier import load
 from iamt_jax.inference.predictor import Setting
 
@@ -55,33 +55,35 @@ def close(actual, expected, tolerance=1e-5):
 
 
 def test_a_curve_shows_what_the_classifier_says(view, classifier, face):
-    seen = view.see(face, SMILING._replace(n=3.0, beta=0.4))
-    close(seen.probabilities, classifier(face, n=3, beta=0.4))
-    close(seen.plain, classifier(face))
-    assert seen.chosen is None
-    np.testing.assert_array_equal(seen.noisy, face)
-    np.testing.assert_array_equal(seen.treated, face)
-    why = classifier.explain(face, ["Smiling"], n=3, beta=0.4, top=TOP)
-    for ours, theirs in zip(seen.explanation, why, strict=True):
+    result = view.compute(face, SMILING._replace(n=3.0, beta=0.4))
+    close(result.probabilities, classifier(face, n=3, beta=0.4))
+    close(result.plain, classifier(face))
+    assert result.chosen is None
+    np.testing.assert_array_equal(result.noisy, face)
+    np.testing.assert_array_equal(result.treated, face)
+    why = classifier.explain(face, ["Smiling"], n=3, beta=0.4, top=MASKS_SHOWN)
+    for ours, theirs in zip(result.explanation, why, strict=True):
         close(ours, theirs[0], 1e-4)
 
 
 def test_the_curve_is_that_of_eq_7_and_8(view, face):
-    h = np.where(POINTS < 0.5, (2 * POINTS) ** 3 / 2, 1 - (2 * (1 - POINTS)) ** 3 / 2)
-    seen = view.see(face, SMILING._replace(n=3.0, beta=0.4))
-    close(seen.curves, (1.4 * h - 0.4)[None])
+    h = np.where(
+        CURVE_POINTS < 0.5, (2 * CURVE_POINTS) ** 3 / 2, 1 - (2 * (1 - CURVE_POINTS)) ** 3 / 2
+    )
+    result = view.compute(face, SMILING._replace(n=3.0, beta=0.4))
+    close(result.curves, (1.4 * h - 0.4)[None])
 
 
 def test_noise_grows_with_sigma_and_keeps_its_pattern(view, classifier):
     grey = np.full((view.size, view.size, 3), 128, np.uint8)
     once, twice = (
-        view.see(grey, SMILING._replace(sigma=sigma)).noisy.astype(float) - 128
+        view.compute(grey, SMILING._replace(sigma=sigma)).noisy.astype(float) - 128
         for sigma in (0.05, 0.1)
     )
     assert np.std(once) / 255 == pytest.approx(0.05, rel=0.05)
     close(twice, 2 * once, 1.01)  # Rounded to whole levels.
     again, other = (
-        View(classifier, seed).see(grey, SMILING._replace(sigma=0.1)).noisy - 128.0
+        View(classifier, seed).compute(grey, SMILING._replace(sigma=0.1)).noisy - 128.0
         for seed in (0, 1)
     )
     np.testing.assert_array_equal(again, twice)
@@ -90,45 +92,45 @@ def test_noise_grows_with_sigma_and_keeps_its_pattern(view, classifier):
 
 def test_auto_shows_what_the_transformation_does(view, classifier, face):
     sigma = 0.2
-    seen = view.see(face, SMILING._replace(sigma=sigma, auto=True))
+    result = view.compute(face, SMILING._replace(sigma=sigma, auto=True))
     noisy = face / np.float32(255) + sigma * view._noise
-    close(seen.probabilities, classifier(noisy, auto=True), 1e-4)
-    close(seen.plain, classifier(noisy))
-    assert seen.chosen.sigma == pytest.approx(sigma, rel=0.2)
-    assert seen.chosen.members == ["denoiser", "curve"]
+    close(result.probabilities, classifier(noisy, auto=True), 1e-4)
+    close(result.plain, classifier(noisy))
+    assert result.chosen.sigma == pytest.approx(sigma, rel=0.2)
+    assert result.chosen.members == ["denoiser", "curve"]
     distances = [
-        np.abs(x.astype(float) - face.astype(float)).mean() for x in (seen.treated, seen.noisy)
+        np.abs(x.astype(float) - face.astype(float)).mean() for x in (result.treated, result.noisy)
     ]
     assert distances[0] < distances[1] / 2
     k = view.attributes.index("Smiling")
-    logit = np.log(seen.probabilities[k] / (1 - seen.probabilities[k]))
-    close(seen.explanation.logits, logit, 1e-3)
-    total = seen.explanation.contributions.sum() + seen.explanation.bias
-    close(total, seen.explanation.logits, 1e-4)
+    logit = np.log(result.probabilities[k] / (1 - result.probabilities[k]))
+    close(result.explanation.logits, logit, 1e-3)
+    total = result.explanation.contributions.sum() + result.explanation.bias
+    close(total, result.explanation.logits, 1e-4)
 
 
 def test_the_chosen_betas_lie_between_the_levels_that_were_calibrated(view, classifier, face):
     transformation = classifier.transformation
-    seen = view.see(face, SMILING._replace(sigma=0.2, auto=True))
-    place = float(transformation.levels.of_sigma(np.float32([seen.chosen.sigma]))[0])
+    result = view.compute(face, SMILING._replace(sigma=0.2, auto=True))
+    place = float(transformation.levels.of_sigma(np.float32([result.chosen.sigma]))[0])
     low, share = int(place), place - int(place)
     tables = transformation.beta[: transformation.levels.sigma.size]
     beta = (1 - share) * tables[low] + share * tables[low + 1]
     for i, some in enumerate((beta, beta[view.attributes.index("Smiling")])):
-        assert seen.chosen.mean[i] == pytest.approx(some.mean(), abs=1e-3)
-        close(seen.chosen.quantiles[i], np.quantile(some, QUANTILES), 1e-3)
-    expected = POINTS - seen.chosen.quantiles[1][:, None] * (1 - POINTS)
-    close(seen.curves, expected)
+        assert result.chosen.mean[i] == pytest.approx(some.mean(), abs=1e-3)
+        close(result.chosen.quantiles[i], np.quantile(some, QUANTILES), 1e-3)
+    expected = CURVE_POINTS - result.chosen.quantiles[1][:, None] * (1 - CURVE_POINTS)
+    close(result.curves, expected)
 
 
 def test_auto_leaves_a_clean_picture_alone(view, classifier):
     images = view.examples(8)
-    alone = [x for x in images if view.see(x, SMILING._replace(auto=True)).chosen.sigma == 0]
+    alone = [x for x in images if view.compute(x, SMILING._replace(auto=True)).chosen.sigma == 0]
     assert len(alone) >= 6
-    seen = view.see(alone[0], SMILING._replace(auto=True))
-    np.testing.assert_array_equal(seen.treated, alone[0])
-    close(seen.probabilities, seen.plain)
-    close(seen.curves, np.broadcast_to(POINTS, seen.curves.shape))
+    result = view.compute(alone[0], SMILING._replace(auto=True))
+    np.testing.assert_array_equal(result.treated, alone[0])
+    close(result.probabilities, result.plain)
+    close(result.curves, np.broadcast_to(CURVE_POINTS, result.curves.shape))
 
 
 def test_nothing_compiles_once_it_is_warm(view, caplog):
@@ -136,8 +138,8 @@ def test_nothing_compiles_once_it_is_warm(view, caplog):
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         for i, auto in enumerate((False, True, False, True)):
             settings = Settings("Male", 0.1 + i / 10, 0.5 + i, i / 5, auto)
-            view.see(faces[i % 2], settings)
-            view.see(faces[0], settings._replace(attribute="Young"))
+            view.compute(faces[i % 2], settings)
+            view.compute(faces[0], settings._replace(attribute="Young"))
         assert not [r for r in caplog.records if "ompil" in r.getMessage()]
         jax.jit(lambda x: x * 3.25)(np.float32(1))
         assert [r for r in caplog.records if "ompil" in r.getMessage()]
@@ -155,31 +157,31 @@ def test_a_file_is_decoded_as_training_does(view, classifier):
     Image.fromarray(pixels).save(buffer, "PNG")
     picture = view.picture(buffer.getvalue(), "face.png")
     assert picture.shape == (view.size, view.size, 3)
-    close(view.see(picture, SMILING).probabilities, classifier(pixels), 1e-4)
+    close(view.compute(picture, SMILING).probabilities, classifier(pixels), 1e-4)
     with pytest.raises(InputError, match="face.jpg: cannot be decoded as an image"):
         view.picture(b"no image", "face.jpg")
 
 
 def test_the_table_has_a_row_an_attribute_in_the_order_asked_for(view, face):
-    seen = view.see(face, SMILING._replace(n=6.0, beta=0.5))
+    result = view.compute(face, SMILING._replace(n=6.0, beta=0.5))
 
     def names(order):
-        rows = drawing.table(view.attributes, seen, order).split("<tr data-attribute=")[1:]
+        rows = drawing.table_html(view.attributes, result, order).split("<tr data-attribute=")[1:]
         return [row.split('"')[1] for row in rows]
 
-    change = np.abs(seen.probabilities - seen.plain)
+    change = np.abs(result.probabilities - result.plain)
     assert names("name") == sorted(view.attributes, key=str.lower)
-    for order, values in (("probability", seen.probabilities), ("change", change)):
+    for order, values in (("probability", result.probabilities), ("change", change)):
         shown = [values[view.attributes.index(name)] for name in names(order)]
         assert len(shown) == 40 and shown == sorted(shown, reverse=True)
 
 
 def test_the_table_says_probability_and_change(view, face):
-    seen = view.see(face, SMILING)
+    result = view.compute(face, SMILING)
     probabilities, plain = np.full(40, 0.25), np.full(40, 0.25)
     plain[:2] = 0.375, 0.1
-    rows = drawing.table(
-        view.attributes, seen._replace(probabilities=probabilities, plain=plain), "name"
+    rows = drawing.table_html(
+        view.attributes, result._replace(probabilities=probabilities, plain=plain), "name"
     ).split("<tr ")
     said = {row.split('"')[1]: row for row in rows if row.startswith("data-attribute")}
     for name, words in zip(
@@ -192,33 +194,33 @@ def test_the_table_says_probability_and_change(view, face):
 
 def test_names_and_messages_are_escaped(view, face):
     names = ["<b>", *view.attributes[1:]]
-    seen = view.see(face, SMILING)
-    assert "<b>" not in drawing.table(names, seen)
+    result = view.compute(face, SMILING)
+    assert "<b>" not in drawing.table_html(names, result)
     settings = SMILING._replace(attribute="<script>")
     for drawn in (
-        drawing.pictures(seen, settings),
-        drawing.problem("<script>"),
-        drawing.note("<script>"),
-        drawing.curve(view.see(face, SMILING._replace(auto=True)), settings),
+        drawing.pictures_html(result, settings),
+        drawing.error_html("<script>"),
+        drawing.note_html("<script>"),
+        drawing.curve_html(view.compute(face, SMILING._replace(auto=True)), settings),
     ):
         assert "<script>" not in drawn
 
 
-@pytest.mark.parametrize("auto, tiles", [(False, 2 + TOP), (True, 3 + TOP)])
+@pytest.mark.parametrize("auto, tiles", [(False, 2 + MASKS_SHOWN), (True, 3 + MASKS_SHOWN)])
 def test_pictures_are_embedded_and_captioned(view, face, auto, tiles):
     settings = SMILING._replace(sigma=0.2, auto=auto)
-    seen = view.see(face, settings)
-    drawn = drawing.pictures(seen, settings)
+    result = view.compute(face, settings)
+    drawn = drawing.pictures_html(result, settings)
     assert drawn.count("<figcaption>") == tiles
     sources = [part.split('"')[0] for part in drawn.split('src="')[1:]]
     assert all(source.startswith(("data:image/webp;", "data:image/png;")) for source in sources)
-    for channel in seen.explanation.channels:
+    for channel in result.explanation.channels:
         assert f"mask of channel {channel}: " in drawn
     assert ("denoised" in drawn) == auto
 
 
 def test_the_curve_is_drawn_through_its_points(view, face):
-    drawn = drawing.curve(view.see(face, SMILING), SMILING)
+    drawn = drawing.curve_html(view.compute(face, SMILING), SMILING)
     points = drawn.split('class="bent" points="')[1].split('"')[0].split()
     x, y = zip(*(map(float, point.split(",")) for point in points), strict=True)
     # The identity: from the frame's middle at the left to its upper right corner.
@@ -226,19 +228,19 @@ def test_the_curve_is_drawn_through_its_points(view, face):
     assert (y[0], y[-1]) == (8 + (drawing.HEIGHT - drawing.MARGIN - 8) / 2, 8)
     assert "band" not in drawn
     automatic = SMILING._replace(sigma=0.2, auto=True)
-    assert 'class="band"' in drawing.curve(view.see(face, automatic), automatic)
+    assert 'class="band"' in drawing.curve_html(view.compute(face, automatic), automatic)
 
 
 def test_numbers_of_the_page_equal_those_of_the_predictor(view, classifier, face):
-    """A batch of every device's worth, one answer: sharding changes nothing."""
+    """The result is the same for a batch sharded over several devices."""
     batch = np.repeat(face[None], classifier.predictor.devices, 0)
     logits = np.asarray(classifier.predictor.logits(batch, Setting(2.0, 0.3)))[0]
-    seen = view.see(face, SMILING._replace(n=2.0, beta=0.3))
-    close(seen.probabilities, 1 / (1 + np.exp(-logits)))
+    result = view.compute(face, SMILING._replace(n=2.0, beta=0.3))
+    close(result.probabilities, 1 / (1 + np.exp(-logits)))
 
 
 def refused(capsys, *flags):
-    """The one line that flags are refused with."""
+    """Returns the single error line for these flags."""
     assert explore([str(x) for x in flags]) == 2
     said = capsys.readouterr()
     (line,) = [x for x in said.err.splitlines() if not x.startswith("warning: ")]
@@ -247,7 +249,7 @@ def refused(capsys, *flags):
 
 @pytest.fixture
 def gradio(monkeypatch):
-    """As if it were installed; everything that is refused here is refused before it is used."""
+    """Pretends that Gradio is installed; all errors tested here occur before it is imported."""
     version = importlib.metadata.version
     monkeypatch.setattr(
         importlib.metadata, "version", lambda name: "6.31.0" if name == "gradio" else version(name)
@@ -256,7 +258,7 @@ def gradio(monkeypatch):
 
 @pytest.fixture
 def taken():
-    """A port that somebody listens on."""
+    """A port in use."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -309,12 +311,12 @@ def test_another_host_is_warned_of(gradio, capsys):
 
 def test_the_first_free_port_is_taken(monkeypatch, taken):
     monkeypatch.setattr(serving, "PORTS", [taken, 0])
-    with serving.bound("127.0.0.1", None) as listener:
+    with serving.bind_port("127.0.0.1", None) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
         assert listener.getsockname()[1] != taken
     monkeypatch.setattr(serving, "PORTS", [taken])
     with pytest.raises(InputError, match="all from"):
-        serving.bound("127.0.0.1", None)
+        serving.bind_port("127.0.0.1", None)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +328,7 @@ def test_what_counts_as_local(host, local):
 
 
 def answer(names, host):
-    """Status and headers of an answer under a name."""
+    """Status and headers of a response to a request with this host name."""
 
     async def inner(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -338,7 +340,7 @@ def answer(names, host):
         sent.append(message)
 
     scope = {"type": "http", "headers": [(b"host", host.encode())]}
-    asyncio.run(serving.guarded(inner, names)(scope, None, send))
+    asyncio.run(serving.secured(inner, names)(scope, None, send))
     return sent[0]["status"], dict(sent[0]["headers"])
 
 
@@ -355,9 +357,9 @@ def test_a_local_page_answers_to_local_names_and_allows_no_other_source(host, st
 
 
 def test_gradio_is_told_to_be_quiet_and_its_files_go(monkeypatch):
-    for name in (*serving.SILENT, "GRADIO_TEMP_DIR"):
+    for name in (*serving.GRADIO_SETTINGS, "GRADIO_TEMP_DIR"):
         monkeypatch.setenv(name, "True")
-    with serving.quiet_gradio():
+    with serving.gradio_environment():
         folder = Path(os.environ["GRADIO_TEMP_DIR"])
         (folder / "photograph.png").write_bytes(b"x")
         assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"

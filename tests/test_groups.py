@@ -20,7 +20,9 @@ from iamt_jax.metrics.groups import FEWEST, as_json, compare, newcombe
 from iamt_jax.report import tables
 
 REPOSITORY = Path(__file__).parent.parent
-CARDS = sorted((REPOSITORY / "docs" / "cards").glob("*.md"))
+TEMPLATES = REPOSITORY / "experiments" / "card_templates"
+FILLED = REPOSITORY / "docs" / "cards"
+CARDS = [*sorted(TEMPLATES.glob("*.md")), *sorted(FILLED.glob("*.md"))]
 NAMES = ["Group", "A", "B", "C", "Rare", "Gaps"]
 
 

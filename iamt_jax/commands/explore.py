@@ -64,8 +64,8 @@ def run_explore(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
     with (
-        contextlib.closing(serving.bound(chosen.host, chosen.port)) as listener,
-        serving.quiet_gradio(),
+        contextlib.closing(serving.bind_port(chosen.host, chosen.port)) as listener,
+        serving.gradio_environment(),
     ):
         page = _page(chosen)
         named = f"[{chosen.host}]" if ":" in chosen.host else chosen.host

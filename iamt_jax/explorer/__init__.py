@@ -1,1 +1,1 @@
-"""A local page to play with a trained network."""
+"""A local page for trying a trained network."""

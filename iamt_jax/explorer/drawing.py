@@ -1,4 +1,4 @@
-"""What the page shows, as pieces of HTML: tables, a curve, overlays; numbers in, text out."""
+"""HTML fragments of the page: table, tone curve, overlays. Numbers in, text out."""
 
 from __future__ import annotations
 
@@ -9,68 +9,71 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from iamt_jax.explorer.view import POINTS, QUANTILES, Chosen, Seen, Settings
+from iamt_jax.explorer.view import CURVE_POINTS, QUANTILES, AutoChoice, Settings, ViewResult
 from iamt_jax.report.overlays import data_uri, mask_png, photograph_webp, signed_png
 
 ORDERS = ("probability", "change", "name")
-"""How the table may be sorted."""
+"""Sort orders of the table."""
 
 Order = Literal[ORDERS]
 
-OVER = 0.6
-"""Opacity of a mask over its photograph, as in the report."""
+MASK_OPACITY = 0.6
+"""Opacity of a mask over the photograph, as in the report."""
 
 WIDTH, HEIGHT, MARGIN = 320, 240, 34
-"""Of the curve's drawing, in its own units; the margin is at the left and below."""
+"""Size of the tone curve's drawing, in SVG units; the margin is at the left and below."""
 
-SMALL = 0.0005
-"""A change that is shown as none."""
+SMALLEST_CHANGE = 0.0005
+"""Smaller changes of a probability are shown as 0."""
 
 
-def pictures(seen: Seen, settings: Settings) -> str:
-    """The picture, what the transformation made of it, what speaks for and against the attribute,
-    and the masks of the channels that count most."""
-    name, why = spoken(settings.attribute), seen.explanation
-    noisy = treated = data_uri(photograph_webp(seen.noisy), "webp")
+def pictures_html(result: ViewResult, settings: Settings) -> str:
+    """Tiles: the picture, the denoised picture under `auto`, the summary map of the attribute, and
+    the masks of the channels with the largest contributions."""
+    name, why = display_name(settings.attribute), result.explanation
+    noisy = treated = data_uri(photograph_webp(result.noisy), "webp")
     tiles = [_tile(noisy, None, f"picture, noise {settings.sigma:.2f}")]
-    if seen.chosen:
-        treated = data_uri(photograph_webp(seen.treated), "webp")
-        tiles.append(_tile(treated, None, f"denoised for sigma {seen.chosen.sigma:.2f}"))
+    if result.chosen:
+        treated = data_uri(photograph_webp(result.treated), "webp")
+        tiles.append(_tile(treated, None, f"denoised for sigma {result.chosen.sigma:.2f}"))
     signed = signed_png(why.summary, np.abs(why.summary).max())
     tiles.append(
         _tile(treated, (signed, 1), f"for (purple) and against (orange) {name}", grey=True)
     )
     for channel, mask in zip(why.channels, why.masks.astype(np.float32), strict=True):
         added = _signed(float(why.contributions[channel]), 2)
-        tiles.append(_tile(treated, (mask_png(mask), OVER), f"mask of channel {channel}: {added}"))
+        tiles.append(
+            _tile(treated, (mask_png(mask), MASK_OPACITY), f"mask of channel {channel}: {added}")
+        )
     logit = float(why.logits)
     total = (
         f"<b>{name}</b>: {'yes' if logit > 0 else 'no'}, logit {_signed(logit, 2)}; each mask's "
-        "number is what its channel adds to it. Masks are yellow where they are open, dark blue "
-        "where they are closed."
+        "number is the contribution of its channel. Masks are yellow where they are open, dark "
+        "blue where they are closed."
     )
     return f'<p class="said">{total}</p><div class="tiles">{"".join(tiles)}</div>'
 
 
-def table(
+def table_html(
     names: Sequence[str],
-    seen: Seen,
+    result: ViewResult,
     order: Order = "probability",
 ) -> str:
-    """Probabilities of all attributes as bars, with their change against n = 1, beta = 0."""
-    change = seen.probabilities - seen.plain
+    """Table of all attributes' probabilities, with bars and the change against n = 1, beta = 0."""
+    change = result.probabilities - result.plain
     keys: dict[str, Callable[[int], object]] = {
-        "probability": lambda k: -seen.probabilities[k],
+        "probability": lambda k: -result.probabilities[k],
         "change": lambda k: -abs(change[k]),
         "name": lambda k: names[k].lower(),
     }
     rows = []
     for k in sorted(range(len(names)), key=keys[order]):
-        percent, moved = 100 * seen.probabilities[k], change[k]
-        kind = "none" if abs(moved) < SMALL else "up" if moved > 0 else "down"
+        percent, moved = 100 * result.probabilities[k], change[k]
+        kind = "none" if abs(moved) < SMALLEST_CHANGE else "up" if moved > 0 else "down"
         words = "0" if kind == "none" else _signed(100 * moved, 1)
         rows.append(
-            f'<tr data-attribute="{html.escape(names[k])}"><th scope="row">{spoken(names[k])}</th>'
+            f'<tr data-attribute="{html.escape(names[k])}">'
+            f'<th scope="row">{display_name(names[k])}</th>'
             f'<td class="bar"><i style="width:{percent:.1f}%"></i></td>'
             f'<td>{percent:.1f}</td><td class="{kind}">{words}</td></tr>'
         )
@@ -85,18 +88,18 @@ def table(
     )
 
 
-def curve(seen: Seen, settings: Settings) -> str:
-    """The tone curve as a drawing and in words; under `auto` the spread of the chosen ones."""
-    if seen.chosen:
-        low, high = seen.curves[-1], seen.curves[0]  # A larger beta bends further down.
+def curve_html(result: ViewResult, settings: Settings) -> str:
+    """The tone curve as text and drawing; under `auto` the spread of the chosen curves."""
+    if result.chosen:
+        low, high = result.curves[-1], result.curves[0]  # A larger beta bends further down.
         band = f'<polygon class="band" points="{_path(high)} {_path(low, backwards=True)}"/>'
-        line, words = seen.curves[2], _chosen(seen.chosen, spoken(settings.attribute))
+        line, words = result.curves[2], _chosen(result.chosen, display_name(settings.attribute))
     else:
-        band, line = "", seen.curves[0]
+        band, line = "", result.curves[0]
         words = (
             f'<p class="said">g(M) at <b>n = {settings.n:g}</b>, <b>β = {settings.beta:.2f}</b></p>'
         )
-    identity = f'<polyline class="identity" points="{_path(POINTS)}"/>'
+    identity = f'<polyline class="identity" points="{_path(CURVE_POINTS)}"/>'
     bent = f'<polyline class="bent" points="{_path(line)}"/>'
     label = "Tone curve: the transformed mask over the mask, from 0 to 1; dashed, the identity"
     return (
@@ -105,24 +108,24 @@ def curve(seen: Seen, settings: Settings) -> str:
     )
 
 
-def problem(message: str) -> str:
-    """A line that says what is wrong."""
+def error_html(message: str) -> str:
+    """An error message, escaped."""
     return f'<p class="problem" role="alert">{html.escape(message)}</p>'
 
 
-def note(message: str) -> str:
-    """A line that says something else."""
+def note_html(message: str) -> str:
+    """A status message, escaped."""
     return f'<p class="note" role="status">{html.escape(message)}</p>'
 
 
-def spoken(attribute: str) -> str:
-    """An attribute's name for people, safe in HTML."""
+def display_name(attribute: str) -> str:
+    """An attribute's name with spaces, escaped for HTML."""
     return html.escape(attribute.replace("_", " "))
 
 
-def _chosen(chosen: Chosen, attribute: str) -> str:
-    """The pair that the transformation chose, in words and numbers."""
-    left = " It takes the picture for clean and leaves it alone." if chosen.sigma == 0 else ""
+def _chosen(chosen: AutoChoice, attribute: str) -> str:
+    """Text and table of the curves that the transformation chose."""
+    left = " The picture is treated as clean and left unchanged." if chosen.sigma == 0 else ""
     rows = "".join(
         f'<tr><th scope="row">{name}</th><td>{mean:.2f}</td>'
         + "".join(f"<td>{x:.2f}</td>" for x in quantiles)
@@ -145,7 +148,7 @@ def _chosen(chosen: Chosen, attribute: str) -> str:
 def _tile(
     photograph: str, overlay: tuple[bytes, float] | None, caption: str, grey: bool = False
 ) -> str:
-    """A photograph under an overlay and over a caption, whose names are safe already."""
+    """A photograph with an overlay and a caption; names in the caption are already escaped."""
     above = ""
     if overlay:
         above = f'<img src="{data_uri(overlay[0], "png")}" alt="" style="opacity:{overlay[1]}">'
@@ -156,7 +159,7 @@ def _tile(
 
 
 def _axes() -> str:
-    """A frame with a number at its ends; g reaches from -1 to 1, the mask from 0 to 1."""
+    """Grid lines and axis labels; g from -1 to 1, the mask from 0 to 1."""
     parts = []
     for value in (-1, -0.5, 0, 0.5, 1):
         y = _place(0, value)[1]
@@ -175,13 +178,13 @@ def _text(x: float, y: float, words: str, anchor: str) -> str:
 
 
 def _place(mask: float, value: float) -> tuple[float, float]:
-    """A point of the curve in the drawing."""
+    """SVG coordinates of a point of the curve."""
     x = MARGIN + mask * (WIDTH - MARGIN - 8)
     return x, 8 + (1 - value) / 2 * (HEIGHT - MARGIN - 8)
 
 
 def _path(values: Float[np.ndarray, " point"], backwards: bool = False) -> str:
-    points = [_place(*point) for point in zip(POINTS, values, strict=True)]
+    points = [_place(*point) for point in zip(CURVE_POINTS, values, strict=True)]
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in (points[::-1] if backwards else points))
 
 

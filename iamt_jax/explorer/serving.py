@@ -1,4 +1,4 @@
-"""The page on a port: bound where the user wants it, closed to everything else, ended cleanly."""
+"""Serving the page: port, security headers, host names, shutdown."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from typing import Any
 from iamt_jax.errors import InputError
 
 PORTS = range(7860, 7960)
-"""Tried in this order where no port is named."""
+"""Ports that are tried in this order if none is given."""
 
-SILENT = {
+GRADIO_SETTINGS = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_RUN_HISTORY": "False",
     "GRADIO_MCP_SERVER": "False",
@@ -29,7 +29,7 @@ SILENT = {
     "GRADIO_SHARE": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
-"""Gradio's variables: no usage statistics, no version check, no history, no tunnel."""
+"""Environment variables for Gradio: no usage statistics, version check, history or tunnel."""
 
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
@@ -37,20 +37,21 @@ POLICY = (
     "connect-src 'self'; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
     "form-action 'self'; frame-ancestors 'self'"
 )
-"""What a browser may load: nothing from elsewhere. Gradio's own scripts need inline and eval."""
+"""Content-Security-Policy: the browser loads nothing from elsewhere. Gradio's own scripts need
+inline and eval."""
 
-HEADERS = {
+SECURITY_HEADERS = {
     "Content-Security-Policy": POLICY,
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
 
 
-def bound(host: str, port: int | None) -> socket.socket:
-    """A socket that has the port, or the first free one of `PORTS`.
+def bind_port(host: str, port: int | None) -> socket.socket:
+    """Returns a listening socket on the port, or on the first free one of `PORTS`.
 
     Raises:
-      InputError: the host is none of this machine's, or the port cannot be had.
+      InputError: the host is no address of this machine, or the port is not available.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
@@ -58,7 +59,7 @@ def bound(host: str, port: int | None) -> socket.socket:
         raise _no_host(host, error) from None
     for tried in PORTS if port is None else [port]:
         listener = socket.socket(family, socket.SOCK_STREAM)
-        if os.name == "posix":  # Takes a port that was just left; elsewhere, also a taken one.
+        if os.name == "posix":  # Reuses a closed port; on Windows, even one in use.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((address[0], tried, *address[2:]))
@@ -84,7 +85,7 @@ def _no_host(host: str, error: OSError) -> InputError:
 
 
 def is_local(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """True if only this machine can reach the address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -92,21 +93,22 @@ def is_local(host: str) -> bool:
 
 
 @contextlib.contextmanager
-def quiet_gradio() -> Iterator[None]:
-    """Gradio's settings, before it is imported; the folder of its files goes at the end."""
+def gradio_environment() -> Iterator[None]:
+    """Sets Gradio's environment variables, to be used before it is imported; deletes its temporary
+    files at the end."""
     with tempfile.TemporaryDirectory(prefix="iamt-explore-", ignore_cleanup_errors=True) as folder:
-        os.environ.update(SILENT | {"GRADIO_TEMP_DIR": folder})
+        os.environ.update(GRADIO_SETTINGS | {"GRADIO_TEMP_DIR": folder})
         yield
 
 
 def serve(page: Any, listener: socket.socket, host: str, ready: Callable[[], None]) -> None:
-    """Serves a page until Ctrl-C or SIGTERM, which arrive here as they do anywhere.
+    """Serves a page until Ctrl-C or SIGTERM, which are raised here as usual.
 
     Args:
       page: Gradio's Blocks, in an `explorer.app.Page`.
-      listener: of `bound`.
-      host: as the user named it; a local one answers only to local names.
-      ready: called once the page can be opened.
+      listener: of `bind_port`.
+      host: the address as given by the user; a local one answers only to local host names.
+      ready: called once the server accepts connections.
     """
     import uvicorn
 
@@ -119,7 +121,7 @@ def serve(page: Any, listener: socket.socket, host: str, ready: Callable[[], Non
         application(page, host),
         log_level="error",
         access_log=False,
-        # An open page holds a stream of events, which does not end by itself.
+        # An open page keeps an event stream, which does not end by itself.
         timeout_graceful_shutdown=1,
     )
     logging.getLogger("uvicorn.error").addFilter(lambda record: "graceful" not in record.msg)
@@ -127,7 +129,7 @@ def serve(page: Any, listener: socket.socket, host: str, ready: Callable[[], Non
 
 
 def application(page: Any, host: str) -> Callable:
-    """The page as an ASGI application, with `HEADERS` on every answer."""
+    """The page as an ASGI application, with `SECURITY_HEADERS` in every response."""
     import fastapi
     import gradio
 
@@ -151,18 +153,18 @@ def application(page: Any, host: str) -> Callable:
         css=CSS,
     )
     names = {"127.0.0.1", "localhost", "[::1]", host} if is_local(host) else None
-    return guarded(mounted, names)
+    return secured(mounted, names)
 
 
-def guarded(inner: Callable, names: set[str] | None) -> Callable:
-    """An ASGI application with `HEADERS` on every answer.
+def secured(inner: Callable, names: set[str] | None) -> Callable:
+    """Adds `SECURITY_HEADERS` and a check of the Host header to an ASGI application.
 
     Args:
       inner: the application.
-      names: it is called by; under any other it does not answer, so that no page from elsewhere
-        reaches it through a name of its own. None is any.
+      names: accepted host names; requests to others get status 421, which prevents DNS rebinding.
+        None accepts all.
     """
-    headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+    headers = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
     async def run(scope: dict, receive: Callable, send: Callable) -> None:
         async def send_with(message: dict) -> None:
@@ -170,11 +172,11 @@ def guarded(inner: Callable, names: set[str] | None) -> Callable:
                 message = message | {"headers": [*message.get("headers", ()), *headers]}
             await send(message)
 
-        called = dict(scope.get("headers", ())).get(b"host", b"").decode("latin-1")
-        if scope["type"] == "http" and names is not None and _name(called) not in names:
+        host = dict(scope.get("headers", ())).get(b"host", b"").decode("latin-1")
+        if scope["type"] == "http" and names is not None and _name(host) not in names:
             start = {"type": "http.response.start", "status": 421, "headers": []}
             await send_with(start)
-            await send({"type": "http.response.body", "body": b"not by this name"})
+            await send({"type": "http.response.body", "body": b"unknown host name"})
         else:
             await inner(scope, receive, send_with)
 
@@ -182,12 +184,12 @@ def guarded(inner: Callable, names: set[str] | None) -> Callable:
 
 
 def _name(host: str) -> str:
-    """A Host header without its port."""
+    """The Host header without its port."""
     return re.sub(r":\d+$", "", host)
 
 
 def open_browser(address: str) -> None:
-    """Shows the page, where there is a screen; a browser in the terminal would hide this one."""
+    """Opens the page in a browser, unless only a text browser in this terminal is available."""
     if sys.platform.startswith("linux") and not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
         return
     threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()

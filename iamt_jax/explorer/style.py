@@ -1,7 +1,7 @@
-"""The page's style: the report's colours, light and dark; nothing is loaded from elsewhere."""
+"""CSS of the page: the report's colours, light and dark. Loads nothing from elsewhere."""
 
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]
-"""Those of the machine that shows the page."""
+"""System fonts only."""
 
 CSS = """
 .gradio-container {

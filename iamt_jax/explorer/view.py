@@ -1,4 +1,4 @@
-"""A picture and some settings to what the page shows of them, as arrays; knows no page."""
+"""Picture and settings -> the arrays that the page shows."""
 
 from __future__ import annotations
 
@@ -20,122 +20,126 @@ from iamt_jax.robust.calibration_file import members
 from iamt_jax.robust.transform import Transformation, transform
 from iamt_jax.synthetic import faces, render
 
-TOP = 5
-"""Channels whose masks are shown."""
+MASKS_SHOWN = 5
+"""Number of channels whose masks are shown."""
 
-POINTS = np.linspace(0, 1, 51, dtype=np.float32)
-"""Masks at which the tone curve is drawn."""
+CURVE_POINTS = np.linspace(0, 1, 51, dtype=np.float32)
+"""Mask values at which the tone curve is drawn."""
 
 QUANTILES = np.array([0.1, 0.25, 0.5, 0.75, 0.9], np.float32)
-"""Of the betas that the transformation chooses."""
+"""Quantiles shown of the betas that the transformation chooses."""
 
 Square = UInt8[np.ndarray, "size size 3"]
 
 
 class Settings(NamedTuple):
-    """What the controls say."""
+    """Values of the controls."""
 
     attribute: str
-    """Whose masks are shown."""
+    """Attribute whose explanation is shown."""
     sigma: float = 0.0
-    """Standard deviation of Gaussian noise on the picture, [0, 1] pixel units."""
+    """Standard deviation of the Gaussian noise added to the picture, [0, 1] pixel units."""
     n: float = 1.0
     """Power of the tone curve, n >= 0."""
     beta: float = 0.0
     """Offset of the tone curve, 0 <= beta <= 1."""
     auto: bool = False
-    """The calibrated transformation in the place of n and beta."""
+    """Apply the calibrated transformation instead of n and beta."""
 
 
-class Chosen(NamedTuple):
-    """What the calibrated transformation chose for a picture."""
+class AutoChoice(NamedTuple):
+    """Choices of the calibrated transformation for a picture."""
 
     sigma: float
-    """Noise that it estimated; 0 leaves the picture alone."""
+    """Estimated noise, [0, 1] pixel units; 0 leaves the picture unchanged."""
     members: list[str]
-    """What it consists of."""
+    """Parts of the transformation, such as denoiser and curve."""
     mean: Float[np.ndarray, "2"]
-    """Of the betas: all attributes', then the shown attribute's; n is 1."""
+    """Mean beta over all attributes, then of the shown attribute; n is 1."""
     quantiles: Float[np.ndarray, "2 quantile"]
-    """Of the betas at `QUANTILES`, likewise."""
+    """Betas at `QUANTILES`, likewise."""
 
 
-class Seen(NamedTuple):
-    """What the page shows."""
+class ViewResult(NamedTuple):
+    """Arrays that the page shows."""
 
     noisy: Square
-    """The picture with its noise, cut to what a screen shows."""
+    """The picture with noise, clipped to 8 bits."""
     treated: Square
-    """What went into the network: under `auto` denoised, else the same."""
+    """The network's input: denoised under `auto`, otherwise the same as `noisy`."""
     probabilities: Float[np.ndarray, " attribute"]
     plain: Float[np.ndarray, " attribute"]
     """Probabilities of the noisy picture at n = 1, beta = 0."""
     curves: Float[np.ndarray, "curve point"]
-    """g at `POINTS`; under `auto` one for each of the shown attribute's `QUANTILES`."""
+    """g at `CURVE_POINTS`; under `auto` one for each of the shown attribute's `QUANTILES`."""
     explanation: Explanation
-    """Of the shown attribute; without the axes of images and attributes."""
-    chosen: Chosen | None
+    """Explanation of the shown attribute, without the axes of images and attributes."""
+    chosen: AutoChoice | None
     """None without `auto`."""
 
 
 class View:
-    """A trained network, ready for one picture at a time.
+    """A trained network, applied to one picture at a time.
 
-    Two programs are compiled, one for a tone curve and one for the transformation, whatever the
-    settings.
+    It compiles two programs, one for a tone curve and one for the transformation; changing
+    settings never recompiles.
+
+    Args:
+      classifier: the trained network.
+      seed: of the noise.
     """
 
     def __init__(self, classifier: Classifier, seed: int = 0):
         self.attributes = classifier.attributes
         self.size = classifier.run.config.data.size
         self._devices = classifier.predictor.devices
-        # One draw, times sigma: what a slider moves is the noise's strength, not its pattern.
+        # Drawn once and multiplied by sigma: the slider changes the strength, not the pattern.
         shape = (self.size, self.size, 3)
         self._noise = np.random.default_rng(seed).standard_normal(shape, np.float32)
         self.no_auto: str | None = None
-        """Why there is no `auto`, and how to get it; None where there is."""
+        """Reason why `auto` is not available, and the remedy; None if it is."""
         self._transformation = None
         try:
             self._transformation = jax.device_put(classifier.transformation)
         except InputError as error:
             self.no_auto = str(error)
-        self._curved = classifier.predictor.program(_curved)
-        self._automatic = classifier.predictor.program(_automatic)
+        self._with_tone_curve = classifier.predictor.program(_with_tone_curve)
+        self._with_auto = classifier.predictor.program(_with_auto)
 
     def examples(self, count: int) -> UInt8[np.ndarray, "count size size 3"]:
-        """Rendered faces, the same every time."""
+        """The first rendered faces of the test split."""
         return render(*faces(count, 0, "test"), self.size)
 
     def picture(self, data: bytes, name: str) -> Square:
-        """An uploaded file's centred square at the network's size.
+        """Decodes an uploaded file to its centred square at the network's size.
 
         Raises:
-          InputError: names the file, and says why it is no image that can be read.
+          InputError: the file cannot be decoded as an image.
         """
         return decode(data, self.size, name)
 
     def warm_up(self) -> None:
-        """Compiles whatever `see` will need."""
+        """Compiles the programs that `compute` uses."""
         first = Settings(self.attributes[0])
         blank = np.zeros((self.size, self.size, 3), np.uint8)
-        self.see(blank, first)
+        self.compute(blank, first)
         if self.no_auto is None:
-            self.see(blank, first._replace(auto=True))
+            self.compute(blank, first._replace(auto=True))
 
-    def see(self, picture: Square, settings: Settings) -> Seen:
-        """What the page shows of a picture under these settings."""
+    def compute(self, picture: Square, settings: Settings) -> ViewResult:
+        """Computes what the page shows for a picture under these settings."""
         noisy = picture / np.float32(255) + np.float32(settings.sigma) * self._noise
-        # Each device gets one; the first answer is taken.
+        # Each device gets one copy; the first result is used.
         images = np.repeat(noisy[None], self._devices, 0)
         index = self.attributes.index(settings.attribute)
         attribute = np.array([index])
         chosen = None
         if settings.auto:
-            found = self._automatic(images, self._transformation, attribute)
+            found = self._with_auto(images, self._transformation, attribute)
             logits, plain, treated, beta, sigma = (np.asarray(x)[0] for x in found[:-1])
             some = [beta, beta[index]]
             quantiles = np.stack([np.quantile(x, QUANTILES) for x in some]).astype(np.float32)
-            chosen = Chosen(
+            chosen = AutoChoice(
                 float(sigma),
                 members(self._transformation),
                 np.array([x.mean() for x in some]),
@@ -144,12 +148,12 @@ class View:
             curves = _curves(1.0, quantiles[1])
         else:
             n, beta = np.float32(settings.n), np.float32(settings.beta)
-            found = self._curved(images, n, beta, attribute)
+            found = self._with_tone_curve(images, n, beta, attribute)
             logits, plain = (np.asarray(x)[0] for x in found[:-1])
             treated, curves = noisy, _curves(n, beta[None])
-        return Seen(
-            noisy=_shown(noisy),
-            treated=_shown(treated),
+        return ViewResult(
+            noisy=_to_uint8(noisy),
+            treated=_to_uint8(treated),
             probabilities=probability(logits),
             plain=probability(plain),
             curves=curves,
@@ -158,42 +162,43 @@ class View:
         )
 
 
-def _curved(
+def _with_tone_curve(
     network: IAMT,
     images: Float[Array, "batch y x 3"],
     n: Float[Array, ""],
     beta: Float[Array, ""],
     attribute: Int[Array, "1"],
 ) -> tuple[Array, Array, Explanation]:
-    """Logits under the tone curve, logits without it, and why."""
+    """Logits under the tone curve, logits without it, and the explanation."""
     features = network.extractor(images)
     grid = network.heads.sweep(features, jnp.stack([1.0, n]), jnp.stack([0.0, beta]))
-    return grid[1, 1], grid[0, 0], explain(network, images, attribute, n, beta, TOP)
+    return grid[1, 1], grid[0, 0], explain(network, images, attribute, n, beta, MASKS_SHOWN)
 
 
-def _automatic(
+def _with_auto(
     network: IAMT,
     images: Float[Array, "batch y x 3"],
     transformation: Transformation,
     attribute: Int[Array, "1"],
 ) -> tuple[Array, Array, Array, Array, Array, Explanation]:
-    """Logits under the transformation, logits without it, its images, betas and sigmas, and why."""
+    """Logits under the transformation, logits without it, its images, betas and sigmas, and the
+    explanation."""
     done = transform(images, transformation, jnp.full(len(images), jnp.nan))
     weights, _ = network.heads.classifiers()
     beta = jnp.zeros((len(images), *weights.shape)) if done.beta is None else done.beta
     logits = network.predict(done.images, None, done.beta)
-    # Masks have the axes attribute, batch, height, width, channel.
-    shown = beta[:, attribute].swapaxes(0, 1)[:, :, None, None]
-    why = explain(network, done.images, attribute, 1.0, shown, TOP)
+    # `explain` takes one attribute at a time; its masks are batch, height, width, channel.
+    of_attribute = beta[:, attribute[0], None, None]
+    why = explain(network, done.images, attribute, 1.0, of_attribute, MASKS_SHOWN)
     return logits, network.predict(images), done.images, beta, done.sigma, why
 
 
 def _curves(n: float, betas: Float[np.ndarray, " curve"]) -> Float[np.ndarray, "curve point"]:
-    return np.asarray(_bend(POINTS[None], np.float32(n), betas[:, None]))
+    return np.asarray(_tone_curve(CURVE_POINTS[None], np.float32(n), betas[:, None]))
 
 
-_bend = jax.jit(tone_curve)
+_tone_curve = jax.jit(tone_curve)
 
 
-def _shown(image: Float[np.ndarray, "size size 3"]) -> Square:
+def _to_uint8(image: Float[np.ndarray, "size size 3"]) -> Square:
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
