@@ -1,4 +1,4 @@
-"""Faults that users make, each with the one exact line that the command answers with."""
+"""Faults that users make, each with the line that the command answers with (test_corpus.py)."""
 
 from __future__ import annotations
 
