@@ -4,6 +4,7 @@ python experiments/soak.py [--steps 10000] [--out FILE]
 
 Validates, saves and logs on the way. Exit status 1 where the resident memory grows by 1 MB or more
 per 1,000 steps (least squares, after the first tenth), or a program compiles after that tenth.
+Fewer than 2,000 steps say nothing about growth: they are reported, but not judged.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ LOOKS = 100
 
 SLOPE = 1.0
 """Growth that is too much, MB per 1,000 steps."""
+
+JUDGED = 2000
+"""Fewest steps after which the memory's slope means something."""
 
 VALIDATE, SAVE = 1000, 500
 """Steps between validations, and between checkpoints; a checkpoint leaves some memory in Orbax."""
@@ -102,6 +106,9 @@ def main() -> int:
         chosen.out.write_text(
             json.dumps(figures | {"memory": rows.tolist()}, allow_nan=False) + "\n"
         )
+    if chosen.steps < JUDGED:
+        print(f"not judged: fewer than {JUDGED:,} steps")
+        return 0
     return 0 if slope < SLOPE and not again else 1
 
 

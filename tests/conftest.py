@@ -2,20 +2,27 @@
 
 import atexit
 import dataclasses
+import fcntl
+import gc
 import os
 import shutil
 import sys
 import tempfile
+from pathlib import Path
 
 os.environ["NPROC"] = "32"  # With fewer threads than collectives wait for, jax 0.10.2 deadlocks.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
-# Tests build the same programs again and again; nothing of it outlives the session.
-_scratch = tempfile.mkdtemp(prefix="iamt-tests-")
-atexit.register(shutil.rmtree, _scratch, ignore_errors=True)
+# One folder for a session and its workers. Tests build the same programs again and again: every one
+# is compiled once, and read by the other worker and after `bounded_memory` has let it go.
+_scratch = os.environ.get("IAMT_TESTS_SCRATCH")
+if not _scratch:
+    _scratch = os.environ["IAMT_TESTS_SCRATCH"] = tempfile.mkdtemp(prefix="iamt-tests-")
+    atexit.register(shutil.rmtree, _scratch, ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_scratch, "compiled")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["IAMT_CACHE"] = os.path.join(_scratch, "faces")
 
 # Tests run scripts that are no part of the package.
@@ -27,6 +34,31 @@ from iamt_jax import xla_setup  # noqa: E402
 from iamt_jax.config import PRESETS  # noqa: E402
 
 xla_setup.prepare()
+
+LONGEST = (
+    "test_surroundings.py",
+    "test_many_at_once.py",
+    "test_corpus.py",
+    "test_cli.py",
+    "test_deployment.py",
+    "test_training.py",
+    "test_kernels.py",
+    "test_checkpoints.py",
+    "test_folder.py",
+    "test_optimiser.py",
+    "test_degradation.py",
+)
+"""Files that take longest come first, so that no worker is left alone with one at the end.
+
+The first trains the run that many share; the second needs none, and keeps the other worker.
+"""
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the tests of `LONGEST` first, in its order."""
+    place = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
 
 TINY = {
     "data.shift": 0.05,
@@ -66,13 +98,41 @@ def dataset(tiny):
 
 
 @pytest.fixture(scope="session")
-def finished(dataset, tmp_path_factory):
-    """The workdir of a whole run, made by the command line; never write into it."""
+def finished(tmp_path_factory):
+    """The workdir of a whole run, made by the command line; never write into it.
+
+    One worker trains it and the other waits: all of its programs are compiled for both.
+    """
     from cli import train
 
+
+    trained = Path(_scratch, "finished")
+    with open(f"{trained}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not trained.exists():
+            part = tmp_path_factory.mktemp("training") / "W"
+            assert train(flags(part)) == 0
+            part.rename(trained)
     workdir = tmp_path_factory.mktemp("finished") / "W"
-    assert train(flags(workdir)) == 0
+    shutil.copytree(trained, workdir)
     return workdir
+
+
+MEMORY = 1.1e9
+"""Resident bytes of a worker above which a module's compiled programs are let go."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """After a module, releases what JAX has compiled if the worker has grown large."""
+    import jax
+
+    yield
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    if pages * os.sysconf("SC_PAGE_SIZE") > MEMORY:
+        jax.clear_caches()
+        gc.collect()
+        xla_setup.give_back()
 
 
 @pytest.fixture(autouse=True)

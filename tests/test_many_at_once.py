@@ -16,7 +16,11 @@ OURS = ("JAX_NUM_CPU_DEVICES", "NPROC", "XLA_FLAGS")
 """Set for the other tests; here JAX shall start as it does for a user."""
 
 
-@pytest.mark.parametrize("flags", ["", xla_setup.YNN_FLAG], ids=["as XLA comes", "without YNNPACK"])
+WITHOUT_YNN = pytest.param(xla_setup.YNN_FLAG, id="without YNNPACK", marks=pytest.mark.slow)
+"""What all other tests run with, so that the gate's turn is enough."""
+
+
+@pytest.mark.parametrize("flags", [pytest.param("", id="as XLA comes"), WITHOUT_YNN])
 def test_many_at_once_equals_one_at_a_time(flags):
     if flags and not xla_setup.knows_ynn():
         pytest.skip("this jaxlib has no such fusions, and aborts on the flag")

@@ -13,6 +13,10 @@ from iamt_jax.ops.attention_pool import attention_pool, curved_sums, pool_powers
 
 POWERS = (0.0, 0.3, 1.0, 2.5, 8.0)
 
+SHAPES = ((1, 1, 1, 1), (3, 2, 4, 4), (5, 7, 3, 6), (4, 3, 2, 5))
+"""Batch, positions, channels and attributes: with tiles of 8 rows and 4 heads, less than one tile,
+whole ones, and some with a rest. Few, because each is compiled for each number of curves."""
+
 
 def exact(features, kernel, bias, n, to_sums, to_masks):
     """Both results of `curved_sums` and their analytic derivatives, float64, all masks at once."""
@@ -44,7 +48,7 @@ def exact(features, kernel, bias, n, to_sums, to_masks):
 def problems(draw):
     """Features, kernel, bias, n (or None) and derivatives of the results, float32; logits are
     random, or exactly 0, or so large that masks are exactly 0 and 1."""
-    batch, positions, channels, attributes = (draw(st.integers(1, most)) for most in (5, 7, 4, 6))
+    batch, positions, channels, attributes = draw(st.sampled_from(SHAPES))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     features = rng.normal(size=(batch, positions, channels))
     kernel = rng.normal(size=(attributes, channels, channels))
@@ -62,15 +66,25 @@ def problems(draw):
     return features, kernel, bias, n, *derivatives
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
-@given(problems())
-def test_values_and_derivatives_equal_float64(problem):
-    *inputs, to_sums, to_masks = problem
+@pytest.fixture(scope="module")
+def small_tiles():
+    """Values of `curved_sums` and its derivatives in all inputs, compiled with tiles of 8 x 4."""
+
+    def run(inputs, to):
+        values, pull = jax.vjp(curved_sums, *inputs)
+        return values, pull(to)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiled, "ROWS", 8)
         patch.setattr(tiled, "HEADS", 4)
-        values, pull = jax.vjp(curved_sums, *inputs)
-        derivatives = pull((to_sums, to_masks))
+        yield jax.jit(run)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(problems())
+def test_values_and_derivatives_equal_float64(small_tiles, problem):
+    *inputs, to_sums, to_masks = problem
+    values, derivatives = small_tiles(inputs, (to_sums, to_masks))
     expected_values, expected = exact(*problem)
     expected = expected if inputs[3] is not None else (*expected[:3], None)
     for actual, true in zip((*values, *derivatives), (*expected_values, *expected), strict=True):
@@ -79,18 +93,24 @@ def test_values_and_derivatives_equal_float64(problem):
             np.testing.assert_allclose(actual / scale, true / scale, atol=1e-5, rtol=0)
 
 
+@jax.jit
+def pool_and_slopes(*inputs):
+    """The sum of pooling's results, and its derivatives."""
+
+    def pool(features, kernel, bias, n):
+        pooled, mask_l1 = attention_pool(features, kernel, bias, n, jnp.ones(()))
+        return pooled.sum() + mask_l1.sum()
+
+    return jax.value_and_grad(pool, (0, 1, 2, 3))(*inputs)
+
+
 @pytest.mark.parametrize("logit", [0.0, 80.0, 95.0, 200.0, 1e4, 3e38, np.inf])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_nothing_is_lost_where_masks_saturate(logit, sign):
     features, kernel = np.ones((1, 2, 2, 1), np.float32), np.zeros((1, 1, 1), np.float32)
     bias = np.full((1, 1), sign * logit, np.float32)
     for power in POWERS:
-
-        def pool(features, kernel, bias, n):
-            pooled, mask_l1 = attention_pool(features, kernel, bias, n, jnp.ones(()))
-            return pooled.sum() + mask_l1.sum()
-
-        results = jax.value_and_grad(pool, (0, 1, 2, 3))(features, kernel, bias, np.float32(power))
+        results = pool_and_slopes(features, kernel, bias, np.float32(power))
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(results))
 
 
@@ -126,7 +146,7 @@ def test_tiles_change_nothing(monkeypatch):
         monkeypatch.setattr(tiled, "ROWS", rows)
         monkeypatch.setattr(tiled, "HEADS", heads)
         pool = lambda *x: sum(jnp.sum(jnp.sin(y)) for y in attention_pool(*x))  # noqa: E731
-        return jax.value_and_grad(pool, (0, 1, 2, 3))(features, kernel, bias, n)
+        return jax.jit(jax.value_and_grad(pool, (0, 1, 2, 3)))(features, kernel, bias, n)
 
     whole = results(1000, 100)
     for rows, heads in ((1, 1), (20, 3), (30, 4)):
