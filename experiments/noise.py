@@ -35,8 +35,7 @@ from curves import draw, table
 from flax import nnx
 from tqdm.auto import tqdm
 
-from iamt_jax.evaluation.baselines import denoise as rival
-from iamt_jax.evaluation.baselines import reestimate, refit, tent
+from iamt_jax.evaluation import baselines
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.xla_setup import prepare
 
@@ -114,7 +113,7 @@ class Noise:
         if self.sigma == 0:
             return self.images
         if method not in self._denoised:
-            self._denoised[method] = rival.denoise(self.images, self.sigma, method)
+            self._denoised[method] = baselines.denoise_classically(self.images, self.sigma, method)
         return self._denoised[method]
 
 
@@ -206,19 +205,19 @@ class Subject:
     def refitted(self, noise: Noise) -> np.ndarray:
         if self.refit is None:
             clean = noise.validation.pictures.astype(np.float32) / 255
-            self.refit = refit.fit(self.logits(clean), noise.validation.labels)
+            self.refit = baselines.refit(self.logits(clean), noise.validation.labels)
         return self.refit.apply(self.identity(noise))
 
     def reestimated(self, noise: Noise) -> np.ndarray:
-        answer = functools.partial(reestimate.reestimated_logits, *self.split_network)
+        answer = functools.partial(baselines.reestimated_logits, *self.split_network)
         return batched(answer, noise.images)
 
     def tent(self, noise: Noise) -> np.ndarray:
         definition, params, statistics = self.split_network
-        state, parts = tent.begin(params), []
+        state, parts = baselines.begin_tent(params), []
         for start in range(0, len(noise.images), BATCH):
             images = jnp.asarray(noise.images[start : start + BATCH])
-            logits, state = tent.adapt(definition, statistics, state, images)
+            logits, state = baselines.adapt_by_tent(definition, statistics, state, images)
             parts.append(np.asarray(logits))
         return np.concatenate(parts)
 

@@ -14,12 +14,15 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from matplotlib import colormaps
+from PIL import Image
 
 from iamt_jax.data.batches import Decoded
 from iamt_jax.data.open import RENDERED, open_source
 from iamt_jax.errors import InputError
 from iamt_jax.inference.classifier import load
-from iamt_jax.report.sheets import contact_sheet, heat, labelled_rows
+from iamt_jax.report.figures import labelled_rows
+from iamt_jax.report.overlays import MASKS
 from iamt_jax.synthetic import render, sample_attributes, sample_nuisance
 from iamt_jax.xla_setup import prepare
 
@@ -72,6 +75,26 @@ def main(arguments: Arguments) -> None:
     rows += [(f"mask: {name}", heat(mask, size)) for name, mask in zip(SHOWN, masks, strict=True)]
     labelled_rows(rows, scale=2).save(arguments.out / "masks.png", optimize=True)
     print(f"wrote {arguments.out / 'faces.png'} and {arguments.out / 'masks.png'}")
+
+
+def contact_sheet(pictures: np.ndarray, columns: int, scale: int = 1) -> Image.Image:
+    """Lays pictures out in rows of `columns`, each enlarged `scale` times without smoothing."""
+    rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
+    return labelled_rows([("", row) for row in rows], scale)
+
+
+def heat(maps: np.ndarray, size: int) -> np.ndarray:
+    """Maps as colours, each from its own least (dark) to its own greatest value (light), enlarged
+    to `size` pixels."""
+    low, high = maps.min((1, 2), keepdims=True), maps.max((1, 2), keepdims=True)
+    scaled = (maps - low) / np.maximum(high - low, 1e-12)
+    colours = (colormaps[MASKS](scaled)[..., :3] * 255).astype(np.uint8)
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(c).resize((size, size), Image.Resampling.BICUBIC))
+            for c in colours
+        ]
+    )
 
 
 if __name__ == "__main__":

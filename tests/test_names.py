@@ -26,8 +26,7 @@ from iamt_jax.report import tables
 from iamt_jax.report.captions import brief, in_file_name
 from iamt_jax.report.figures import figures
 from iamt_jax.report.page import page
-from iamt_jax.report.prediction_journal import Row
-from iamt_jax.report.prediction_table import write_results
+from iamt_jax.report.predictions import Row, write_results
 
 NFC, NFD = "\u00e9\uac01.jpg", unicodedata.normalize("NFD", "\u00e9\uac01.jpg")
 

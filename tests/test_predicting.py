@@ -12,7 +12,7 @@ from pyarrow import parquet
 from iamt_jax.commands.main import export, predict
 from iamt_jax.export.artefact import Artefact
 from iamt_jax.inference.classifier import Classifier, load
-from iamt_jax.report.prediction_table import write_results
+from iamt_jax.report.predictions import write_results
 
 NAMES = ["0.png", "1.PNG", "a/2.png", "a/3.png", "b/0.png", "b/c/5.Png"]
 """Images of the folder, in the order in which they are searched."""
@@ -323,7 +323,7 @@ def test_auto_without_a_calibration_leaves_nothing(tell, finished, model, tmp_pa
 
 def test_names_that_are_no_utf8_are_written_too(tmp_path):
     name = os.fsdecode(b"caf\xe9.png")
-    from iamt_jax.report.prediction_journal import Row
+    from iamt_jax.report.predictions import Row
 
     judged = [Row(np.array([0.25], np.float32)), Row(None, f"{name}: damaged")]
     for kind in ("csv", "parquet"):
@@ -341,7 +341,7 @@ def test_a_full_disk_is_one_line(tell, tmp_path, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("iamt_jax.report.prediction_table.replace_bytes", full)
+    monkeypatch.setattr("iamt_jax.report.predictions.replace_bytes", full)
     assert tell() == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line == (

@@ -18,7 +18,7 @@ from iamt_jax.evaluation.measure import evaluate_workdir, opened
 from iamt_jax.inference.predictor import Setting
 from iamt_jax.metrics import per_attribute as measured
 from iamt_jax.report import explanation_files, overlays
-from iamt_jax.report.correlations import clustered
+from iamt_jax.report.figures import clustered
 from iamt_jax.report.page import noise_table, page
 from iamt_jax.report.published import TABLE_4
 

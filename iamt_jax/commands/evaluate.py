@@ -155,8 +155,7 @@ def _measured(chosen: EvaluateArguments) -> dict:
 
 def _explained(chosen: EvaluateArguments) -> tuple[dict, dict]:
     """Findings and arrays."""
-    from iamt_jax.evaluation.findings import arrays, findings
-    from iamt_jax.evaluation.mask_statistics import explain_workdir
+    from iamt_jax.evaluation.mask_statistics import arrays, explain_workdir, findings
 
     found = explain_workdir(chosen.workdir, split=chosen.split, data=chosen.data, seed=chosen.seed)
     return findings(found), arrays(found)

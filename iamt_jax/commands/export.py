@@ -120,7 +120,7 @@ def _artefact(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, 
 
 def _onnx(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict[str, list]]:
     """As `_artefact`."""
-    from iamt_jax.export.onnx import OnnxModel, convert
+    from iamt_jax.export.programs import OnnxModel, convert
 
     config = classifier.run.config
     if config.model.dtype != "float32":

@@ -20,7 +20,7 @@ from iamt_jax.errors import InputError, printable
 if TYPE_CHECKING:
     import numpy as np
 
-    from iamt_jax.report.prediction_journal import Journal, Row
+    from iamt_jax.report.predictions import Journal, Row
 
 SHOWN = 10
 """Damaged images that are named on the way; the table names all."""
@@ -75,8 +75,7 @@ def run(arguments: Sequence[str]) -> int:
     xla_setup.prepare()
     xla_setup.start()
 
-    from iamt_jax.report.prediction_journal import Journal
-    from iamt_jax.report.prediction_table import write_results
+    from iamt_jax.report.predictions import Journal, write_results
 
     model = _artefact(chosen) if chosen.model.is_file() else _workdir(chosen)
     settings = {"model": model.identity, "n": chosen.n, "beta": chosen.beta, "auto": chosen.auto}
@@ -105,7 +104,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _check(chosen: PredictArguments) -> None:
-    from iamt_jax.report.prediction_table import KINDS
+    from iamt_jax.report.predictions import KINDS
 
     check_curve(chosen.n, chosen.beta)
     check_range("batch-size", chosen.batch_size, 1, float("inf"))
@@ -221,7 +220,7 @@ def _judged(
     """Rows in the place of pixels, in the same order."""
     import numpy as np
 
-    from iamt_jax.report.prediction_journal import Row
+    from iamt_jax.report.predictions import Row
 
     pictures = {image: x for image, x in found.items() if not isinstance(x, Row)}
     if not pictures:
@@ -235,7 +234,7 @@ def _decoded(image: Path, size: int) -> np.ndarray | Row:
     """Its pixels, or a row that says why there are none."""
     from iamt_jax.data.decode import decode
     from iamt_jax.data.image_files import read_file
-    from iamt_jax.report.prediction_journal import Row
+    from iamt_jax.report.predictions import Row
 
     try:
         return decode(read_file(str(image)), size, str(image))

@@ -1,6 +1,6 @@
 """Explanations to files: tables as Markdown, one JSON, arrays as .npz, figures as PNG.
 
-`findings` and `arrays` are those of `iamt_jax.evaluation.findings`.
+`findings` and `arrays` are those of `iamt_jax.evaluation.mask_statistics`.
 """
 
 from __future__ import annotations

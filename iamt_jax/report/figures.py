@@ -7,14 +7,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
 
 from iamt_jax.report.captions import brief, in_file_name
-from iamt_jax.report.correlations import clustered
 from iamt_jax.report.overlays import SIGNED, laid_over, mask_png, signed_png
-from iamt_jax.report.sheets import labelled_rows
 
 TILE = 96
 """Pixels a side of an atlas's pictures."""
@@ -23,6 +23,9 @@ LONGEST = 30
 """Letters of a name beside a matrix."""
 
 SHOWN_BETAS = (0.0, 0.5, 1.0)
+
+GAP = 2
+"""White pixels between pictures."""
 
 
 def figures(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict[str, bytes]:
@@ -106,6 +109,43 @@ def atlas(findings: Mapping, arrays: Mapping[str, np.ndarray], k: int) -> bytes:
     # 256 colours of its own: there are as many sheets as attributes.
     labelled_rows(rows).quantize(256, Image.Quantize.MEDIANCUT).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def labelled_rows(
+    rows: Sequence[tuple[str, UInt8[np.ndarray, "count height width 3"]]], scale: int = 1
+) -> Image.Image:
+    """Lays rows of equally sized pictures under one another, each with its name at the left.
+
+    Args:
+      rows: name and pictures of each row; without any name, no margin is kept for them.
+      scale: each pixel becomes this many, both ways.
+    """
+    height, width = rows[0][1].shape[1] * scale, rows[0][1].shape[2] * scale
+    margin = 170 if any(name for name, _ in rows) else 0
+    longest = max(len(pictures) for _, pictures in rows)
+    sheet = Image.new(
+        "RGB", (margin + longest * (width + GAP), len(rows) * (height + GAP)), "white"
+    )
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+    for row, (name, pictures) in enumerate(rows):
+        top = row * (height + GAP)
+        pen.text((4, top + height // 2 - 8), name.replace("_", " "), fill="black", font=font)
+        for column, picture in enumerate(pictures):
+            tile = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
+            sheet.paste(tile, (margin + column * (width + GAP), top))
+    return sheet
+
+
+def clustered(matrix: Float[np.ndarray, "variable variable"]) -> Int[np.ndarray, " variable"]:
+    """Variables that go together stand side by side: leaves of average linkage of 1 - r, turned
+    so that neighbours are near (Bar-Joseph et al. 2001)."""
+    if len(matrix) < 2:
+        return np.arange(len(matrix))
+    distance = 1 - np.nan_to_num(np.asarray(matrix, np.float64))
+    distance = np.clip((distance + distance.T) / 2, 0, 2)
+    np.fill_diagonal(distance, 0)
+    condensed = squareform(distance, checks=False)
+    return leaves_list(linkage(condensed, "average", optimal_ordering=True))
 
 
 def _png(figure: Figure) -> bytes:

@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from iamt_jax.files import json_text, replace_text
 from iamt_jax.report import explanation_files, overlays, tables
 from iamt_jax.report.captions import brief
-from iamt_jax.report.correlations import clustered
+from iamt_jax.report.figures import clustered
 from iamt_jax.report.published import Column
 from iamt_jax.report.tables import percent
 
@@ -44,7 +44,7 @@ def write_page(
     Args:
       metrics: a report as `tables` takes it.
       plane: `Plane.as_json` of `iamt_jax.evaluation.curve_grid`.
-      findings: of `iamt_jax.evaluation.findings`.
+      findings: of `iamt_jax.evaluation.mask_statistics`.
       arrays: likewise.
       path: of the page.
       beside: published columns, such as `paper.TABLE_4`.
