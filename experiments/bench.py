@@ -18,7 +18,7 @@ from iamt_jax.errors import InputError
 from iamt_jax.files import json_text, replace_text
 from iamt_jax.inference.classifier import Classifier, load
 from iamt_jax.inference.predictor import Predictor, Setting
-from iamt_jax.metrics.per_attribute import evaluate
+from iamt_jax.metrics.classification import compute_metrics
 
 METRICS = ("accuracy", "balanced_accuracy", "average_precision")
 
@@ -81,7 +81,7 @@ def with_noise(
 
 def score(logits: np.ndarray, labels: np.ndarray, majority: tuple[bool, ...]) -> Score:
     """The averages over attributes that matter here."""
-    average = evaluate(logits, labels, np.array(majority), bootstrap=0).average
+    average = compute_metrics(logits, labels, np.array(majority), bootstrap=0).average
     return {name: float(average[name]) for name in METRICS}
 
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from iamt_jax.attributes import CELEBA_ATTRIBUTES
-from iamt_jax.metrics.per_attribute import METRICS, as_json, evaluate, majority_class
+from iamt_jax.metrics.classification import METRICS, compute_metrics, majority_class, metrics_json
 from iamt_jax.report import published, tables
 
 FILES = ["metrics.csv", "metrics.json", "metrics.md"]
@@ -22,7 +22,7 @@ def report():
     labels = (rng.random((50, 40)) < 0.4).astype(np.int8)
     labels[:, 4] = 0  # Bald: three metrics are undefined
     logits = rng.normal(size=labels.shape) + labels
-    found = evaluate(logits, labels, majority_class(labels), bootstrap=20)
+    found = compute_metrics(logits, labels, majority_class(labels), bootstrap=20)
     provenance = {
         "split": "test",
         "images": 50,
@@ -32,7 +32,7 @@ def report():
         "versions": {"numpy": np.__version__},
         "commit": None,
     }
-    return as_json(found, CELEBA_ATTRIBUTES) | {"provenance": provenance}
+    return metrics_json(found, CELEBA_ATTRIBUTES) | {"provenance": provenance}
 
 
 def test_three_files_are_written(report, tmp_path):

@@ -82,7 +82,7 @@ def _write(
     chosen: EvaluateArguments, metrics: dict, plane: dict | None, explained: tuple | None
 ) -> None:
     """Writes what was found, then prints the table and says where."""
-    from iamt_jax.metrics.per_attribute import percent
+    from iamt_jax.metrics.classification import percent
     from iamt_jax.report.tables import print_table, write_tables
 
     beside = _published(metrics)
@@ -155,16 +155,20 @@ def _measured(chosen: EvaluateArguments) -> dict:
 
 def _explained(chosen: EvaluateArguments) -> tuple[dict, dict]:
     """Findings and arrays."""
-    from iamt_jax.evaluation.mask_statistics import arrays, explain_workdir, findings
+    from iamt_jax.evaluation.mask_statistics import (
+        explain_workdir,
+        explanation_arrays,
+        explanation_findings,
+    )
 
     found = explain_workdir(chosen.workdir, split=chosen.split, data=chosen.data, seed=chosen.seed)
-    return findings(found), arrays(found)
+    return explanation_findings(found), explanation_arrays(found)
 
 
 def _plane(chosen: EvaluateArguments) -> dict:
-    from iamt_jax.evaluation.curve_grid import plane_workdir
+    from iamt_jax.evaluation.curve_grid import curve_grid_workdir
 
-    return plane_workdir(
+    return curve_grid_workdir(
         chosen.workdir,
         split=chosen.split,
         data=chosen.data,

@@ -1,4 +1,4 @@
-"""One evaluation of a workdir: a split under one setting, as numbers with their provenance."""
+"""Evaluation of a workdir on one split under one setting: metrics with their provenance."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from iamt_jax.errors import InputError
 from iamt_jax.inference.classifier import Classifier, load
 from iamt_jax.inference.predictor import Answer, Predictor, Setting
 from iamt_jax.metrics import groups as parts
-from iamt_jax.metrics.per_attribute import as_json, evaluate, majority_class
+from iamt_jax.metrics.classification import compute_metrics, majority_class, metrics_json
 from iamt_jax.robust.calibration_file import members
 from iamt_jax.robust.transform import Transformation
 
-PACKAGES = ("jax", "jaxlib", "flax", "numpy")
-"""Packages whose versions stand in the provenance."""
+_PACKAGES = ("jax", "jaxlib", "flax", "numpy")
+"""Packages whose versions are recorded in the provenance."""
 
 
 def evaluate_workdir(
@@ -50,17 +50,18 @@ def evaluate_workdir(
     """Measures the best checkpoint of a workdir on one split.
 
     Args:
-      workdir: what training wrote.
-      setting: n, beta, sigma, clip and the seed of noise and bootstrap.
+      workdir: folder that training wrote.
+      setting: n, beta, sigma, clip, and the seed of the noise and the bootstrap.
       split: train, validation, test or train+validation.
       data: another data set with the same attributes, and how many images may be damaged.
-      batch_size: changes nothing but the speed.
-      bootstrap: resamples of the intervals.
-      automatic: by the calibrated transformation, in the place of n and beta.
-      groups: attributes by whose labels the images are cut, and measured apart.
+      batch_size: affects the speed only.
+      bootstrap: number of resamples for the intervals.
+      automatic: use the calibrated transformation instead of n and beta.
+      groups: attributes by whose labels the images are split; each group is also measured.
 
     Returns:
-      `average`, `attributes`, `groups` if asked for, `provenance`: a report of `report.tables`.
+      `average`, `attributes`, `groups` if requested, `provenance`: a report for
+      `iamt_jax.report.tables`.
 
     Raises:
       InputError: no run, no data, other attributes, unknown groups, or no calibration.
@@ -73,10 +74,10 @@ def evaluate_workdir(
     if data.root is not None and dataset.partitions.sizes.get("train"):
         training = select(dataset.split("train"), attributes, dataset.root)
         majority, decided = majority_class(training.labels), f"{dataset.root}, train"
-    answer = predict(
+    answer = predict_records(
         trained.predictor, records, trained.run.config, batch_size, setting, transformation
     )
-    metrics = evaluate(
+    metrics = compute_metrics(
         answer.logits, records.labels, majority, bootstrap=bootstrap, seed=setting.seed
     )
     provenance = {
@@ -95,7 +96,7 @@ def evaluate_workdir(
         **environment(),
     }
     cut = _compared(answer, records, majority, groups, bootstrap, setting.seed)
-    return as_json(metrics, attributes) | cut | {"provenance": provenance}
+    return metrics_json(metrics, attributes) | cut | {"provenance": provenance}
 
 
 def _compared(
@@ -106,21 +107,21 @@ def _compared(
     bootstrap: int,
     seed: int,
 ) -> dict:
-    """`groups`, where some are asked for."""
+    """Compares the groups; the report's entry `groups`, empty if none is requested."""
     found = {}
     for name, k in _columns(groups, records.attributes).items():
         comparison = parts.compare(
             answer.logits, records.labels, majority, k, bootstrap=bootstrap, seed=seed
         )
-        found[name] = parts.as_json(comparison, records.attributes)
+        found[name] = parts.comparison_json(comparison, records.attributes)
     return {"groups": found} if found else {}
 
 
 def _columns(groups: Sequence[str], attributes: tuple[str, ...]) -> dict[str, int]:
-    """Where the attributes are that cut the images; called early, to fail early.
+    """Columns of the attributes that define groups; also called first, to fail early.
 
     Raises:
-      InputError: the network knows no such attribute.
+      InputError: the network has no such attribute.
     """
     for name in groups:
         if name not in attributes:
@@ -131,18 +132,18 @@ def _columns(groups: Sequence[str], attributes: tuple[str, ...]) -> dict[str, in
 
 
 class Opened(NamedTuple):
-    """What an evaluation looks at, and with what."""
+    """A classifier and the data to evaluate it on."""
 
     classifier: Classifier
     dataset: Dataset
     records: Records
-    """With the network's attributes, in its order."""
+    """Records with the attributes of the network, in its order."""
     left_out: tuple[str, ...]
-    """Names of the damaged images, which `records` lack."""
+    """Names of the damaged images, which are not in `records`."""
 
 
 def opened(workdir: Path, split: str, data: OtherData = OtherData()) -> Opened:
-    """A workdir's best checkpoint, the data set to look at, and a split of it.
+    """Loads the best checkpoint of a workdir and opens a split of the data to evaluate it on.
 
     Raises:
       InputError: no run, no data, other attributes, or too many damaged images.
@@ -160,7 +161,7 @@ def opened(workdir: Path, split: str, data: OtherData = OtherData()) -> Opened:
     return Opened(trained, dataset, *distributed.together(readable))
 
 
-def predict(
+def predict_records(
     predictor: Predictor,
     records: Records,
     config: Config,
@@ -168,7 +169,7 @@ def predict(
     setting: Setting,
     transformation: Transformation | None = None,
 ) -> Answer:
-    """What is said of all records, with a progress bar; each process of the run sees a share."""
+    """Predicts all records, with a progress bar; each process of the run handles one shard."""
     mine = records.take(distributed.share(len(records)))
     answers = []
     running = predictor.over(mine, config.data.size, batch_size, setting, transformation)
@@ -187,7 +188,7 @@ def predict(
 
 
 def applied(transformation: Transformation, sigma: np.ndarray) -> dict:
-    """What the transformation did to these images, for people to read."""
+    """Summarises the effect of the transformation on these images."""
     quartiles = np.quantile(sigma, (0, 0.25, 0.5, 0.75, 1)).round(4)
     return {
         "members": members(transformation),
@@ -197,10 +198,10 @@ def applied(transformation: Transformation, sigma: np.ndarray) -> dict:
 
 
 def select(records: Records, attributes: tuple[str, ...], root: str) -> Records:
-    """The records with the network's attributes, in its order.
+    """Selects the attributes of the network, in its order.
 
     Raises:
-      InputError: the data set lacks some.
+      InputError: the data set lacks some of them.
     """
     if records.attributes == attributes:
         return records
@@ -208,16 +209,16 @@ def select(records: Records, attributes: tuple[str, ...], root: str) -> Records:
     if absent:
         raise InputError(
             f"{root}: lacks {len(absent)} of the network's {len(attributes)} attributes, first "
-            f"{absent[0]}; evaluate on data with the attributes it was trained on"
+            f"{absent[0]}; compute_metrics on data with the attributes it was trained on"
         )
     columns = [records.attributes.index(name) for name in attributes]
     return dataclasses.replace(records, attributes=attributes, labels=records.labels[:, columns])
 
 
 def environment() -> dict[str, str | dict[str, str]]:
-    """Versions, hardware and commit that made a number."""
+    """Versions, hardware, commit and command, for the provenance of a number."""
     return {
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "commit": commit(),
         "command": shlex.join([*map(os.path.basename, sys.argv[:1]), *sys.argv[1:]]),
@@ -225,7 +226,7 @@ def environment() -> dict[str, str | dict[str, str]]:
 
 
 def commit() -> str:
-    """The git commit of this code, `-dirty` where files differ; else the package's version."""
+    """Git commit of this code, with `-dirty` if files differ; else the version of the package."""
     folder = Path(__file__).parent
     try:
         describe = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--match="]

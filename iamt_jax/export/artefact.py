@@ -24,7 +24,13 @@ from iamt_jax import xla_setup
 from iamt_jax.config import LARGEST_N
 from iamt_jax.errors import InputError
 from iamt_jax.files import expanded, json_text
-from iamt_jax.inference.inputs import Pictures, batched, curve, fit
+from iamt_jax.inference.inputs import (
+    Pictures,
+    batched,
+    curve_values,
+    fit_images,
+    refuse_curve_beside_auto,
+)
 
 METADATA = "metadata.json"
 FORMAT, VERSION = "iamt", 1
@@ -121,11 +127,10 @@ class Artefact:
           InputError: an image of another kind, a curve out of range, `auto` beside a curve or
             without a calibration, or a program that this jax cannot read.
         """
-        n, beta = curve("n", n, LARGEST_N, ()), curve("beta", beta, 1, ())
+        n, beta = curve_values("n", n, LARGEST_N, ()), curve_values("beta", beta, 1, ())
         if auto:
             self.require_automatic()
-            if (n, beta) != (1, 0):
-                raise InputError("auto: it chooses the curves itself; give n and beta, or auto")
+            refuse_curve_beside_auto(n, beta)
 
         def answer(pictures: np.ndarray, _) -> jax.Array:
             scale = 255 if pictures.dtype == np.uint8 else 1
@@ -134,7 +139,7 @@ class Artefact:
                 return self.program(AUTOMATIC)(pictures)[0]
             return self.program(CURVE)(pictures, n, beta)
 
-        return batched(answer, fit(images, self.size))
+        return batched(answer, fit_images(images, self.size))
 
     def _program(self, name: str) -> jax.stages.Wrapped:
         try:

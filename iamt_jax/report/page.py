@@ -43,7 +43,7 @@ def write_page(
 
     Args:
       metrics: a report as `tables` takes it.
-      plane: `Plane.as_json` of `iamt_jax.evaluation.curve_grid`.
+      plane: `CurveGrid.as_json` of `iamt_jax.evaluation.curve_grid`.
       findings: of `iamt_jax.evaluation.mask_statistics`.
       arrays: likewise.
       path: of the page.

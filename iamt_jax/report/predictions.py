@@ -1,4 +1,4 @@
-"""Probabilities of many images: a csv or parquet table, and the journal that a resumed run reads."""
+"""Probabilities of many images: the csv or parquet table, and the journal of a resumable run."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""Metrics to tables: metrics.json, metrics.csv, metrics.md, and one for the terminal.
+"""Tables of metrics: metrics.json, metrics.csv, metrics.md, and one for the terminal.
 
 The input of every function is a `report`: a dictionary with
 
   average     metric -> fraction, and `interval`: metric -> [low, high]
   attributes  name -> metric -> fraction
-  groups      only where asked for: attribute -> how those with and without it fare
-  provenance  what made the numbers: any names and plain values
+  groups      only if requested: attribute -> comparison of the images with and without it
+  provenance  where the numbers come from: any names and plain values
 
-as `iamt_jax.metrics.per_attribute.as_json` makes the first two, and that of `groups` the third. A
-value that is undefined is None (or NaN); files and tables show it as null, as an empty cell, or
-as a dash.
+`average` and `attributes` come from `iamt_jax.metrics.classification.metrics_json`, each entry of
+`groups` from `iamt_jax.metrics.groups.comparison_json`. An undefined value is None (or NaN); it is
+written as null in JSON, as an empty cell in csv, and as a dash elsewhere.
 """
 
 from __future__ import annotations
