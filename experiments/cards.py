@@ -90,7 +90,7 @@ def figures(sources: Sequence[Path]) -> str:
 
 def _averages(reports: Sequence[tuple[Mapping, date]]) -> list[str]:
     """One row an evaluation, then the groups of those that have any, then what made them."""
-    headers = ["setting", "images", *(tables.HEADERS[metric] for metric in _SHOWN)]
+    headers = ["setting", "images", *(tables.COLUMN_HEADERS[metric] for metric in _SHOWN)]
     rows = []
     for report, _ in reports:
         average = report["average"]

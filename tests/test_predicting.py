@@ -12,7 +12,7 @@ from pyarrow import parquet
 from iamt_jax.commands.main import export, predict
 from iamt_jax.export.artefact import Artefact
 from iamt_jax.inference.classifier import Classifier, load
-from iamt_jax.report.predictions import write_results
+from iamt_jax.report.predictions import write_predictions
 
 NAMES = ["0.png", "1.PNG", "a/2.png", "a/3.png", "b/0.png", "b/c/5.Png"]
 """Images of the folder, in the order in which they are searched."""
@@ -323,11 +323,11 @@ def test_auto_without_a_calibration_leaves_nothing(tell, finished, model, tmp_pa
 
 def test_names_that_are_no_utf8_are_written_too(tmp_path):
     name = os.fsdecode(b"caf\xe9.png")
-    from iamt_jax.report.predictions import Row
+    from iamt_jax.report.predictions import PredictionRow
 
-    judged = [Row(np.array([0.25], np.float32)), Row(None, f"{name}: damaged")]
+    judged = [PredictionRow(np.array([0.25], np.float32)), PredictionRow(None, f"{name}: damaged")]
     for kind in ("csv", "parquet"):
-        write_results(tmp_path / f"out.{kind}", ["Round"], ["a.png", name], judged)
+        write_predictions(tmp_path / f"out.{kind}", ["Round"], ["a.png", name], judged)
     shown = "caf\\udce9.png"
     assert rows(tmp_path / "out.csv") == [
         ["image", "Round", "error"],

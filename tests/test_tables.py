@@ -113,7 +113,7 @@ def test_terminal_table_fits_80_columns(report, beside):
 
 
 def test_percent():
-    cells = [tables.percent(value) for value in (0.12345, -0.0001, 1.0, None, float("nan"))]
+    cells = [tables.percent_cell(value) for value in (0.12345, -0.0001, 1.0, None, float("nan"))]
     assert cells == ["12.3", "0.0", "100.0", "-", "-"]
 
 

@@ -20,7 +20,7 @@ from iamt_jax.errors import InputError, printable
 if TYPE_CHECKING:
     import numpy as np
 
-    from iamt_jax.report.predictions import Journal, Row
+    from iamt_jax.report.predictions import Journal, PredictionRow
 
 SHOWN = 10
 """Damaged images that are named on the way; the table names all."""
@@ -75,7 +75,7 @@ def run(arguments: Sequence[str]) -> int:
     xla_setup.prepare()
     xla_setup.start()
 
-    from iamt_jax.report.predictions import Journal, write_results
+    from iamt_jax.report.predictions import Journal, write_predictions
 
     model = _artefact(chosen) if chosen.model.is_file() else _workdir(chosen)
     settings = {"model": model.identity, "n": chosen.n, "beta": chosen.beta, "auto": chosen.auto}
@@ -90,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
                 f"none of the {len(images):,} images can be decoded, the first: {errors[0]}"
             )
         decided = model.thresholds if chosen.decide else None
-        write_results(chosen.out, model.attributes, list(map(str, images)), rows, decided)
+        write_predictions(chosen.out, model.attributes, list(map(str, images)), rows, decided)
     except OSError as error:
         raise InputError(
             f"--out {chosen.out}: cannot be written ({error.strerror}); name another file"
@@ -104,14 +104,14 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _check(chosen: PredictArguments) -> None:
-    from iamt_jax.report.predictions import KINDS
+    from iamt_jax.report.predictions import TABLE_SUFFIXES
 
     check_curve(chosen.n, chosen.beta)
     check_range("batch-size", chosen.batch_size, 1, float("inf"))
     if chosen.auto and (chosen.n, chosen.beta) != (1, 0):
         raise InputError("--auto: excludes --n and --beta; leave it or them out")
-    if chosen.out.suffix not in KINDS:
-        raise InputError(f"--out {chosen.out}: must end in {' or '.join(KINDS)}")
+    if chosen.out.suffix not in TABLE_SUFFIXES:
+        raise InputError(f"--out {chosen.out}: must end in {' or '.join(TABLE_SUFFIXES)}")
     if chosen.out.is_dir() or not chosen.out.parent.is_dir():
         found = "is a folder" if chosen.out.is_dir() else "lies in a folder that does not exist"
         raise InputError(f"--out {chosen.out}: {found}; name a file in a folder that exists")
@@ -215,28 +215,28 @@ def _predict(
 
 
 def _judged(
-    chosen: PredictArguments, model: Model, found: Mapping[Path, np.ndarray | Row]
-) -> dict[Path, Row]:
+    chosen: PredictArguments, model: Model, found: Mapping[Path, np.ndarray | PredictionRow]
+) -> dict[Path, PredictionRow]:
     """Rows in the place of pixels, in the same order."""
     import numpy as np
 
-    from iamt_jax.report.predictions import Row
+    from iamt_jax.report.predictions import PredictionRow
 
-    pictures = {image: x for image, x in found.items() if not isinstance(x, Row)}
+    pictures = {image: x for image, x in found.items() if not isinstance(x, PredictionRow)}
     if not pictures:
         return dict(found)
     given = np.stack(list(pictures.values()))
     said = model.judge(given, n=chosen.n, beta=chosen.beta, auto=chosen.auto)
-    return found | dict(zip(pictures, map(Row, said), strict=True))
+    return found | dict(zip(pictures, map(PredictionRow, said), strict=True))
 
 
-def _decoded(image: Path, size: int) -> np.ndarray | Row:
+def _decoded(image: Path, size: int) -> np.ndarray | PredictionRow:
     """Its pixels, or a row that says why there are none."""
     from iamt_jax.data.decode import decode
     from iamt_jax.data.image_files import read_file
-    from iamt_jax.report.predictions import Row
+    from iamt_jax.report.predictions import PredictionRow
 
     try:
         return decode(read_file(str(image)), size, str(image))
     except InputError as error:
-        return Row(None, str(error))
+        return PredictionRow(None, str(error))

@@ -122,7 +122,9 @@ class Faithfulness(NamedTuple):
 def measure_faithfulness(
     classifier: Classifier, records: Records, regions: Regions | None, seed: int
 ) -> Faithfulness:
-    """Measures regions, deletion and insertion of our summary map and its rivals on the same images.
+    """Measures our summary map and its rivals on the same images.
+
+    The metrics are energy and pointing in regions, deletion, insertion and randomisation.
 
     Args:
       classifier: the network.

@@ -17,54 +17,54 @@ from iamt_jax.attributes import column_names
 from iamt_jax.errors import InputError
 from iamt_jax.files import json_text, replace_bytes
 
-IMAGE, ERROR = "image", "error"
-"""Names of the columns beside the attributes'."""
+_IMAGE, _ERROR = "image", "error"
+"""Names of the columns beside those of the attributes."""
 
-KINDS = (".csv", ".parquet")
-"""Suffixes of the files that can be written."""
+TABLE_SUFFIXES = (".csv", ".parquet")
+"""Suffixes of the tables that can be written."""
 
 
-class Row(NamedTuple):
-    """What is known of one image."""
+class PredictionRow(NamedTuple):
+    """Prediction for one image, or the reason why there is none."""
 
     probabilities: Float[np.ndarray, " attribute"] | None
     """None where the image cannot be decoded."""
     error: str = ""
-    """Why it cannot."""
+    """Reason why it cannot be decoded."""
 
 
 class Journal:
-    """Rows by image, appended as they come.
+    """Predictions so far, in a file that a later run reads if this one is killed.
 
-    Each row also has the image's size and time, so that an image that has changed since is looked
-    at again. The file is there as soon as there is a row.
+    Each row records the size and modification time of its image, so that an image that changed
+    is predicted again. The file exists as soon as there is a row.
     """
 
     def __init__(self, out: Path, settings: Mapping):
-        """Opens the journal of `out`, if there is one.
+        """Reads the journal of `out` if it exists.
 
         Args:
-          out: the file that is to be written in the end; the journal lies beside it.
-          settings: what the rows depend on: the model and the curve, in JSON's types.
+          out: final table; the journal lies beside it.
+          settings: everything the rows depend on, the model and the curve, in JSON types.
 
         Raises:
-          InputError: one is there that was written under other settings, or is damaged.
+          InputError: it was written under other settings, or is damaged.
           OSError: it cannot be read.
         """
         self.path = out.with_name(f"{out.name}.partial")
         self._header = json_text(settings, sort_keys=True)
         self._keys: dict[Path, str] = {}
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, PredictionRow] = {}
         self._end = 0
         content = self.path.read_bytes() if self.path.exists() else b""
-        # A killed run may have left half a line; it is cut off by the next one that is written.
+        # A killed run may have left an incomplete line; the next `add` truncates it.
         whole = content[: content.rfind(b"\n") + 1]
         header, *lines = whole.decode("utf-8", "replace").splitlines() or [""]
         if lines:
-            self._take(header, lines)
+            self._read(header, lines)
             self._end = len(whole)
 
-    def _take(self, header: str, lines: list[str]) -> None:
+    def _read(self, header: str, lines: list[str]) -> None:
         if header != self._header:
             raise InputError(
                 f"{self.path}: was begun with another model or other flags; finish that with its "
@@ -79,16 +79,16 @@ class Journal:
                     f"{self.path}: line {number} is damaged; delete the file, and all images are "
                     "judged again"
                 ) from None
-            self._rows[key] = Row(numbers, error)
+            self._rows[key] = PredictionRow(numbers, error)
 
     def __contains__(self, image: Path) -> bool:
         return self._key(image) in self._rows
 
-    def __getitem__(self, image: Path) -> Row:
+    def __getitem__(self, image: Path) -> PredictionRow:
         return self._rows[self._key(image)]
 
-    def add(self, rows: Mapping[Path, Row]) -> None:
-        """Appends rows; they are in the file when this returns.
+    def add(self, rows: Mapping[Path, PredictionRow]) -> None:
+        """Appends rows to the file before it returns.
 
         Raises:
           OSError: the file cannot be written.
@@ -105,11 +105,12 @@ class Journal:
         self._end += len(content)
 
     def close(self) -> None:
-        """Removes the file: what was to be written has been."""
+        """Removes the file, once the table is written."""
         self.path.unlink(missing_ok=True)
 
     def _key(self, image: Path) -> str:
-        """An image's place, size and time when it was first asked for; its place if it is gone."""
+        """Path, size and modification time of an image when first requested; only the path if it is
+        gone."""
         if image not in self._keys:
             self._keys[image] = str(image)
             with contextlib.suppress(OSError):
@@ -118,24 +119,24 @@ class Journal:
         return self._keys[image]
 
 
-def write_results(
+def write_predictions(
     path: Path,
     attributes: Sequence[str],
     images: Sequence[str],
-    rows: Sequence[Row],
+    rows: Sequence[PredictionRow],
     thresholds: Sequence[float] | None = None,
 ) -> None:
-    """Writes a table with a row an image: `image`, a column an attribute, `error`.
+    """Writes a table with one row for each image: `image`, one column an attribute, `error`.
 
-    An attribute called `image` or `error` has the column that `attributes.column_names` says.
+    The column of an attribute called `image` or `error` is renamed by `attributes.column_names`.
 
     Args:
       path: `.csv` or `.parquet`.
       attributes: names of the columns.
-      images: how each row calls its image.
-      rows: probabilities, empty cells where an image could not be decoded.
-      thresholds: one an attribute; the columns then hold 1 and 0, whether the probability is
-        greater, in place of probabilities.
+      images: name of the image of each row.
+      rows: predictions; the cells of an image that could not be decoded are empty.
+      thresholds: one an attribute; if given, the columns are 1 where the probability is greater
+        and 0 elsewhere, instead of probabilities.
 
     Raises:
       OSError: the file cannot be written.
@@ -145,13 +146,13 @@ def write_results(
     absent = np.array([row.probabilities is None for row in rows])
     if thresholds is not None:
         values = np.where(absent[:, None], np.nan, values > np.asarray(thresholds))
-    # A file's name may be no UTF-8, which Python keeps as lone surrogates.
+    # A file name may be invalid UTF-8, which Python represents by lone surrogates.
     images, errors = (
         [text.encode("utf-8", "backslashreplace").decode() for text in texts]
         for texts in (images, [row.error for row in rows])
     )
-    write = _csv if path.suffix == KINDS[0] else _parquet
-    header = [IMAGE, *column_names(attributes, (IMAGE, ERROR)), ERROR]
+    write = _csv if path.suffix == TABLE_SUFFIXES[0] else _parquet
+    header = [_IMAGE, *column_names(attributes, (_IMAGE, _ERROR)), _ERROR]
     replace_bytes(path, write(header, images, values, errors, thresholds is not None))
 
 

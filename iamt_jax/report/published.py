@@ -1,4 +1,4 @@
-"""Numbers that others published on CelebA, to stand beside ours.
+"""Results published on CelebA, to compare ours with.
 
 Every number is copied as published, in percent: Tables 1 and 4 of Kimura and Tanaka (arXiv
 1905.02719). Table 4 cites its three rivals: MT-RBM PCA (Ehrlich et al., CVPR Workshops 2016),
@@ -20,23 +20,23 @@ class Column:
     """One method's published accuracy on CelebA's test split."""
 
     name: str
-    """How tables call the method."""
+    """Name of the method in tables."""
 
     source: str
     """The publication that states the numbers."""
 
     digits: int
-    """Decimals with which the numbers were published."""
+    """Number of published decimals."""
 
     average: float
-    """Percent, as stated."""
+    """Stated average, in percent."""
 
     accuracy: dict[str, float]
-    """Attribute -> percent, as published."""
+    """Attribute -> published accuracy, in percent."""
 
     @property
     def mean(self) -> float:
-        """Mean of `accuracy`, which need not be the stated average."""
+        """Mean of `accuracy`, which may differ from the stated average."""
         return sum(self.accuracy.values()) / len(self.accuracy)
 
 
