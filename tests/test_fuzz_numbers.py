@@ -97,7 +97,7 @@ def test_a_pooled_curve_stays_in_its_range_for_any_power(z, n, beta):
 def test_metrics_stay_in_range_and_go_into_json(drawn):
     logits, labels, _ = drawn
     found = classification.compute_metrics(*drawn, bootstrap=5)
-    for name in classification.METRICS:
+    for name in classification.METRIC_NAMES:
         low = -1 if name == "gain" else 0
         ordered = (low, *found.interval[name], 1)
         values = [*found.attributes[name], found.average[name]]
@@ -124,5 +124,5 @@ def test_metrics_of_extreme_logits_copies_and_gaps(drawn, copies):
     more = np.concatenate([logits] * copies + [logits[::-1]])
     known = np.concatenate([labels] * copies + [np.full_like(labels, -1)])
     after = classification.compute_metrics(more, known, majority, bootstrap=0).attributes
-    for name in classification.METRICS:
+    for name in classification.METRIC_NAMES:
         np.testing.assert_allclose(after[name], found[name], atol=1e-12, err_msg=name)

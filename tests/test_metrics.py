@@ -14,7 +14,7 @@ from sklearn import metrics as reference
 from iamt_jax.config import MISSING
 from iamt_jax.metrics import classification
 from iamt_jax.metrics.classification import (
-    METRICS,
+    METRIC_NAMES,
     compute_metrics,
     majority_class,
     metrics_json,
@@ -38,7 +38,7 @@ def slow_twin(logits, labels, answer):
     pairs = [(x, y) for x, y in pairs if y != MISSING]
     images, positives = len(pairs), sum(y for _, y in pairs)
     if images == 0:
-        return dict.fromkeys(METRICS, math.nan)
+        return dict.fromkeys(METRIC_NAMES, math.nan)
     hits = sum(x > 0 and y == 1 for x, y in pairs)
     rejections = sum(x <= 0 and y == 0 for x, y in pairs)
     negatives = images - positives
@@ -115,7 +115,7 @@ def test_weights_mean_copies():
     for r in range(3):
         copies = np.repeat(np.arange(60), counts[:, r])
         repeated = compute_metrics(logits[copies], labels[copies], majority, bootstrap=0).attributes
-        for name in METRICS:
+        for name in METRIC_NAMES:
             np.testing.assert_allclose(weighed[name][:, r], repeated[name], atol=1e-12)
 
 
@@ -148,7 +148,7 @@ def test_undefined_metrics_are_nan_and_leave_the_average():
     assert undefined["balanced_accuracy"] == [True, True, True, False]
     for name in ("f1", "average_precision"):
         assert undefined[name] == [True, False, True, False]
-    for name in METRICS:
+    for name in METRIC_NAMES:
         assert found.average[name] == pytest.approx(np.nanmean(found.attributes[name]))
         assert np.isfinite(found.interval[name]).all()
 
@@ -176,7 +176,7 @@ def test_bootstrap_is_deterministic_and_covers_the_average():
     assert (
         found.interval != compute_metrics(logits, labels, majority, bootstrap=300, seed=5).interval
     )
-    for name in set(METRICS) - {"ece"}:  # biased upward by resampling, as its docstring says
+    for name in set(METRIC_NAMES) - {"ece"}:  # biased upward by resampling, as its docstring says
         low, high = found.interval[name]
         assert low < found.average[name] < high
     # One attribute: the accuracy is a binomial share, whose standard error is known.
@@ -191,7 +191,7 @@ def test_chunks_do_not_change_the_interval(monkeypatch):
     whole = compute_metrics(logits, labels, majority_class(labels), bootstrap=30)
     monkeypatch.setattr(classification, "_CHUNK", 7)
     parts = compute_metrics(logits, labels, majority_class(labels), bootstrap=30)
-    for name in METRICS:
+    for name in METRIC_NAMES:
         assert parts.interval[name] == pytest.approx(whole.interval[name], abs=1e-12)
 
 
@@ -214,7 +214,7 @@ def test_order_of_images_and_attributes_is_irrelevant(data, images, attributes):
     before = compute_metrics(logits, labels, majority, bootstrap=0).attributes
     shuffled = logits[rows][:, columns], labels[rows][:, columns], majority[columns]
     after = compute_metrics(*shuffled, bootstrap=0).attributes
-    for name in METRICS:
+    for name in METRIC_NAMES:
         np.testing.assert_allclose(after[name], before[name][columns], atol=1e-12)
         defined = before[name][~np.isnan(before[name])]
         assert np.all(np.abs(defined) <= 1 + 1e-12)
@@ -226,10 +226,10 @@ def test_json_has_exactly_the_promised_keys():
     found = compute_metrics(logits, labels, majority_class(labels), bootstrap=10)
     report = metrics_json(found, ["Smiling", "Young"])
     assert list(report) == ["average", "attributes"]
-    assert list(report["average"]) == [*METRICS, "interval"]
-    assert list(report["average"]["interval"]) == list(METRICS)
+    assert list(report["average"]) == [*METRIC_NAMES, "interval"]
+    assert list(report["average"]["interval"]) == list(METRIC_NAMES)
     assert list(report["attributes"]) == ["Smiling", "Young"]
-    assert all(list(values) == list(METRICS) for values in report["attributes"].values())
+    assert all(list(values) == list(METRIC_NAMES) for values in report["attributes"].values())
     assert report["attributes"]["Young"]["f1"] is None
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     for names in (["Smiling"], ["Young", "Young"]):

@@ -10,7 +10,12 @@ import pytest
 from rich.console import Console
 
 from iamt_jax.attributes import CELEBA_ATTRIBUTES
-from iamt_jax.metrics.classification import METRICS, compute_metrics, majority_class, metrics_json
+from iamt_jax.metrics.classification import (
+    METRIC_NAMES,
+    compute_metrics,
+    majority_class,
+    metrics_json,
+)
 from iamt_jax.report import published, tables
 
 FILES = ["metrics.csv", "metrics.json", "metrics.md"]
@@ -46,9 +51,9 @@ def test_json_is_valid_and_has_exactly_the_promised_keys(report, tmp_path):
     text = (tmp_path / "metrics.json").read_text()
     found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert list(found) == ["average", "attributes", "provenance"]
-    assert list(found["average"]) == [*METRICS, "interval"]
+    assert list(found["average"]) == [*METRIC_NAMES, "interval"]
     assert list(found["attributes"]) == list(CELEBA_ATTRIBUTES)
-    assert all(list(row) == list(METRICS) for row in found["attributes"].values())
+    assert all(list(row) == list(METRIC_NAMES) for row in found["attributes"].values())
     assert found["attributes"]["Bald"]["f1"] is None
     assert found["average"] == report["average"]
     assert found["provenance"] == report["provenance"] | {"n": 1.0, "beta": None}
@@ -58,9 +63,9 @@ def test_csv_has_a_row_an_attribute_and_the_average(report, tmp_path):
     tables.write_tables(report, tmp_path)
     rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     assert [row["attribute"] for row in rows] == [*CELEBA_ATTRIBUTES, "average"]
-    assert list(rows[0]) == ["attribute", *METRICS]
+    assert list(rows[0]) == ["attribute", *METRIC_NAMES]
     assert rows[4]["f1"] == ""
-    for name in METRICS:
+    for name in METRIC_NAMES:
         assert float(rows[-1][name]) == report["average"][name]
 
 

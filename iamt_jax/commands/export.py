@@ -120,7 +120,7 @@ def _artefact(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, 
 
 def _onnx(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict[str, list]]:
     """As `_artefact`."""
-    from iamt_jax.export.programs import OnnxModel, convert
+    from iamt_jax.export.programs import OnnxModel, onnx_program
 
     config = classifier.run.config
     if config.model.dtype != "float32":
@@ -128,7 +128,7 @@ def _onnx(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict
             f"--out: the network computes in {config.model.dtype}, which ONNX runtimes do not; "
             "name a file that ends in .iamt"
         )
-    content = convert(classifier.network, config.data.size, metadata)
+    content = onnx_program(classifier.network, config.data.size, metadata)
     return content, OnnxModel(content), CURVES
 
 

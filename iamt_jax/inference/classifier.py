@@ -23,7 +23,7 @@ from iamt_jax.files import expanded, json_text
 from iamt_jax.inference.inputs import (
     Curve,
     Fitted,
-    Pictures,
+    ImagesLike,
     batched,
     curve_values,
     fit_images,
@@ -103,7 +103,7 @@ class Classifier:
         return read_calibration(self.workdir, self.identity)
 
     def __call__(
-        self, images: Pictures, n: Curve = 1.0, beta: Curve = 0.0, auto: bool = False
+        self, images: ImagesLike, n: Curve = 1.0, beta: Curve = 0.0, auto: bool = False
     ) -> Float[np.ndarray, "image attribute"]:
         """Probabilities of each attribute; one row for a single image.
 
@@ -123,7 +123,7 @@ class Classifier:
 
     @xla_setup.default_numbers()
     def logits(
-        self, images: Pictures, n: Curve = 1.0, beta: Curve = 0.0, auto: bool = False
+        self, images: ImagesLike, n: Curve = 1.0, beta: Curve = 0.0, auto: bool = False
     ) -> Float[np.ndarray, "image attribute"]:
         """Logits of each attribute; one row for a single image.
 
@@ -157,7 +157,7 @@ class Classifier:
     @xla_setup.default_numbers()
     def sweep(
         self,
-        images: Pictures,
+        images: ImagesLike,
         n_values: Sequence[float],
         beta_values: Sequence[float],
     ) -> Float[np.ndarray, "n beta image attribute"]:
@@ -189,7 +189,7 @@ class Classifier:
 
     @xla_setup.default_numbers()
     def masks(
-        self, images: Pictures, attributes: Sequence[str]
+        self, images: ImagesLike, attributes: Sequence[str]
     ) -> Float[np.ndarray, "image attribute height width channel"]:
         """Masks M^k of the named attributes, before any tone curve; only these are computed.
 
@@ -211,7 +211,7 @@ class Classifier:
     @xla_setup.default_numbers()
     def explain(
         self,
-        images: Pictures,
+        images: ImagesLike,
         attributes: Sequence[str],
         n: float = 1.0,
         beta: float = 0.0,
@@ -270,7 +270,7 @@ class Classifier:
                 raise InputError(f"attributes: {name} is none of the network's; {hint}")
         return np.array([self.attributes.index(name) for name in attributes])
 
-    def _fitted(self, images: Pictures) -> Fitted:
+    def _fitted(self, images: ImagesLike) -> Fitted:
         return fit_images(images, self.run.config.data.size)
 
     def _batched(self, answer: Callable, fitted: Fitted) -> Any:

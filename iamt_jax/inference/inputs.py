@@ -18,7 +18,7 @@ SHAPES = (1, 8, 32, 128)
 Curve = Float[Array, "..."] | float
 """n or beta: a number, or an array that broadcasts to (image, attribute, channel)."""
 
-Pictures = Picture | Sequence[Picture]
+ImagesLike = Picture | Sequence[Picture]
 """One image or several, each of any size: arrays (height, width, 3), uint8 or float in [0, 1]
 units, or Pillow images; or one array (image, height, width, 3)."""
 
@@ -31,7 +31,7 @@ class Fitted(NamedTuple):
     """True if a single image was given, not a list of one."""
 
 
-def fit_images(images: Pictures, size: int) -> Fitted:
+def fit_images(images: ImagesLike, size: int) -> Fitted:
     """Crops and resizes images to the input size of the network, in one array.
 
     Raises:

@@ -27,7 +27,7 @@ _Scores = Float[np.ndarray, "attribute resample"]
 _PerAttribute = Float[np.ndarray, "attribute"]
 _PerResample = Float[np.ndarray, "resample"]
 
-METRICS = (
+METRIC_NAMES = (
     "accuracy",
     "balanced_accuracy",
     "f1",
@@ -50,7 +50,7 @@ _CHUNK = 200
 
 @dataclass(frozen=True)
 class AttributeMetrics:
-    """Result of `compute_metrics`; every dictionary has the keys of `METRICS`."""
+    """Result of `compute_metrics`; every dictionary has the keys of `METRIC_NAMES`."""
 
     attributes: dict[str, _PerAttribute]
     """Metric -> its value for each attribute; NaN where it is undefined."""
@@ -108,7 +108,7 @@ def compute_metrics(
         raise ValueError(f"bootstrap must be 0 or more, not {bootstrap}")
 
     scores = _scores(logits, labels, majority, _once(labels))
-    resampled = {name: [] for name in METRICS}
+    resampled = {name: [] for name in METRIC_NAMES}
     for weights in _resamples(len(labels), bootstrap, seed):
         for name, score in _scores(logits, labels, majority, weights).items():
             resampled[name].append(_mean_defined(score))
@@ -157,19 +157,19 @@ def metrics_json(metrics: AttributeMetrics, names: Sequence[str]) -> dict:
       names: names of the attributes, in the order of the columns.
 
     Returns:
-      `average`: the keys of `METRICS`, and `interval` with the same keys -> [low, high];
-      `attributes`: name -> the keys of `METRICS`.
+      `average`: the keys of `METRIC_NAMES`, and `interval` with the same keys -> [low, high];
+      `attributes`: name -> the keys of `METRIC_NAMES`.
 
     Raises:
       ValueError: there is not exactly one distinct name a column.
     """
-    columns = len(metrics.attributes[METRICS[0]])
+    columns = len(metrics.attributes[METRIC_NAMES[0]])
     if not len(names) == len(set(names)) == columns:
         raise ValueError(f"{columns} attributes need as many different names, got {list(names)}")
-    average = {name: metrics.average[name] for name in METRICS}
-    average["interval"] = {name: metrics.interval[name] for name in METRICS}
+    average = {name: metrics.average[name] for name in METRIC_NAMES}
+    average["interval"] = {name: metrics.interval[name] for name in METRIC_NAMES}
     attributes = {
-        attribute: {name: metrics.attributes[name][k] for name in METRICS}
+        attribute: {name: metrics.attributes[name][k] for name in METRIC_NAMES}
         for k, attribute in enumerate(names)
     }
     return plain({"average": average, "attributes": attributes})
