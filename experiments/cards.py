@@ -159,7 +159,7 @@ def _counts(folder: Path) -> dict:
 
 
 def _labels(found: Mapping) -> str:
-    """How many images there are, and how common each attribute is, the rarest first."""
+    """Number of images and frequency of each attribute, the rarest first."""
     images, names = found["images"], found["attributes"]
     everything = {split: [count] * len(names) for split, count in images.items()}
     known = np.sum([*found.get("known", everything).values()], axis=0)
@@ -176,7 +176,7 @@ def _labels(found: Mapping) -> str:
 
 
 def _without_folders(command: str) -> str:
-    """A command whose absolute paths show their last part only."""
+    """Command with absolute paths reduced to their last part."""
     try:
         words = shlex.split(command)
     except ValueError:  # Older files hold commands whose words were not quoted.

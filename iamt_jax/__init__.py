@@ -34,7 +34,7 @@ _HOMES = {
     "ModelConfig": "config",
     "explain": "explanation.explain",
     "load": "inference.classifier",
-    "sweep": "model.attentive",
+    "sweep": "model.heads",
     "tone_curve": "model.tone_curve",
 }
 

@@ -1,4 +1,4 @@
-"""The rivals: each against an independent twin, or a property that it must have."""
+"""Baselines against independent implementations, or properties that they must have."""
 
 import dataclasses
 
@@ -28,11 +28,11 @@ SMALL = ModelConfig(
     widths=(16, 16), blocks=(0, 1), dilations=(2,), multilabel=False, reconstructor=False
 )
 IMAGES = jnp.asarray(np.random.default_rng(7).normal(0.4, 0.5, (4, 16, 16, 3)), jnp.float32)
-"""A batch whose noise leaves [0, 1]."""
+"""A batch with noise beyond [0, 1]."""
 
 
 def split(norm):
-    """A tiny network whose normalisation layers have learnt something."""
+    """A tiny network whose normalisation parameters and statistics are not the initial ones."""
     network = IAMT(dataclasses.replace(SMALL, norm=norm), 3, rngs=nnx.Rngs(0))
     definition, params, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
     rng = np.random.default_rng(1)
@@ -50,7 +50,7 @@ def batch():
 
 
 def training_forward(definition, params, statistics):
-    """Logits of the training pass, whose BatchNorm wants a mapped axis: a device of its own."""
+    """Logits of the training pass, whose BatchNorm needs a mapped axis of one device."""
 
     def forward(images):
         return nnx.merge(definition, params, statistics)(images, None).logits
@@ -73,7 +73,8 @@ def labelled(images=4000, seed=0):
 def test_refit_recovers_the_threshold_and_the_temperature_that_made_the_labels():
     logits, labels, threshold, temperature = labelled(40_000)
     found = refit(logits, labels)
-    # The most accurate threshold is known to a third root of the images, the flatter the worse.
+    # Its error falls with the cube root of the number of images, slower where the labels are
+    # noisier.
     np.testing.assert_allclose(found.threshold, threshold, atol=0.3)
     np.testing.assert_allclose(found.temperature, temperature, rtol=0.1)
 
@@ -101,7 +102,7 @@ def test_refit_leaves_alone_what_it_cannot_learn_or_improve():
     found = refit(np.append(logits, logits[:, :1], axis=1), labels)
     assert found.threshold.tolist() == [0, 0, 0, 0, 0]  # two one-class, two perfect, one unknown
     assert found.temperature[[0, 1, 4]].tolist() == [1, 1, 1]
-    # Without an error the temperature goes to its bound, up to the search's tolerance.
+    # Without errors the temperature is at its bound, up to the tolerance of the search.
     np.testing.assert_allclose(found.temperature[[2, 3]], baselines.TEMPERATURES[0], rtol=0.01)
 
 

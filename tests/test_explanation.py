@@ -1,4 +1,4 @@
-"""Explanations: contributions add up to the logit, streams equal the whole, metrics by hand."""
+"""Explanations: contributions sum to the logit, streaming equals one batch, metrics by hand."""
 
 import dataclasses
 import functools
@@ -73,7 +73,7 @@ def test_masks_of_an_explanation_are_the_curved_ones(classifier):
 
 
 def test_analyses_equal_numpy_on_stored_masks(classifier, dataset, monkeypatch):
-    """Whole, and streamed: the batch changes nothing."""
+    """Statistics do not depend on the batch size."""
     records = dataset.split("test").first(11)
     monkeypatch.setattr("iamt_jax.evaluation.mask_statistics._BATCH", 1)
     streamed, logits = analyse_split(classifier, records)
@@ -158,7 +158,7 @@ def test_blurred_images_keep_their_mean():
 
 
 def test_regions_of_rendered_faces_are_where_the_images_are(classifier, dataset):
-    """Those of the data set itself: same attributes, same nuisance."""
+    """Regions of the data set itself: same attributes, same nuisance."""
     config = classifier.run.config.data.synthetic
     attributes, nuisance = faces(config.test, config.seed, "test")
     records = dataset.split("test")

@@ -1,4 +1,4 @@
-"""Groups: every number against scikit-learn or a plain loop; cards say what was measured."""
+"""Groups: every number against scikit-learn or a plain loop; cards show the measured numbers."""
 
 import json
 import math
@@ -25,7 +25,7 @@ NAMES = ["Group", "A", "B", "C", "Rare", "Gaps"]
 
 
 def draw(images=600, seed=0):
-    """Labels of six attributes, the first one cutting; Rare has four positives among those with
+    """Labels of six attributes, the first for the groups; Rare has four positives among those with
     it, Gaps misses a third of its labels, and answers are worse for those with Group."""
     rng = np.random.default_rng(seed)
     labels = (rng.random((images, 6)) < [0.3, 0.5, 0.2, 0.7, 0.2, 0.4]).astype(np.int8)
@@ -133,7 +133,7 @@ def test_newcombe_as_published():
         assert newcombe(*map(np.array, (a, b, of_a, of_b))).tolist() == pytest.approx(
             bounds, abs=5e-5
         )
-    # Where a bootstrap has no width at all.
+    # A bootstrap would have no width here.
     low, high = newcombe(*map(np.array, (12, 12, 12, 12)))
     assert low < -0.2 and high > 0.2
 

@@ -1,4 +1,4 @@
-"""What a user of the package asks: iamt_jax.load(workdir), then images of any size."""
+"""`iamt_jax.load` and `Classifier`: images of any size, tone curves, masks, explanations."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Every metric against scikit-learn or a slow twin, with ties, gaps and one-class attributes."""
+"""Every metric against scikit-learn or a slow reference: ties, missing labels, one class."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ from iamt_jax.metrics.classification import (
 
 
 def draw(images=400, attributes=6, seed=0, missing=0.0, decimals=12):
-    """Logits that know something of the labels; few decimals make ties."""
+    """Logits correlated with the labels; few decimals make ties."""
     rng = np.random.default_rng(seed)
     share = np.linspace(0.1, 0.8, attributes)
     labels = (rng.random((images, attributes)) < share).astype(np.int8)
@@ -132,7 +132,7 @@ def test_calibration_error_by_hand():
     assert classification.CALIBRATION_BINS == 15
     found = compute_metrics(logits, labels, np.array([False]), bootstrap=0)
     assert found.average["ece"] == pytest.approx(0.45, abs=1e-12)
-    # Infinite logits are certain: right ones cost nothing, wrong ones everything.
+    # Infinite logits have probability 0 or 1: correct ones cost 0, wrong ones 1.
     certain = np.array([[np.inf], [-np.inf], [np.inf], [np.inf]])
     found = compute_metrics(certain, labels, np.array([False]), bootstrap=0)
     assert found.average["ece"] == 0.5
@@ -179,7 +179,7 @@ def test_bootstrap_is_deterministic_and_covers_the_average():
     for name in set(METRIC_NAMES) - {"ece"}:  # biased upward by resampling, as its docstring says
         low, high = found.interval[name]
         assert low < found.average[name] < high
-    # One attribute: the accuracy is a binomial share, whose standard error is known.
+    # The accuracy of one attribute is a binomial proportion, whose standard error is known.
     one = compute_metrics(logits[:, :1], labels[:, :1], majority[:1], bootstrap=1000)
     p, (low, high) = one.average["accuracy"], one.interval["accuracy"]
     width = 2 * 1.96 * math.sqrt(p * (1 - p) / 2000)

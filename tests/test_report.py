@@ -1,4 +1,4 @@
-"""Reports: one page that needs no network, whose numbers are those that went in."""
+"""The HTML report: needs no network, and shows the numbers it was given."""
 
 import html.parser
 import io
@@ -32,7 +32,7 @@ SECTIONS = ["accuracy", "noise", "plane", "atlas", "attributes", "features", "ju
 
 
 class Elements(html.parser.HTMLParser):
-    """Attributes of all elements, the tables' cells, and the text of scripts and styles."""
+    """Attributes of all elements, cells of the tables, and text of scripts and styles."""
 
     def __init__(self, text):
         super().__init__()

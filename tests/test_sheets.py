@@ -1,4 +1,4 @@
-"""Sheets: pictures laid out, maps coloured."""
+"""Sheets of pictures: layout and colours."""
 
 import numpy as np
 from sheets import contact_sheet, heat

@@ -209,7 +209,7 @@ def select(records: Records, attributes: tuple[str, ...], root: str) -> Records:
     if absent:
         raise InputError(
             f"{root}: lacks {len(absent)} of the network's {len(attributes)} attributes, first "
-            f"{absent[0]}; compute_metrics on data with the attributes it was trained on"
+            f"{absent[0]}; evaluate on data with the attributes it was trained on"
         )
     columns = [records.attributes.index(name) for name in attributes]
     return dataclasses.replace(records, attributes=attributes, labels=records.labels[:, columns])

@@ -59,11 +59,11 @@ def explanation_markdown(findings: Mapping) -> str:
     lines = []
     for title, note, table in (
         ("Top channels of each attribute", IMPORTANCE_NOTE, importance_table(findings)),
-        ("Attributes with the closest masks (_Table 3)", TOGETHER_NOTE, together_table(findings)),
+        ("Attributes with the closest masks (Table 3)", TOGETHER_NOTE, together_table(findings)),
         ("Attributes that the network couples", COUPLED_NOTE, coupled_table(findings)),
         ("How true the maps are", JUDGED_NOTE, judged_table(findings)),
         ("After randomisation", RANDOMISED_NOTE, randomised_table(findings)),
-        ("Channels with the closest masks (_Table 2)", FEATURES_NOTE, features_table(findings)),
+        ("Channels with the closest masks (Table 2)", FEATURES_NOTE, features_table(findings)),
     ):
         headers, rows = table
         lines += [f"## {title}", "", note, "", markdown_row(headers)]

@@ -1,7 +1,7 @@
 """Results published on CelebA, to compare ours with.
 
-Every number is copied as published, in percent: Tables 1 and 4 of Kimura and Tanaka (arXiv
-1905.02719). Table 4 cites its three rivals: MT-RBM PCA (Ehrlich et al., CVPR Workshops 2016),
+Every number is copied as published, in percent: Table 4 of Kimura and Tanaka (arXiv 1905.02719).
+Table 4 cites its three rivals: MT-RBM PCA (Ehrlich et al., CVPR Workshops 2016),
 LNets+ANet and FaceTracer (both as measured by Liu et al., "Deep Learning Face Attributes in the
 Wild", ICCV 2015, arXiv 1411.7766, Table 1, where the numbers are the same).
 
@@ -98,11 +98,3 @@ TABLE_4: tuple[Column, ...] = tuple(
     for i, method in enumerate(_METHODS)
 )
 """Table 4's columns, in its order."""
-
-TABLE_1: dict[str, float] = {
-    "full": 92.05,
-    "without reconstructor": 89.14,
-    "without multi-label classifier": 88.12,
-    "without both": 86.58,
-}
-"""The ablation of Kimura and Tanaka (Table 1): average accuracy on CelebA, percent."""

@@ -57,7 +57,7 @@ _MISSTATED = (
 """Note on a published column whose values do not average to its stated average."""
 
 _GROUPS_NOTE = (
-    "Groups: percent_cell, with 95 % intervals. Accuracy and average precision (AP) depend on how "
+    "Groups: percent, with 95 % intervals. Accuracy and average precision (AP) depend on how "
     "common an attribute is in a group, so compare an accuracy with its majority, and groups by "
     "balanced accuracy. Balanced accuracy and AP are means over the attributes that have ten "
     "positives and ten negatives in both, so a group stands beside its counterpart only. Gaps: "
