@@ -20,7 +20,7 @@ from iamt_jax.evaluation.curve_grid import (
     measure_curve_grid,
     sampled_curves,
 )
-from iamt_jax.evaluation.measure import evaluate_workdir, opened
+from iamt_jax.evaluation.measure import evaluate_workdir, open_evaluation
 from iamt_jax.inference.predictor import Setting
 from iamt_jax.metrics import classification as measured
 from iamt_jax.report import explanation_files, overlays
@@ -207,7 +207,7 @@ def test_sampled_curves_hold_the_identity():
 
 
 def test_the_plane_agrees_with_an_evaluation(finished):
-    classifier, _, records, _ = opened(finished, "test")
+    classifier, _, records, _ = open_evaluation(finished, "test")
     found = measure_curve_grid(classifier, records, (0.0, 0.2), 8, clip=True, seed=3)
     for s, sigma in enumerate((0.0, 0.2)):
         one = evaluate_workdir(finished, Setting(4, 0.5, sigma, True, 3), bootstrap=0)["average"]

@@ -168,10 +168,10 @@ def _thresholds(classifier: Classifier, chosen: ExportArguments) -> list[float]:
     if chosen.thresholds == "half":
         return [HALF] * len(classifier.attributes)
 
-    from iamt_jax.evaluation.measure import opened, predict_records
+    from iamt_jax.evaluation.measure import open_evaluation, predict_records
     from iamt_jax.inference.predictor import Setting, probability
 
-    opening = opened(chosen.workdir, "validation", chosen.data)
+    opening = open_evaluation(chosen.workdir, "validation", chosen.data)
     config = classifier.run.config
     answer = predict_records(
         classifier.predictor, opening.records, config, chosen.batch_size, Setting()

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from iamt_jax.config import OtherData
 from iamt_jax.data.dataset import Records
-from iamt_jax.evaluation.measure import opened
+from iamt_jax.evaluation.measure import open_evaluation
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.inference.predictor import Setting, one_behind
 from iamt_jax.metrics.classification import HEADLINE_METRICS, compute_metrics
@@ -68,7 +68,7 @@ def curve_grid_workdir(
     Raises:
       InputError: no run, no data, other attributes, or a calibration of another network.
     """
-    classifier, _, records, _ = opened(workdir, split, data)
+    classifier, _, records, _ = open_evaluation(workdir, split, data)
     calibrated = (workdir / FILE).is_file()
     transformation = classifier.transformation if calibrated else None
     return measure_curve_grid(

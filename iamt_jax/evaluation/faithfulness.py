@@ -152,12 +152,12 @@ def measure_faithfulness(
             pairs = m.reshape(-1, size, size)[there]
             scores[name]["energy_inside"] = float(jnp.mean(energy_inside(pairs, flat)))
             scores[name]["pointing"] = float(jnp.mean(pointing(pairs, flat)))
-    for name, found in hiding(predictor, images, chosen, maps, seed).items():
+    for name, found in measure_hiding(predictor, images, chosen, maps, seed).items():
         scores[name] |= found
     return Faithfulness(
         {} if regions is None else {name: float(regions[name].mean()) for name in names},
         scores,
-        randomised(classifier, images[:_BATCH], chosen, seed),
+        randomisation_test(classifier, images[:_BATCH], chosen, seed),
     )
 
 
@@ -188,7 +188,7 @@ def draw_maps(predictor: Predictor, images: np.ndarray, chosen: np.ndarray, seed
     return maps
 
 
-def hiding(
+def measure_hiding(
     predictor: Predictor, images: np.ndarray, chosen: np.ndarray, maps: dict, seed: int
 ) -> _Judgement:
     """Measures deletion and insertion on a few attributes of each image."""
@@ -231,7 +231,7 @@ def hiding(
     return scores
 
 
-def randomised(
+def randomisation_test(
     classifier: Classifier, images: np.ndarray, chosen: np.ndarray, seed: int
 ) -> dict[str, float]:
     """Sanity check (Adebayo et al. 2018): rank correlation of our signed maps with those of the

@@ -21,7 +21,7 @@ from iamt_jax.data.batches import evaluation_batches
 from iamt_jax.data.dataset import Records
 from iamt_jax.evaluation.curve_grid import GRID_BETA, GRID_N, sampled_curves
 from iamt_jax.evaluation.faithfulness import Faithfulness, measure_faithfulness, regions_of
-from iamt_jax.evaluation.measure import environment, opened
+from iamt_jax.evaluation.measure import environment, open_evaluation
 from iamt_jax.explanation.explain import explain
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.inference.predictor import as_float
@@ -163,7 +163,7 @@ def explain_workdir(
     Raises:
       InputError: no run, no data, or other attributes.
     """
-    classifier, dataset, records, _ = opened(workdir, split, data)
+    classifier, dataset, records, _ = open_evaluation(workdir, split, data)
     analysis, logits = analyse_split(classifier, records)
     few = records.first(_JUDGED)
     return Explained(

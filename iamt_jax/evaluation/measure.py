@@ -27,8 +27,8 @@ from iamt_jax.data.open import meant, open_source
 from iamt_jax.errors import InputError
 from iamt_jax.inference.classifier import Classifier, load
 from iamt_jax.inference.predictor import Answer, Predictor, Setting
-from iamt_jax.metrics import groups as parts
 from iamt_jax.metrics.classification import compute_metrics, majority_class, metrics_json
+from iamt_jax.metrics.groups import compare, comparison_json
 from iamt_jax.robust.calibration_file import members
 from iamt_jax.robust.transform import Transformation
 
@@ -66,7 +66,7 @@ def evaluate_workdir(
     Raises:
       InputError: no run, no data, other attributes, unknown groups, or no calibration.
     """
-    trained, dataset, records, left_out = opened(workdir, split, data)
+    trained, dataset, records, left_out = open_evaluation(workdir, split, data)
     transformation = trained.transformation if automatic else None
     attributes = trained.attributes
     _columns(groups, attributes)
@@ -90,7 +90,9 @@ def evaluate_workdir(
         "left_out": list(left_out),
         **setting._asdict(),
         **({"n": None, "beta": None} if automatic else {}),
-        "applied": None if transformation is None else applied(transformation, answer.sigma),
+        "applied": None
+        if transformation is None
+        else transformation_summary(transformation, answer.sigma),
         "majority_decided_on": decided,
         "bootstrap": bootstrap,
         **environment(),
@@ -110,10 +112,10 @@ def _compared(
     """Compares the groups; the report's entry `groups`, empty if none is requested."""
     found = {}
     for name, k in _columns(groups, records.attributes).items():
-        comparison = parts.compare(
+        comparison = compare(
             answer.logits, records.labels, majority, k, bootstrap=bootstrap, seed=seed
         )
-        found[name] = parts.comparison_json(comparison, records.attributes)
+        found[name] = comparison_json(comparison, records.attributes)
     return {"groups": found} if found else {}
 
 
@@ -131,7 +133,7 @@ def _columns(groups: Sequence[str], attributes: tuple[str, ...]) -> dict[str, in
     return {name: attributes.index(name) for name in groups}
 
 
-class Opened(NamedTuple):
+class EvaluationData(NamedTuple):
     """A classifier and the data to evaluate it on."""
 
     classifier: Classifier
@@ -142,7 +144,7 @@ class Opened(NamedTuple):
     """Names of the damaged images, which are not in `records`."""
 
 
-def opened(workdir: Path, split: str, data: OtherData = OtherData()) -> Opened:
+def open_evaluation(workdir: Path, split: str, data: OtherData = OtherData()) -> EvaluationData:
     """Loads the best checkpoint of a workdir and opens a split of the data to evaluate it on.
 
     Raises:
@@ -158,7 +160,7 @@ def opened(workdir: Path, split: str, data: OtherData = OtherData()) -> Opened:
             records, config.size, config.damaged_limit, distributed.share, distributed.gathered
         )
 
-    return Opened(trained, dataset, *distributed.together(readable))
+    return EvaluationData(trained, dataset, *distributed.together(readable))
 
 
 def predict_records(
@@ -172,7 +174,7 @@ def predict_records(
     """Predicts all records, with a progress bar; each process of the run handles one shard."""
     mine = records.take(distributed.share(len(records)))
     answers = []
-    running = predictor.over(mine, config.data.size, batch_size, setting, transformation)
+    running = predictor.predict_batches(mine, config.data.size, batch_size, setting, transformation)
     with tqdm(
         total=len(mine),
         unit="image",
@@ -187,7 +189,7 @@ def predict_records(
     return Answer(*distributed.gathered(parts, len(records)))
 
 
-def applied(transformation: Transformation, sigma: np.ndarray) -> dict:
+def transformation_summary(transformation: Transformation, sigma: np.ndarray) -> dict:
     """Summarises the effect of the transformation on these images."""
     quartiles = np.quantile(sigma, (0, 0.25, 0.5, 0.75, 1)).round(4)
     return {

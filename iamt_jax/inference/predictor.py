@@ -221,7 +221,7 @@ class Predictor:
             keys = noise_keys(names, setting.sigma, setting.seed) if setting.sigma else None
             yield self.degraded(batch.images, setting, keys), batch.real
 
-    def over(
+    def predict_batches(
         self,
         records: Records,
         size: int,

@@ -300,7 +300,7 @@ class Fit:
         else:
             self.predictor.load(*weights)
         mine = self.validation.take(distributed.share(len(self.validation)))
-        answers = self.predictor.over(mine, self.config.data.size, VALIDATION_BATCH)
+        answers = self.predictor.predict_batches(mine, self.config.data.size, VALIDATION_BATCH)
         logits = np.concatenate([answer.logits for answer in answers])
         logits = distributed.gathered(logits, len(self.validation))
         self.validated = validation_metrics(logits, self.validation.labels)
