@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import platform
 import shlex
@@ -26,6 +25,7 @@ from iamt_jax.data.dataset import Records
 from iamt_jax.data.open import meant, open_source
 from iamt_jax.errors import InputError
 from iamt_jax.inference.classifier import Classifier, load
+from iamt_jax.inference.inputs import attribute_hint
 from iamt_jax.inference.predictor import Answer, Predictor, Setting
 from iamt_jax.metrics.classification import compute_metrics, majority_class, metrics_json
 from iamt_jax.metrics.groups import compare, comparison_json
@@ -127,8 +127,7 @@ def _columns(groups: Sequence[str], attributes: tuple[str, ...]) -> dict[str, in
     """
     for name in groups:
         if name not in attributes:
-            near = difflib.get_close_matches(name, attributes, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(attributes)}"
+            hint = attribute_hint(name, attributes)
             raise InputError(f"--groups {name}: is none of the network's attributes; {hint}")
     return {name: attributes.index(name) for name in groups}
 

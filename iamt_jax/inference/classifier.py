@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from iamt_jax.inference.inputs import (
     Curve,
     Fitted,
     ImagesLike,
+    attribute_hint,
     batched,
     curve_values,
     fit_images,
@@ -263,10 +263,7 @@ class Classifier:
             )
         for name in attributes:
             if name not in self.attributes:
-                near = difflib.get_close_matches(str(name), self.attributes, n=1)
-                hint = (
-                    f"did you mean {near[0]}?" if near else f"it has {', '.join(self.attributes)}"
-                )
+                hint = attribute_hint(str(name), self.attributes)
                 raise InputError(f"attributes: {name} is none of the network's; {hint}")
         return np.array([self.attributes.index(name) for name in attributes])
 

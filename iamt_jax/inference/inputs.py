@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -75,6 +76,12 @@ def refuse_curve_beside_auto(n: np.ndarray, beta: np.ndarray) -> None:
     """Raises `InputError` unless (n, beta) is the identity: `auto` chooses the curves itself."""
     if not (np.all(n == 1) and np.all(beta == 0)):
         raise InputError("auto: it chooses the curves itself; give n and beta, or auto")
+
+
+def attribute_hint(name: str, attributes: Sequence[str]) -> str:
+    """Suggests the attribute nearest to an unknown name, or lists all of them."""
+    near = difflib.get_close_matches(name, attributes, n=1)
+    return f"did you mean {near[0]}?" if near else f"it has {', '.join(attributes)}"
 
 
 def rows_of(values: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -236,7 +236,7 @@ class Predictor:
         """
         if transformation is not None:
             transformation = jax.device_put(transformation, self._whole)
-        curve = setting._replace(sigma=0.0)  # The batches have their noise already.
+        curve = setting._replace(sigma=0.0)  # The noise is already in the batches.
 
         def running() -> Iterator[tuple[tuple[Array, ...], np.ndarray]]:
             for images, real in self.batches(records, size, batch_size, setting):
