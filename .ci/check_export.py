@@ -16,7 +16,7 @@ import numpy as np
 from iamt_jax import load, xla_setup
 from iamt_jax.commands.main import main as command
 from iamt_jax.data.batches import Decoded
-from iamt_jax.evaluation.measure import opened, predict
+from iamt_jax.evaluation.measure import open_evaluation, predict_records
 from iamt_jax.export.artefact import read_artefact
 from iamt_jax.inference.predictor import Setting
 
@@ -60,7 +60,7 @@ def main(workdir: Path, folder: Path) -> list[str]:
     model = folder / "model.iamt"
     if command(["export", "--workdir", str(workdir), "--out", str(model)]):
         return ["export failed"]
-    classifier, _, records, _ = opened(workdir, "test")
+    classifier, _, records, _ = open_evaluation(workdir, "test")
     records, config = records.take(np.arange(IMAGES)), classifier.run.config
     decoded = Decoded(records, config.data.size)
     images = np.stack([decoded.picture(i) for i in range(IMAGES)])
@@ -69,7 +69,7 @@ def main(workdir: Path, folder: Path) -> list[str]:
 
     loaded, settings = load(workdir), [Setting(n, beta) for n, beta in CURVES]
     evaluated = [
-        predict(loaded.predictor, records, config, 16, setting, transformation).logits
+        predict_records(loaded.predictor, records, config, 16, setting, transformation).logits
         for setting, transformation in [
             *((setting, None) for setting in settings),
             (Setting(), loaded.transformation),

@@ -51,7 +51,7 @@ def main(arguments: Arguments) -> None:
     for name, setting in settings.items():
         rivals = {"workdir": classifier, "iamt": artefact}
         if arguments.onnx and name == CURVE:
-            from iamt_jax.export.onnx import OnnxModel
+            from iamt_jax.export.programs import OnnxModel
 
             rivals["onnx"] = OnnxModel(arguments.onnx.read_bytes())
         for batch in arguments.batches:

@@ -2,8 +2,8 @@
 
     PYTHONPATH=. python experiments/ablation.py --out OUT --seeds 3 --preset faces
 
-Every flag but --out and --seeds goes to train.py. Each run has its workdir below OUT, so that a
-stopped experiment goes on where it was; OUT/ablation.json, .md and .png have mean and spread.
+All flags except --out and --seeds are passed to train.py. Each run has a workdir below OUT, so
+that a stopped experiment can be resumed. OUT/ablation.json, .md and .png hold mean and spread.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from iamt_jax.commands.main import main as command
 from iamt_jax.errors import InputError
 from iamt_jax.files import json_text, replace_text
 from iamt_jax.inference.predictor import Setting
+from iamt_jax.metrics.classification import HEADLINE_METRICS
 from iamt_jax.xla_setup import prepare
 
 NETWORKS = {
@@ -30,11 +31,9 @@ NETWORKS = {
 }
 """Row of Table 1 -> flags of train.py."""
 
-METRICS = ("accuracy", "balanced_accuracy", "average_precision")
-
 
 def main(arguments: list[str]) -> int:
-    """Trains what is not trained yet, measures, writes the table."""
+    """Trains the missing runs, measures them, and writes the table."""
     out, rest = take_option(arguments, "--out")
     seeds, rest = take_option(rest, "--seeds")
     if seeds is not None and not (seeds.isdecimal() and int(seeds) > 0):
@@ -57,14 +56,19 @@ def main(arguments: list[str]) -> int:
             if status:
                 return status
             average = evaluate_workdir(workdir, Setting(), bootstrap=0)["average"]
-            scores[f"{name}/{seed}"] = {metric: average[metric] for metric in METRICS}
+            scores[f"{name}/{seed}"] = {metric: average[metric] for metric in HEADLINE_METRICS}
             replace_text(path, json_text(scores, indent=1) + "\n")
     found = {
         name: 100
-        * np.array([[scores[f"{name}/{s}"][m] for m in METRICS] for s in range(seeds)], float)
+        * np.array(
+            [[scores[f"{name}/{s}"][m] for m in HEADLINE_METRICS] for s in range(seeds)], float
+        )
         for name in NETWORKS
     }
-    rows = [f"| network | {' | '.join(METRICS)} |", "|" + " --- |" * (len(METRICS) + 1)]
+    rows = [
+        f"| network | {' | '.join(HEADLINE_METRICS)} |",
+        "|" + " --- |" * (len(HEADLINE_METRICS) + 1),
+    ]
     for name, values in found.items():
         cells = [f"{m:.2f} ± {d:.2f}" for m, d in zip(values.mean(0), values.std(0), strict=True)]
         rows.append(f"| {name} | {' | '.join(cells)} |")

@@ -1,4 +1,4 @@
-"""What the robustness experiments share: pictures, paired noise, scores, resumable results."""
+"""Shared parts of the robustness experiments: images, paired noise, scores, resumable results."""
 
 from __future__ import annotations
 
@@ -18,18 +18,16 @@ from iamt_jax.errors import InputError
 from iamt_jax.files import json_text, replace_text
 from iamt_jax.inference.classifier import Classifier, load
 from iamt_jax.inference.predictor import Predictor, Setting
-from iamt_jax.metrics.per_attribute import evaluate
-
-METRICS = ("accuracy", "balanced_accuracy", "average_precision")
+from iamt_jax.metrics.classification import HEADLINE_METRICS, compute_metrics
 
 BATCH = 128
-"""Images at a time: few enough for the caches of a CPU."""
+"""Batch size, small enough for the caches of a CPU."""
 
 Score = dict[str, float]
 
 
 class Split(NamedTuple):
-    """A split, decoded."""
+    """A decoded split."""
 
     pictures: np.ndarray
     names: tuple[str, ...]
@@ -37,7 +35,7 @@ class Split(NamedTuple):
 
 
 def read_split(trained: Classifier, split: str, images: int | None = None) -> Split:
-    """A split of the data that a network was trained on, at its size."""
+    """Decodes a split of the data that a network was trained on, at its input size."""
     config = trained.run.config.data
     records = open_source(config).split(split)
     records = records if images is None else records.first(images)
@@ -47,10 +45,10 @@ def read_split(trained: Classifier, split: str, images: int | None = None) -> Sp
 
 
 def load_all(workdirs: tuple[Path, ...]) -> list[Classifier]:
-    """Networks of one data set and one size.
+    """Loads networks of one data set and one input size.
 
     Raises:
-      InputError: they differ in their data; paired draws would be impossible.
+      InputError: they differ in data or size, which makes paired noise impossible.
     """
     trained = [load(workdir) for workdir in workdirs]
     kinds = {(t.run.config.data.root, t.run.config.data.size) for t in trained}
@@ -60,7 +58,8 @@ def load_all(workdirs: tuple[Path, ...]) -> list[Classifier]:
 
 
 def batched(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
-    """A function of a full batch, over any number of images (the last batch is filled up)."""
+    """Applies a function of a full batch to any number of images; the last batch is padded with
+    the first images."""
     filled = np.concatenate([images, images[: -len(images) % BATCH]])
     parts = [np.asarray(run(filled[i : i + BATCH])) for i in range(0, len(filled), BATCH)]
     return np.concatenate(parts)[: len(images)]
@@ -69,7 +68,7 @@ def batched(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.n
 def with_noise(
     predictor: Predictor, split: Split, sigma: float, clip: bool, seed: int = 0
 ) -> np.ndarray:
-    """The split with noise keyed by image, sigma and seed: the same for every rival; float32."""
+    """Adds noise keyed by image, sigma and seed to a split, the same for every rival; float32."""
     setting, parts = Setting(sigma=sigma, clip=clip, seed=seed), []
     for start in range(0, len(split.names), BATCH):
         names = split.names[start : start + BATCH]
@@ -80,13 +79,13 @@ def with_noise(
 
 
 def score(logits: np.ndarray, labels: np.ndarray, majority: tuple[bool, ...]) -> Score:
-    """The averages over attributes that matter here."""
-    average = evaluate(logits, labels, np.array(majority), bootstrap=0).average
-    return {name: float(average[name]) for name in METRICS}
+    """Averages of `HEADLINE_METRICS` over the attributes."""
+    average = compute_metrics(logits, labels, np.array(majority), bootstrap=0).average
+    return {name: float(average[name]) for name in HEADLINE_METRICS}
 
 
 def run(main: Callable[[Arguments], None], kind: type[Arguments]) -> None:
-    """Runs an experiment on its flags; bad input becomes one line and exit status 2."""
+    """Runs an experiment with its flags; bad input becomes one line and exit status 2."""
     try:
         main(parse(kind, sys.argv[1:], f"experiments/{Path(sys.argv[0]).name}"))
     except InputError as error:
@@ -95,7 +94,7 @@ def run(main: Callable[[Arguments], None], kind: type[Arguments]) -> None:
 
 
 class Results:
-    """Scores by key in one JSON file, written after each, so that a stopped run goes on."""
+    """Scores by key in a JSON file, written after each score to make the experiment resumable."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -103,12 +102,12 @@ class Results:
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def once(self, key: str, compute: Callable[[], Score]) -> Score:
-        """The score of a key; computed and written unless it is there."""
+        """Score of a key; computed and written if it is missing."""
         if key not in self.scores:
             self.scores[key] = compute()
             replace_text(self.path, json_text(self.scores, indent=1) + "\n")
         return self.scores[key]
 
     def missing(self, keys: list[str]) -> bool:
-        """Whether any of the keys has no score yet."""
+        """True if any of the keys has no score yet."""
         return not set(keys) <= set(self.scores)

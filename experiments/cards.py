@@ -1,16 +1,16 @@
-"""Figures of a model card or a data card, so that nobody types one by hand.
+"""Fills the figures of a model card or a data card from files.
 
     python experiments/cards.py CARD SOURCE...
 
-replaces what stands in the card between `<!-- figures -->` and `<!-- /figures -->`. A source is
+replaces the text of the card between `<!-- figures -->` and `<!-- /figures -->`. A source is
 
-  W/evaluation/metrics.json   what evaluate.py wrote: the averages, and the groups if it has any
-  W/run.json                  what training wrote: how it was trained, and for how long
-  W                           a workdir: the labels of the data it was trained on
+  W/evaluation/metrics.json   written by evaluate.py: averages, and groups if it has any
+  W/run.json                  written by training: how it was trained, and for how long
+  W                           a workdir: labels of the data it was trained on
   DIR                         a data set in one of CelebA's layouts: its labels
-  celeba_statistics.json      published counts of labels, as this package ships CelebA's
+  celeba_statistics.json      published counts of labels, such as CelebA's in this package
 
-No path of this machine gets into the card: of an absolute path only the last part is shown.
+Absolute paths are reduced to their last part.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from iamt_jax.report import tables
 from iamt_jax.report.captions import in_markdown
 
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
-"""What surrounds the figures in a card."""
+"""Lines before and after the figures in a card."""
 
 NOTE = "Percent, mean over the attributes, with bootstrap 95 % intervals over images."
-"""What a reader of the averages must know."""
+"""Note below the averages."""
 
 _SHOWN = ("accuracy", "majority_accuracy", "balanced_accuracy", "average_precision")
 
 
 def fill(card: Path, sources: Sequence[Path]) -> None:
-    """Writes the figures of the sources into the card, whole or not at all.
+    """Writes the figures of the sources into the card, completely or not at all.
 
     Raises:
-      InputError: the card has no place for figures, or a source is none that we know.
+      InputError: the card has no place for figures, or the kind of a source is unknown.
     """
     text = _read(card)
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
@@ -58,10 +58,10 @@ def fill(card: Path, sources: Sequence[Path]) -> None:
 
 
 def figures(sources: Sequence[Path]) -> str:
-    """The figures of all sources as Markdown: training, averages, groups, labels.
+    """Figures of all sources as Markdown: training, averages, groups, labels.
 
     Raises:
-      InputError: a source is none that we know.
+      InputError: the kind of a source is unknown.
     """
     runs, reports, counted = [], [], []
     for source in sources:
@@ -89,8 +89,8 @@ def figures(sources: Sequence[Path]) -> str:
 
 
 def _averages(reports: Sequence[tuple[Mapping, date]]) -> list[str]:
-    """One row an evaluation, then the groups of those that have any, then what made them."""
-    headers = ["setting", "images", *(tables.HEADERS[metric] for metric in _SHOWN)]
+    """Table with a row for each evaluation, then groups, then the provenance."""
+    headers = ["setting", "images", *(tables.COLUMN_HEADERS[metric] for metric in _SHOWN)]
     rows = []
     for report, _ in reports:
         average = report["average"]
@@ -104,7 +104,7 @@ def _averages(reports: Sequence[tuple[Mapping, date]]) -> list[str]:
 
 
 def _setting(made: Mapping) -> str:
-    """What was done to the images and to the masks, for people."""
+    """Describes the noise and the tone curve of an evaluation."""
     curve = (
         "calibrated (`--auto`)" if made["applied"] else f"n {made['n']:g}, beta {made['beta']:g}"
     )
@@ -113,7 +113,7 @@ def _setting(made: Mapping) -> str:
 
 
 def _made_by(report: Mapping, made: date) -> str:
-    """The command of an evaluation, and what else a reader needs to repeat it."""
+    """Command of an evaluation, with the versions needed to repeat it."""
     facts = report["provenance"]
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     return (
@@ -124,7 +124,7 @@ def _made_by(report: Mapping, made: date) -> str:
 
 
 def _training(path: Path, run: Mapping) -> str:
-    """How a run was trained, and the time between the first and the last line of its log."""
+    """Training settings of a run, and the time from the first to the last line of its log."""
     train = run["config"]["train"]
     steps, batch = train["steps"], train["batch_size"]
     text = (
@@ -140,7 +140,7 @@ def _training(path: Path, run: Mapping) -> str:
 
 
 def _counts(folder: Path) -> dict:
-    """Images of each split of a data set, and its known and its positive labels."""
+    """Counts of images, known labels and positive labels in each split of a data set."""
     from iamt_jax.data.celeba import open_dataset
     from iamt_jax.data.dataset import PARTITIONS
     from iamt_jax.data.open import open_source
@@ -159,7 +159,7 @@ def _counts(folder: Path) -> dict:
 
 
 def _labels(found: Mapping) -> str:
-    """How many images there are, and how common each attribute is, the rarest first."""
+    """Number of images and frequency of each attribute, the rarest first."""
     images, names = found["images"], found["attributes"]
     everything = {split: [count] * len(names) for split, count in images.items()}
     known = np.sum([*found.get("known", everything).values()], axis=0)
@@ -176,7 +176,7 @@ def _labels(found: Mapping) -> str:
 
 
 def _without_folders(command: str) -> str:
-    """A command whose absolute paths show their last part only."""
+    """Command with absolute paths reduced to their last part."""
     try:
         words = shlex.split(command)
     except ValueError:  # Older files hold commands whose words were not quoted.

@@ -1,11 +1,11 @@
-"""Kills training at random instants and checks that nothing is lost.
+"""Kills training at random times and checks that the resumed runs lose nothing.
 
 python experiments/crash_test.py --kills 25 [--seed 0] [--out FILE]
 
-Each trial starts a run in a fresh folder, kills it at a random instant (SIGKILL, SIGTERM or SIGINT,
-anywhere between its first import and its end), starts the same command again, and holds the final
-parameters, statistics, optimiser and metrics against those of a run that nobody killed. They must
-be equal bit for bit. Exit status 1 where one is not.
+Each trial starts a run in a new folder, kills it at a random time between its first import and its
+end (SIGKILL, SIGTERM or SIGINT), runs the same command again, and compares the final parameters,
+statistics, optimiser state and metrics with those of an uninterrupted run. They must be equal bit
+for bit. Exit status 1 if one differs.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ import numpy as np
 from tqdm import tqdm
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))  # It runs from a checkout too, where nothing is installed.
+sys.path.insert(0, str(REPOSITORY))  # Also works from a checkout without installation.
 
 TRAIN = [
     *("--preset", "debug", "--train.steps", "120", "--train.validate-every", "20"),
     *("--train.save-every", "5", "--train.log-every", "5", "--train.ema", "0.9"),
     *("--model.dropout", "0.2", "--data.shift", "0.05", "--data.mixup", "0.2"),
 ]
-"""Everything random is on, and every few milliseconds a checkpoint is being written."""
+"""Flags that enable everything random, and save a checkpoint every few milliseconds."""
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-"""What a run is killed with; SIGKILL, which it cannot notice, half of the time."""
+"""Signals to kill runs with; half of them SIGKILL, which cannot be caught."""
 
 CLOCK = ("time", "images_per_second")
-"""What a metric line says of the clock."""
+"""Fields of a metrics line that depend on the clock."""
 
 
 def start(workdir: Path, environment: dict) -> subprocess.Popen:
-    """Starts the run, or continues it."""
+    """Starts or resumes the run."""
     log = open(workdir.with_suffix(".log"), "ab")  # noqa: SIM115
     return subprocess.Popen(
         [sys.executable, str(REPOSITORY / "train.py"), "--workdir", str(workdir), *TRAIN],
@@ -55,10 +55,10 @@ def start(workdir: Path, environment: dict) -> subprocess.Popen:
 
 
 def finish(workdir: Path, environment: dict) -> float:
-    """Runs to the end; returns the seconds it took.
+    """Runs to the end and returns the seconds it took.
 
     Raises:
-      RuntimeError: it failed; the message holds the end of its log.
+      RuntimeError: the run failed; the message holds the end of its log.
     """
     began = time.perf_counter()
     if start(workdir, environment).wait(timeout=300):
@@ -67,7 +67,7 @@ def finish(workdir: Path, environment: dict) -> float:
 
 
 def outcome(workdir: Path) -> tuple[list[np.ndarray], list[dict]]:
-    """The last checkpoint's arrays, and the metrics without what a clock decides."""
+    """Arrays of the last checkpoint, and the metrics without the fields of the clock."""
     import jax
 
     from iamt_jax.runs.checkpoints import recover
@@ -82,14 +82,17 @@ def outcome(workdir: Path) -> tuple[list[np.ndarray], list[dict]]:
 
 
 def same(found: tuple, expected: tuple) -> bool:
-    """Whether two outcomes are equal bit for bit."""
+    """True if two outcomes are equal bit for bit."""
     arrays = zip(found[0], expected[0], strict=True)
     return all(x.tobytes() == y.tobytes() for x, y in arrays) and found[1] == expected[1]
 
 
 def trial(workdir: Path, instant: float, number: int, environment: dict) -> str | None:
-    """Kills one run after `instant` seconds and lets it continue; says where it was killed, None
-    if it had ended by then: nothing was killed, and nothing is shown by it."""
+    """Kills one run after `instant` seconds and resumes it.
+
+    Returns:
+      The phase in which it was killed; None if it had already ended, which tests nothing.
+    """
     running = start(workdir, environment)
     try:
         running.wait(timeout=instant)
@@ -106,13 +109,13 @@ def trial(workdir: Path, instant: float, number: int, environment: dict) -> str 
 
 
 def main() -> int:
-    """The exit status."""
+    """Runs the trials and returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0, help="of instants and signals")
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
     chosen = parser.parse_args()
-    # A shell that runs this in the background has SIGINT ignored, and children inherit that.
+    # In a shell's background SIGINT is ignored, which child processes inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     draw, equal, places = random.Random(chosen.seed), 0, collections.Counter()
     with tempfile.TemporaryDirectory(prefix="iamt-crash-") as folder:
@@ -123,12 +126,14 @@ def main() -> int:
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
         os.environ["JAX_PLATFORMS"] = "cpu"
-        finish(place / "warm", environment)  # Compiles, so that the next one's time is typical.
+        finish(
+            place / "warm", environment
+        )  # Fills the compilation cache, so that the next run's time is typical.
         seconds = finish(place / "unbroken", environment)
         expected = outcome(place / "unbroken")
         print(f"an unbroken run takes {seconds:.1f} s; killing {chosen.kills}", flush=True)
         for i in tqdm(range(chosen.kills), unit="kill", dynamic_ncols=True):
-            # The first third is imports and compilation, of which a few kills are enough.
+            # The first third is imports and compilation, where a few kills suffice.
             instant = seconds * (draw.random() if i % 5 == 0 else draw.uniform(0.3, 1))
             number = draw.choice(SIGNALS)
             workdir = place / f"killed-{i}"

@@ -22,11 +22,11 @@ TITLES = {
     "multilabel": "multi-label head alone",
     "retrained": "retrained with noise",
 }
-"""Rival -> how it is called in tables and legends."""
+"""Rival -> its name in tables and legends."""
 
 
 def collect(scores, split, kind, sigmas, networks, rival, metric) -> np.ndarray | None:
-    """(network, sigma) of one rival, per cent; None where it was not run."""
+    """Scores of one rival in percent, (network, sigma); None if it was not run."""
     keys = [[f"{split}/{kind}/{s:g}/{name}/{rival}" for s in sigmas] for name in networks]
     if not keys or any(key not in scores for row in keys for key in row):
         return None
@@ -34,7 +34,8 @@ def collect(scores, split, kind, sigmas, networks, rival, metric) -> np.ndarray 
 
 
 def table(scores, split, kind, sigmas, seeds, retrained) -> str:
-    """Markdown: a row a rival, accuracy / AP a sigma; mean over seeds, spread of accuracy."""
+    """Markdown table: a row for each rival, accuracy / AP for each sigma; mean over seeds, and the
+    spread of the accuracy."""
     rows = ["| rival | " + " | ".join(f"σ {s:g}" for s in sigmas) + " |"]
     rows.append("|" + " --- |" * (len(sigmas) + 1))
     for rival, title in TITLES.items():
@@ -53,7 +54,7 @@ def table(scores, split, kind, sigmas, seeds, retrained) -> str:
 
 
 def draw(scores, split, kind, sigmas, seeds, retrained, out: Path) -> None:
-    """Accuracy and average precision over sigma, and the plane of the tone curve."""
+    """Draws accuracy and average precision over sigma, and the grid of tone curves."""
     figure, axes = plt.subplots(1, 2, figsize=(12, 4.5))
     metrics = ("accuracy", "average_precision")
     for axis, metric in zip(axes, metrics, strict=True):
@@ -79,7 +80,7 @@ def draw(scores, split, kind, sigmas, seeds, retrained, out: Path) -> None:
 
 
 def _draw_plane(scores, split, kind, sigmas, seeds, out: Path) -> None:
-    """Accuracy of every pair (n, beta), one picture a sigma."""
+    """Draws the accuracy of every pair (n, beta), one panel for each sigma."""
     points = {tuple(key.split("/")[-2:]) for key in scores if "/plane/" in key}
     if not points:
         return

@@ -1,9 +1,9 @@
-"""ImageNet-C's families: the identity and the automatic transformation, severity by severity.
+"""Degradation families of ImageNet-C: identity and automatic transformation at each severity.
 
     PYTHONPATH=. python experiments/families.py --workdir W --out OUT
 
-Both see the same degraded images. OUT/families.json grows score by score, so a stopped run goes
-on; OUT/families-W.md has a row a family.
+Both see the same degraded images. OUT/families.json is written after each score, so that a stopped
+run can be resumed; OUT/families-W.md has one row for each family.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from iamt_jax.xla_setup import prepare
 
 @dataclass(frozen=True)
 class Arguments:
-    """Which network, which families."""
+    """Network and families."""
 
     workdir: Path
-    """A calibrated run."""
+    """Workdir of a calibrated run."""
     out: Path = Path("robustness")
     """Folder for results and table."""
     split: str = "test"
-    """Where they are compared."""
+    """Split on which they are compared."""
     families: tuple[str, ...] = tuple(FAMILIES)
     """Degradations."""
     images: int | None = None
@@ -37,7 +37,7 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    """Compares, writes the table."""
+    """Compares and writes the table."""
     prepare()
     (trained,) = load_all((arguments.workdir,))
     transformation = trained.transformation
@@ -86,7 +86,7 @@ def main(arguments: Arguments) -> None:
 
 
 def degraded(split: Split, family: str, severity: int) -> np.ndarray:
-    """The split's images, degraded; each by its own name."""
+    """Degrades the images of the split, keyed by their names."""
     clean = split.pictures.astype(np.float32) / 255
     parts = []
     for start in range(0, len(clean), BATCH):

@@ -1,9 +1,10 @@
-"""What each member of the transformation brings: every one alone, and together.
+"""Contribution of each member of the transformation, alone and in combination.
 
     PYTHONPATH=. python experiments/members.py --workdir W --out OUT
 
-Each variant is calibrated anew without the others (OUT/*.npz keeps it, so a stopped run goes on),
-then scored on the same noisy images, sigma estimated. OUT/members.md has a row a variant.
+Each variant is calibrated without the other members, and scored on the same noisy images with sigma
+estimated. Calibrations are kept below OUT/calibrations, so that a stopped run can be resumed.
+OUT/members-W-KIND.md has one row for each variant.
 """
 
 from __future__ import annotations
@@ -30,24 +31,24 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Which network, which noise."""
+    """Network and noise."""
 
     workdir: Path
-    """A run."""
+    """Workdir of a run."""
     out: Path = Path("robustness")
     """Folder for results and table."""
     split: str = "test"
-    """Where variants are compared."""
+    """Split on which variants are compared."""
     sigmas: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
     """Noise levels."""
     clip: bool = False
-    """Cut noisy images to [0, 1]."""
+    """Clip noisy images to [0, 1]."""
     images: int = 5000
-    """Training images to calibrate on, at most."""
+    """Largest number of training images to calibrate on."""
 
 
 def main(arguments: Arguments) -> None:
-    """Calibrates, compares, writes the table."""
+    """Calibrates, compares and writes the table."""
     prepare()
     (trained,) = load_all((arguments.workdir,))
     split = read_split(trained, arguments.split)

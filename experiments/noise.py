@@ -1,12 +1,13 @@
-"""Fig. 5 and its rivals: accuracy and average precision over the noise, on paired draws.
+"""Fig. 5 and rivals: accuracy and average precision over the noise, with paired noise draws.
 
     PYTHONPATH=. python experiments/noise.py --workdirs W1 W2 W3 --ceiling WN --out OUT
 
 Every rival sees the same noisy images: the identity, the paper's tone curve (the best pair of a
 grid, chosen on validation at each sigma), our transformation (sigma estimated, known, or fixed),
 temperature and threshold refitted, re-estimated statistics, TENT, three denoisers told sigma, the
-multi-label head, and a network retrained with noise. OUT/results.json grows score by score, so a
-stopped run goes on; OUT/noise.md and OUT/noise.png show it, mean and spread over the workdirs.
+multi-label head, and a network retrained with noise. OUT/results.json is written after each score,
+so that a stopped run can be resumed. OUT/SPLIT-KIND.md and .png show mean and spread over the
+workdirs.
 """
 
 from __future__ import annotations
@@ -35,35 +36,34 @@ from curves import draw, table
 from flax import nnx
 from tqdm.auto import tqdm
 
-from iamt_jax.evaluation.baselines import denoise as rival
-from iamt_jax.evaluation.baselines import reestimate, refit, tent
+from iamt_jax.evaluation import baselines
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.xla_setup import prepare
 
 N_VALUES = (0.5, 1.0, 2.0, 4.0, 8.0)
 BETA_VALUES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 FIXED = 0.2
-"""Sigma that the fixed setting assumes of every image."""
+"""Sigma that the fixed setting assumes for every image."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Which networks, which noise."""
+    """Networks and noise."""
 
     workdirs: tuple[Path, ...]
-    """Runs of one data set, calibrated; one a seed."""
+    """Calibrated runs of one data set, one for each seed."""
     ceiling: tuple[Path, ...] = ()
-    """Runs that were trained with noise."""
+    """Runs trained with noise."""
     out: Path = Path("robustness")
     """Folder for results, table and figure."""
     split: str = "test"
-    """Where rivals are compared; what they choose, they choose on validation."""
+    """Split on which rivals are compared; their choices are made on validation."""
     sigmas: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
     """Noise levels."""
     clip: bool = False
-    """Cut noisy images to [0, 1]."""
+    """Clip noisy images to [0, 1]."""
     images: int | None = None
-    """At most this many images of the split."""
+    """Largest number of images of the split."""
 
 
 def main(arguments: Arguments) -> None:
@@ -97,7 +97,7 @@ def main(arguments: Arguments) -> None:
 
 
 class Noise:
-    """One noise level's images, shared by all networks; denoised once."""
+    """Images of one noise level, shared by all networks and denoised once."""
 
     def __init__(
         self, trained: Classifier, split: Split, validation: Split, sigma: float, clip: bool
@@ -107,19 +107,19 @@ class Noise:
         self.chosen_on = with_noise(trained.predictor, validation, sigma, clip)
         self._denoised: dict[str, np.ndarray] = {}
         self.answers: dict[tuple, np.ndarray] = {}
-        """What several rivals start from, by network."""
+        """Logits that several rivals start from, by network."""
 
     def denoised(self, method: str) -> np.ndarray:
-        """By scikit-image, told sigma."""
+        """Images denoised by scikit-image with known sigma."""
         if self.sigma == 0:
             return self.images
         if method not in self._denoised:
-            self._denoised[method] = rival.denoise(self.images, self.sigma, method)
+            self._denoised[method] = baselines.denoise_classically(self.images, self.sigma, method)
         return self._denoised[method]
 
 
 class Subject:
-    """One network, and what is done to it."""
+    """One network and its rivals."""
 
     def __init__(self, trained: Classifier, workdir: Path, retrained: bool):
         self.trained, self.name, self.retrained = trained, workdir.name, retrained
@@ -156,7 +156,7 @@ class Subject:
             self.transformation = trained.transformation
 
     def compare(self, noise: Noise, results: Results, prefix: str) -> None:
-        """Scores every rival, and the whole plane of the tone curve."""
+        """Scores every rival, and the whole grid of tone curves."""
         for name, answer in self.rivals.items():
             results.once(f"{prefix}/{name}", lambda a=answer: self.scored(a(noise), noise.split))
         grid = [(i, j) for i in range(len(N_VALUES)) for j in range(len(BETA_VALUES))]
@@ -173,7 +173,7 @@ class Subject:
         return batched(self.predictor.logits, images)
 
     def once(self, noise: Noise, what: str, run: Callable[[], np.ndarray]) -> np.ndarray:
-        """An answer that several rivals start from, computed once a noise level."""
+        """Logits that several rivals start from, computed once a noise level."""
         if (self.name, what) not in noise.answers:
             noise.answers[self.name, what] = run()
         return noise.answers[self.name, what]
@@ -188,7 +188,7 @@ class Subject:
         return batched(answer, noise.images)
 
     def plane(self, images: np.ndarray) -> np.ndarray:
-        """Logits of the grid, (image, n, beta, attribute)."""
+        """Logits of the grid of tone curves, (image, n, beta, attribute)."""
 
         def answer(images: np.ndarray) -> np.ndarray:
             return np.moveaxis(self.predictor.sweep(images, N_VALUES, BETA_VALUES), 2, 0)
@@ -196,7 +196,7 @@ class Subject:
         return batched(answer, images)
 
     def curve(self, noise: Noise) -> np.ndarray:
-        """The pair of the grid with the highest accuracy on validation at this sigma."""
+        """Logits under the pair of the grid that is most accurate on validation at this sigma."""
         chosen_on = self.plane(noise.chosen_on)
         pairs = [(i, j) for i in range(len(N_VALUES)) for j in range(len(BETA_VALUES))]
         found = [self.scored(chosen_on[:, i, j], noise.validation)["accuracy"] for i, j in pairs]
@@ -206,19 +206,19 @@ class Subject:
     def refitted(self, noise: Noise) -> np.ndarray:
         if self.refit is None:
             clean = noise.validation.pictures.astype(np.float32) / 255
-            self.refit = refit.fit(self.logits(clean), noise.validation.labels)
+            self.refit = baselines.refit(self.logits(clean), noise.validation.labels)
         return self.refit.apply(self.identity(noise))
 
     def reestimated(self, noise: Noise) -> np.ndarray:
-        answer = functools.partial(reestimate.reestimated_logits, *self.split_network)
+        answer = functools.partial(baselines.reestimated_logits, *self.split_network)
         return batched(answer, noise.images)
 
     def tent(self, noise: Noise) -> np.ndarray:
         definition, params, statistics = self.split_network
-        state, parts = tent.begin(params), []
+        state, parts = baselines.begin_tent(params), []
         for start in range(0, len(noise.images), BATCH):
             images = jnp.asarray(noise.images[start : start + BATCH])
-            logits, state = tent.adapt(definition, statistics, state, images)
+            logits, state = baselines.adapt_by_tent(definition, statistics, state, images)
             parts.append(np.asarray(logits))
         return np.concatenate(parts)
 

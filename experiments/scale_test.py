@@ -1,10 +1,12 @@
-"""Whether devices and processes change a run: python experiments/scale_test.py [--out FILE].
+"""Checks that the numbers of devices and processes do not change a run.
+
+    python experiments/scale_test.py [--out FILE]
 
 Trains the debug preset for 20 steps on 1, 2 and 8 devices of one process, and in 2 and 4 processes
-on this machine, evaluates each, and holds losses and printed numbers against those of one device; a
-run that began in 2 processes goes on on 8 devices. Then kills, stops or preempts one of two
-processes, and looks how soon the other ends, with what message, and whether the run resumes. Exit
-status 1 where something differs or takes more than two minutes.
+on this machine, evaluates each run, and compares losses and printed numbers with those of one
+device. A run begun in 2 processes is resumed on 8 devices. Then one of two processes is killed,
+stopped or preempted; the test reports how soon the other ends, with which message, and whether the
+run can be resumed. Exit status 1 if something differs or takes more than two minutes.
 """
 
 from __future__ import annotations
@@ -29,10 +31,10 @@ SHAPES = {"1 device": (1, 1), "2 devices": (1, 2), "8 devices": (1, 8)} | {
     "2 processes": (2, 1),
     "4 processes": (4, 2),
 }
-"""Name -> processes, devices of each."""
+"""Name -> (processes, devices of each)."""
 
 MOVED = ("2 processes", "8 devices")
-"""Where a run begins, and where it goes on."""
+"""Shapes in which a run is begun and resumed."""
 
 STEPS = 20
 
@@ -42,11 +44,11 @@ TRAIN = [
 ]
 
 EXACT, LATER = 1e-5, 1e-4
-"""Relative difference of losses allowed in the first 5 steps, and in all."""
+"""Largest relative differences of losses, in the first 5 steps and in all steps."""
 
 
 def environment(devices: int, compiled: Path) -> dict[str, str]:
-    """Virtual devices, and programs compiled once for all runs of a shape."""
+    """Environment of a run: virtual devices, and a shared compilation cache."""
     return os.environ | {
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": str(devices),
@@ -55,7 +57,7 @@ def environment(devices: int, compiled: Path) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses just now."""
+    """An unused port of 127.0.0.1."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
@@ -79,10 +81,10 @@ def launch(script: str, flags: list[str], processes: int, env: dict) -> list[sub
 
 
 def run(script: str, flags: list[str], processes: int, env: dict) -> None:
-    """Runs it to its end in every process.
+    """Runs the command to its end in every process.
 
     Raises:
-      RuntimeError: one of them failed; the message holds the end of what it printed.
+      RuntimeError: one of them failed; the message holds the end of its output.
     """
     running = launch(script, flags, processes, env)
     for index, one in enumerate(running):
@@ -96,25 +98,25 @@ def run(script: str, flags: list[str], processes: int, env: dict) -> None:
 
 
 def losses(workdir: Path) -> np.ndarray:
-    """The loss of every step."""
+    """Loss of every step."""
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     return np.array([line["total"] for line in lines if line["kind"] == "training"])
 
 
 def printed(workdir: Path) -> str:
-    """The table that people read, without the line that says what made it."""
+    """Rows of the table in metrics.md, without the provenance."""
     lines = (workdir / "evaluation/metrics.md").read_text().splitlines()
     return "\n".join(line for line in lines if line.startswith("|"))
 
 
 def compare(names: list[str], place: Path) -> list[dict]:
-    """Trains and evaluates every shape; one row each."""
+    """Trains and evaluates every shape; returns one row for each."""
     rows = []
     for name in names:
         processes, devices = SHAPES[name]
         env, workdir = environment(devices, place / "compiled"), place / name.replace(" ", "-")
         run("train.py", [*TRAIN, "--workdir", str(workdir)], processes, env)
-        # The same checkpoint for all: what is compared is the evaluation.
+        # The same checkpoint for all shapes, so that only the evaluation is compared.
         shared = place / "evaluated" / name.replace(" ", "-")
         shutil.copytree(place / names[0].replace(" ", "-"), shared)
         run("evaluate.py", ["--workdir", str(shared), "--sigma", "0.1"], processes, env)
@@ -140,8 +142,8 @@ def compare(names: list[str], place: Path) -> list[dict]:
 
 
 def move(origin: str, target: str, place: Path) -> dict:
-    """Continues a run at its middle with another number of devices and processes; its losses must
-    be those of the shape it began in."""
+    """Resumes a run at its middle with other numbers of devices and processes; its losses must
+    equal those of the shape in which it began."""
     flags = [*TRAIN, "--train.save-every", str(STEPS // 2)]
     workdir = place / "moved"
     for name in (origin, target):
@@ -164,18 +166,17 @@ ENDINGS = {
     "hang-1": (1, signal.SIGSTOP),
     "preempt-1": (1, signal.SIGTERM),
 }
-"""What happens to which of two processes."""
+"""Name -> (process that is ended, of two; signal)."""
 
 
 def end_one(name: str, place: Path) -> dict:
-    """Ends one process of two in the middle of training, looks how the other takes it, and resumes
-    the run."""
+    """Ends one of two processes during training, waits for the other, and resumes the run."""
     index, number = ENDINGS[name]
     env, workdir = environment(1, place / "compiled"), place / name
     endless = ["--train.steps", "100000", "--train.validate-every", "100000"]
     flags = [*TRAIN, "--train.save-every", "20", "--workdir", str(workdir), *endless]
     running = launch("train.py", flags, 2, env)
-    while len(finished_steps(workdir)) < 2:
+    while len(complete_steps(workdir)) < 2:
         if any(one.poll() is not None for one in running):
             raise RuntimeError("".join(one.communicate()[0][-2000:] for one in running))
         time.sleep(0.2)
@@ -185,10 +186,10 @@ def end_one(name: str, place: Path) -> dict:
     seconds = time.perf_counter() - began
     running[index].kill()
     running[index].communicate()
-    status, newest = running[1 - index].returncode, max(finished_steps(workdir))
+    status, newest = running[1 - index].returncode, max(complete_steps(workdir))
     until = ["--train.steps", str(newest + 20), "--resume.allow", "train.steps"]
     run("train.py", [*flags, *until], 2, env)
-    done = newest + 20 in finished_steps(workdir)
+    done = newest + 20 in complete_steps(workdir)
     print(
         f"{name}: the other ended after {seconds:.0f} s with status {status} ({message(text)}); "
         f"the run {'resumed' if done else 'did NOT resume'}",
@@ -198,13 +199,13 @@ def end_one(name: str, place: Path) -> dict:
     return {"ending": name, "seconds": seconds, "message": message(text), "fits": fits}
 
 
-def finished_steps(workdir: Path) -> list[int]:
-    """Steps of the checkpoints that are whole."""
+def complete_steps(workdir: Path) -> list[int]:
+    """Steps of the complete checkpoints."""
     return [int(path.parent.name) for path in workdir.glob("checkpoints/*/seal.json")]
 
 
 def message(text: str) -> str:
-    """The line that tells why a process ended, cut short."""
+    """Line of the output that says why a process ended, shortened."""
     lines = [line for line in text.replace("\r", "\n").splitlines() if line.strip()]
     known = ("error: ", "stopped by", "Terminating process because")
     tells = [line[line.index(x) :] for line in lines for x in known if x in line]
@@ -212,7 +213,7 @@ def message(text: str) -> str:
 
 
 def main() -> int:
-    """The exit status."""
+    """Runs the test and returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shapes", nargs="*", default=list(SHAPES), choices=[*SHAPES])
     parser.add_argument("--endings", nargs="*", default=list(ENDINGS), choices=[*ENDINGS])

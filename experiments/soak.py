@@ -1,8 +1,8 @@
-"""Trains `debug` for a long time and looks whether memory grows or anything compiles again.
+"""Trains the preset `debug` for long; checks that memory is constant and nothing recompiles.
 
 python experiments/soak.py [--steps 10000] [--out FILE]
 
-Validates, saves and logs on the way. Exit status 1 where the resident memory grows by 1 MB or more
+The run also validates, saves and logs. Exit status 1 if the resident memory grows by 1 MB or more
 per 1,000 steps (least squares, after the first tenth), or a program compiles after that tenth.
 Fewer than 2,000 steps say nothing about growth: they are reported, but not judged.
 """
@@ -21,28 +21,28 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 LOOKS = 100
-"""How often the memory is read on the way."""
+"""Number of memory readings."""
 
 SLOPE = 1.0
-"""Growth that is too much, MB per 1,000 steps."""
+"""Smallest growth that fails, in MB per 1,000 steps."""
 
 JUDGED = 2000
 """Fewest steps after which the memory's slope means something."""
 
 VALIDATE, SAVE = 1000, 500
-"""Steps between validations, and between checkpoints; a checkpoint leaves some memory in Orbax."""
+"""Steps between validations and between checkpoints; each checkpoint costs some memory in Orbax."""
 
 COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
 def resident() -> float:
-    """Resident memory of this process, MB (10^6 bytes)."""
+    """Resident memory of this process, in MB (10^6 bytes)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 1e6
 
 
 def soak(steps: int, workdir: Path) -> tuple[np.ndarray, list[int]]:
-    """Trains; returns (step, MB) rows, and the step at which each program compiled."""
+    """Trains; returns rows (step, MB), and the step at which each program was compiled."""
     import jax
 
     from iamt_jax import xla_setup
@@ -63,7 +63,7 @@ def soak(steps: int, workdir: Path) -> tuple[np.ndarray, list[int]]:
             compiled.append(now[0])
 
     class Watched(loop.Fit):
-        """The loop, whose iterator of batches also looks at the memory."""
+        """Training loop whose batch iterator also reads the memory."""
 
         def run(self, state, data, mesh, epoch):
             def watched():
@@ -82,7 +82,7 @@ def soak(steps: int, workdir: Path) -> tuple[np.ndarray, list[int]]:
 
 
 def main() -> int:
-    """The exit status."""
+    """Runs the test and returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")

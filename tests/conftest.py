@@ -105,7 +105,6 @@ def finished(tmp_path_factory):
     """
     from cli import train
 
-
     trained = Path(_scratch, "finished")
     with open(f"{trained}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -132,7 +131,7 @@ def bounded_memory():
     if pages * os.sysconf("SC_PAGE_SIZE") > MEMORY:
         jax.clear_caches()
         gc.collect()
-        xla_setup.give_back()
+        xla_setup.release_memory()
 
 
 @pytest.fixture(autouse=True)

@@ -117,9 +117,9 @@ def comparisons():
         yield f"contributions, part {part}", many, np.concatenate(ones)
 
     # Every call of it compiles its programs anew, so one image and one attribute must do.
-    maps = faithfulness.drawn(predictor, images, indices, seed=0)
-    by_image = faithfulness.drawn(predictor, images[-1:], indices, seed=0)
-    by_attribute = faithfulness.drawn(predictor, images, indices[-1:], seed=0)
+    maps = faithfulness.draw_maps(predictor, images, indices, seed=0)
+    by_image = faithfulness.draw_maps(predictor, images[-1:], indices, seed=0)
+    by_attribute = faithfulness.draw_maps(predictor, images, indices[-1:], seed=0)
     for name in ("ours", "Grad-CAM", "gradient x input", "mean mask"):
         yield f"drawn: {name}, by image", maps[name][-1:], by_image[name]
         yield f"drawn: {name}, by attribute", maps[name][:, -1:], by_attribute[name]

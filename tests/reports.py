@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from iamt_jax.metrics.per_attribute import as_json, evaluate, majority_class
+from iamt_jax.metrics.classification import compute_metrics, majority_class, metrics_json
 
 ATTRIBUTES = ("Bangs", "Smiling", "Big_Nose", "Eyeglasses", "Male", "Young")
 CHANNELS, SHOWN, TOP = 8, 3, 5
@@ -17,10 +17,10 @@ def correlations(rng, variables):
 def metrics(rng):
     labels = (rng.random((60, len(ATTRIBUTES))) < 0.4).astype(np.int8)
     logits = rng.normal(size=labels.shape) + labels
-    found = evaluate(logits, labels, majority_class(labels), bootstrap=10)
+    found = compute_metrics(logits, labels, majority_class(labels), bootstrap=10)
     provenance = {"layout": "<synthetic> & faces", "split": "test", "images": 60}
     provenance |= {"n": 1.0, "beta": 0.0, "sigma": 0.0, "commit": "abc", "versions": {"jax": "1"}}
-    return as_json(found, ATTRIBUTES) | {"provenance": provenance}
+    return metrics_json(found, ATTRIBUTES) | {"provenance": provenance}
 
 
 def plane(rng, calibrated=True):

@@ -1,4 +1,4 @@
-"""The rivals: each against an independent twin, or a property that it must have."""
+"""Baselines against independent implementations, or properties that they must have."""
 
 import dataclasses
 
@@ -11,10 +11,16 @@ from skimage.restoration import denoise_nl_means
 
 from iamt_jax.config import MISSING, ModelConfig
 from iamt_jax.data.batches import Decoded
-from iamt_jax.evaluation.baselines import denoise as denoising
-from iamt_jax.evaluation.baselines import refit, tent
-from iamt_jax.evaluation.baselines.denoise import denoise
-from iamt_jax.evaluation.baselines.reestimate import reestimated_logits, with_batch_statistics
+from iamt_jax.evaluation import baselines
+from iamt_jax.evaluation.baselines import (
+    adapt_by_tent,
+    begin_tent,
+    binary_entropy,
+    denoise_classically,
+    reestimated_logits,
+    refit,
+    with_batch_statistics,
+)
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.model.network import IAMT
 
@@ -22,11 +28,11 @@ SMALL = ModelConfig(
     widths=(16, 16), blocks=(0, 1), dilations=(2,), multilabel=False, reconstructor=False
 )
 IMAGES = jnp.asarray(np.random.default_rng(7).normal(0.4, 0.5, (4, 16, 16, 3)), jnp.float32)
-"""A batch whose noise leaves [0, 1]."""
+"""A batch with noise beyond [0, 1]."""
 
 
 def split(norm):
-    """A tiny network whose normalisation layers have learnt something."""
+    """A tiny network whose normalisation parameters and statistics are not the initial ones."""
     network = IAMT(dataclasses.replace(SMALL, norm=norm), 3, rngs=nnx.Rngs(0))
     definition, params, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
     rng = np.random.default_rng(1)
@@ -44,7 +50,7 @@ def batch():
 
 
 def training_forward(definition, params, statistics):
-    """Logits of the training pass, whose BatchNorm wants a mapped axis: a device of its own."""
+    """Logits of the training pass, whose BatchNorm needs a mapped axis of one device."""
 
     def forward(images):
         return nnx.merge(definition, params, statistics)(images, None).logits
@@ -66,8 +72,9 @@ def labelled(images=4000, seed=0):
 
 def test_refit_recovers_the_threshold_and_the_temperature_that_made_the_labels():
     logits, labels, threshold, temperature = labelled(40_000)
-    found = refit.fit(logits, labels)
-    # The most accurate threshold is known to a third root of the images, the flatter the worse.
+    found = refit(logits, labels)
+    # Its error falls with the cube root of the number of images, slower where the labels are
+    # noisier.
     np.testing.assert_allclose(found.threshold, threshold, atol=0.3)
     np.testing.assert_allclose(found.temperature, temperature, rtol=0.1)
 
@@ -76,7 +83,7 @@ def test_no_threshold_and_no_temperature_is_better():
     logits, labels, *_ = labelled(300, seed=3)
     logits = np.round(logits, 1)  # ties
     labels[::5, 0] = MISSING
-    found = refit.fit(logits, labels)
+    found = refit(logits, labels)
     for k in range(3):
         known = labels[:, k] != MISSING
         z, y = logits[known, k], labels[known, k] == 1
@@ -92,21 +99,21 @@ def test_refit_leaves_alone_what_it_cannot_learn_or_improve():
     logits = np.array([[2.0, -1, 1, -2], [1, -2, -1, -1], [-1, 3, 2, 3]])
     labels = np.array([[1, 0, 1, 0], [1, 0, 0, 0], [1, 0, 1, 1]], np.int8)
     labels = np.append(labels, np.full((3, 1), MISSING, np.int8), axis=1)
-    found = refit.fit(np.append(logits, logits[:, :1], axis=1), labels)
+    found = refit(np.append(logits, logits[:, :1], axis=1), labels)
     assert found.threshold.tolist() == [0, 0, 0, 0, 0]  # two one-class, two perfect, one unknown
     assert found.temperature[[0, 1, 4]].tolist() == [1, 1, 1]
-    # Without an error the temperature goes to its bound, up to the search's tolerance.
-    np.testing.assert_allclose(found.temperature[[2, 3]], refit.TEMPERATURES[0], rtol=0.01)
+    # Without errors the temperature is at its bound, up to the tolerance of the search.
+    np.testing.assert_allclose(found.temperature[[2, 3]], baselines.TEMPERATURES[0], rtol=0.01)
 
 
 def test_refit_refuses_bad_input():
     logits, labels, *_ = labelled(9)
     with pytest.raises(ValueError, match="must both be"):
-        refit.fit(logits[1:], labels)
+        refit(logits[1:], labels)
     with pytest.raises(ValueError, match="27 of 27 logits are not finite"):
-        refit.fit(logits * np.inf, labels)
+        refit(logits * np.inf, labels)
     with pytest.raises(ValueError, match="labels must be"):
-        refit.fit(logits, labels + 2)
+        refit(logits, labels + 2)
 
 
 # Statistics estimated again
@@ -147,17 +154,17 @@ def test_reestimation_needs_statistics_and_a_prior(batch):
 def test_binary_entropy_is_its_definition():
     p = np.array([0.01, 0.3, 0.5, 0.9])
     expected = -p * np.log(p) - (1 - p) * np.log(1 - p)
-    np.testing.assert_allclose(tent.binary_entropy(np.log(p / (1 - p))), expected, rtol=1e-5)
-    assert np.abs(tent.binary_entropy(jnp.array([-90.0, 90.0]))).max() < 1e-5
+    np.testing.assert_allclose(binary_entropy(np.log(p / (1 - p))), expected, rtol=1e-5)
+    assert np.abs(binary_entropy(jnp.array([-90.0, 90.0]))).max() < 1e-5
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_tent_lowers_the_entropy_by_norms_alone(norm):
     definition, params, statistics = split(norm)
-    state, entropies = tent.begin(params), []
+    state, entropies = begin_tent(params), []
     for _ in range(6):
-        logits, state = tent.adapt(definition, statistics, state, IMAGES)
-        entropies.append(float(tent.binary_entropy(logits).sum()))
+        logits, state = adapt_by_tent(definition, statistics, state, IMAGES)
+        entropies.append(float(binary_entropy(logits).sum()))
         if len(entropies) == 1:  # predicted before the step
             plain = (
                 reestimated_logits(definition, params, statistics, IMAGES)
@@ -182,7 +189,7 @@ def test_tents_first_step_goes_against_the_sign_of_the_entropys_gradient(batch):
         return -jnp.sum(p * jnp.log(p) + (1 - p) * jnp.log(1 - p)) / len(IMAGES)
 
     gradients = jax.jit(jax.grad(entropy))(params)["extractor"]
-    _, state = tent.adapt(definition, statistics, tent.begin(params), IMAGES, 1e-2)
+    _, state = adapt_by_tent(definition, statistics, begin_tent(params), IMAGES, 1e-2)
     for name, before in params["extractor"].items():
         if not name.startswith("down"):
             continue
@@ -215,33 +222,37 @@ def psnr(images, clean):
 @pytest.mark.parametrize("method", ["wavelet", "nlm", "tv"])
 def test_denoising_raises_psnr(faces, method, sigma):
     images = noisy(faces, sigma)
-    found = denoise(images, sigma, method)
+    found = denoise_classically(images, sigma, method)
     assert found.dtype == np.float32
     assert found.min() >= 0 and found.max() <= 1
     gain = psnr(found, faces) - psnr(images, faces)
     assert gain > {0.05: 2, 0.2: 5, 0.5: 7}[sigma]
-    alone = denoise(images[1:2], sigma, method)
+    alone = denoise_classically(images[1:2], sigma, method)
     np.testing.assert_allclose(alone[0], found[1], atol=1e-6)
 
 
 def test_colours_are_a_rotation_to_which_nlm_is_blind(faces):
-    np.testing.assert_allclose(denoising._COLOURS @ denoising._COLOURS.T, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(baselines._COLOURS @ baselines._COLOURS.T, np.eye(3), atol=1e-12)
     image = noisy(faces, 0.2)[0]
     options = {"patch_size": 5, "patch_distance": 6, "fast_mode": True, "channel_axis": -1}
     expected = denoise_nl_means(image, h=0.12, sigma=0.2, **options)
-    np.testing.assert_allclose(denoise(image[None], 0.2, "nlm")[0], expected.clip(0, 1), atol=1e-4)
+    np.testing.assert_allclose(
+        denoise_classically(image[None], 0.2, "nlm")[0], expected.clip(0, 1), atol=1e-4
+    )
 
 
 def test_without_noise_denoising_only_clips(faces):
-    np.testing.assert_array_equal(denoise(1.5 * faces, 0, "tv"), np.minimum(1.5 * faces, 1))
-    assert denoise(faces[:0], 0.1, "tv").shape == (0, 32, 32, 3)
+    np.testing.assert_array_equal(
+        denoise_classically(1.5 * faces, 0, "tv"), np.minimum(1.5 * faces, 1)
+    )
+    assert denoise_classically(faces[:0], 0.1, "tv").shape == (0, 32, 32, 3)
 
 
 def test_denoising_refuses_bad_input(faces):
     with pytest.raises(ValueError, match="expected one of wavelet, nlm, tv"):
-        denoise(faces, 0.1, "median")
+        denoise_classically(faces, 0.1, "median")
     with pytest.raises(ValueError, match="sigma"):
-        denoise(faces, -0.1, "tv")
+        denoise_classically(faces, -0.1, "tv")
     for images in (faces[0], (255 * faces).astype(np.uint8)):
         with pytest.raises(ValueError, match="of floats"):
-            denoise(images, 0.1, "tv")
+            denoise_classically(images, 0.1, "tv")

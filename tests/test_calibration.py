@@ -67,7 +67,9 @@ def test_auto_does_not_depend_on_the_batch(calibrated, dataset, tiny):
         np.concatenate([answer.logits for answer in answers])
         for size in (8, 16)
         for answers in [
-            trained.predictor.over(records, tiny.data.size, size, setting, transformation)
+            trained.predictor.predict_batches(
+                records, tiny.data.size, size, setting, transformation
+            )
         ]
     ]
     np.testing.assert_allclose(*runs, atol=1e-4)

@@ -1,4 +1,4 @@
-"""The exported file: it says what the workdir says, and runs where this package is not."""
+"""Exported files: same predictions as the workdir, and no need of this package."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ PROGRAMS = ("curve.jaxexport", "automatic.jaxexport")
 
 @pytest.fixture(scope="module")
 def workdir(finished, tmp_path_factory):
-    """A copy of the finished run, calibrated and exported by the command line."""
+    """Copy of the finished run, calibrated and exported by the command line."""
     workdir = tmp_path_factory.mktemp("exported") / "W"
     shutil.copytree(finished, workdir)
     assert main(["calibrate", "--workdir", str(workdir)]) == 0
@@ -225,7 +225,7 @@ def test_a_program_of_another_jax_is_refused_in_one_line(path, exported, monkeyp
     class Old:
         nr_devices = 0
 
-    # As jax 0.8.1 reads what 0.8.2 and later write.
+    # As jax 0.8.1 reads files of 0.8.2 and later.
     monkeypatch.setattr(file_format.export, "deserialize", lambda _: Old())
     one_line(lambda: read_artefact(path)(pictures(1)), "it finds a program for 0 devices")
 

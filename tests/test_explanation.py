@@ -1,4 +1,4 @@
-"""Explanations: contributions add up to the logit, streams equal the whole, metrics by hand."""
+"""Explanations: contributions sum to the logit, streaming equals one batch, metrics by hand."""
 
 import dataclasses
 import functools
@@ -13,13 +13,13 @@ from iamt_jax.data import regions
 from iamt_jax.data.batches import evaluation_batches
 from iamt_jax.errors import InputError
 from iamt_jax.evaluation import faithfulness
-from iamt_jax.evaluation.faithfulness import judge, regions_of
+from iamt_jax.evaluation.faithfulness import measure_faithfulness, regions_of
 from iamt_jax.evaluation.mask_statistics import (
     Spread,
     analyse_split,
-    atlas,
     correlation,
     coupled,
+    mask_atlas,
     strongest,
 )
 from iamt_jax.explanation.explain import blurred, coarse, explain
@@ -73,11 +73,11 @@ def test_masks_of_an_explanation_are_the_curved_ones(classifier):
 
 
 def test_analyses_equal_numpy_on_stored_masks(classifier, dataset, monkeypatch):
-    """Whole, and streamed: the batch changes nothing."""
+    """Statistics do not depend on the batch size."""
     records = dataset.split("test").first(11)
-    monkeypatch.setattr("iamt_jax.evaluation.mask_statistics.BATCH", 1)
+    monkeypatch.setattr("iamt_jax.evaluation.mask_statistics._BATCH", 1)
     streamed, logits = analyse_split(classifier, records)
-    monkeypatch.setattr("iamt_jax.evaluation.mask_statistics.BATCH", 16)
+    monkeypatch.setattr("iamt_jax.evaluation.mask_statistics._BATCH", 16)
     whole, again = analyse_split(classifier, records)
     batch = next(evaluation_batches(records, classifier.run.config.data.size, 11))
     masks = classifier.masks(batch.images, classifier.attributes).astype(np.float64)
@@ -158,7 +158,7 @@ def test_blurred_images_keep_their_mean():
 
 
 def test_regions_of_rendered_faces_are_where_the_images_are(classifier, dataset):
-    """Those of the data set itself: same attributes, same nuisance."""
+    """Regions of the data set itself: same attributes, same nuisance."""
     config = classifier.run.config.data.synthetic
     attributes, nuisance = faces(config.test, config.seed, "test")
     records = dataset.split("test")
@@ -197,7 +197,9 @@ def test_everything_is_judged_on_the_same_images(classifier, dataset, monkeypatc
     monkeypatch.setattr(faithfulness, "STEPS", 2)
     records = dataset.split("test").first(3)
     where = regions_of(classifier, records, dataset, "test")
-    judged = judge(classifier, records, {k: where[k] for k in ("Bangs", "Smiling")}, 0)
+    judged = measure_faithfulness(
+        classifier, records, {k: where[k] for k in ("Bangs", "Smiling")}, 0
+    )
     assert set(judged.regions) == {"Bangs", "Smiling"}
     assert {"ours", "Grad-CAM", "random"} < set(judged.scores)
     for scores in judged.scores.values():
@@ -209,7 +211,7 @@ def test_everything_is_judged_on_the_same_images(classifier, dataset, monkeypatc
 def test_the_atlas_shows_the_most_important_channels(classifier, dataset):
     records = dataset.split("test").first(3)
     importance = np.random.default_rng(0).random((40, classifier.run.config.model.widths[-1]))
-    found = atlas(classifier, records, importance)
+    found = mask_atlas(classifier, records, importance)
     np.testing.assert_array_equal(found.channels[:, 0], importance.argmax(axis=1))
     masks = classifier.masks(found.images, [classifier.attributes[9]])[:, 0]
     close(found.masks[:, 9, 1], masks[..., found.channels[9, 1]], 1e-5)

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from test_metrics import slow_twin
 
 from iamt_jax.config import LARGEST_N
-from iamt_jax.metrics import per_attribute
+from iamt_jax.metrics import classification
 from iamt_jax.model.tone_curve import contrast, tone_curve
 from iamt_jax.ops import mask_powers
 from iamt_jax.ops.attention_pool import attention_pool
@@ -97,16 +97,16 @@ def test_a_pooled_curve_stays_in_its_range_for_any_power(z, n, beta):
 @given(fz.measured())
 def test_metrics_stay_in_range_and_go_into_json(drawn):
     logits, labels, _ = drawn
-    found = per_attribute.evaluate(*drawn, bootstrap=5)
-    for name in per_attribute.METRICS:
+    found = classification.compute_metrics(*drawn, bootstrap=5)
+    for name in classification.METRIC_NAMES:
         low = -1 if name == "gain" else 0
         ordered = (low, *found.interval[name], 1)
         values = [*found.attributes[name], found.average[name]]
         assert all(np.isnan(x) or low - 1e-12 <= x <= 1 + 1e-12 for x in values)
         assert np.isnan(ordered).any() or (np.diff(ordered) >= -1e-12).all()
     names = [f"attribute {k}" for k in range(labels.shape[1])]
-    json.dumps(per_attribute.as_json(found, names), allow_nan=False)
-    for name, value in per_attribute.summary(logits, labels).items():
+    json.dumps(classification.metrics_json(found, names), allow_nan=False)
+    for name, value in classification.validation_metrics(logits, labels).items():
         np.testing.assert_array_equal(value, found.average[name])
 
 
@@ -115,7 +115,7 @@ def test_metrics_stay_in_range_and_go_into_json(drawn):
 def test_metrics_of_extreme_logits_copies_and_gaps(drawn, copies):
     """They equal those of ranks and of signs; copies and images without labels change none."""
     logits, labels, majority = drawn
-    found = per_attribute.evaluate(*drawn, bootstrap=0).attributes
+    found = classification.compute_metrics(*drawn, bootstrap=0).attributes
     for k, column in enumerate(logits.T):
         expected = slow_twin(np.sign(column), labels[:, k], majority[k])
         ranks = slow_twin(np.unique(column, return_inverse=True)[1], labels[:, k], majority[k])
@@ -124,6 +124,6 @@ def test_metrics_of_extreme_logits_copies_and_gaps(drawn, copies):
             np.testing.assert_allclose(found[name][k], value, atol=1e-12, err_msg=name)
     more = np.concatenate([logits] * copies + [logits[::-1]])
     known = np.concatenate([labels] * copies + [np.full_like(labels, -1)])
-    after = per_attribute.evaluate(more, known, majority, bootstrap=0).attributes
-    for name in per_attribute.METRICS:
+    after = classification.compute_metrics(more, known, majority, bootstrap=0).attributes
+    for name in classification.METRIC_NAMES:
         np.testing.assert_allclose(after[name], found[name], atol=1e-12, err_msg=name)

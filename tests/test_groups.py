@@ -1,4 +1,4 @@
-"""Groups: every number against scikit-learn or a plain loop; cards say what was measured."""
+"""Groups: every number against scikit-learn or a plain loop; cards show the measured numbers."""
 
 import json
 import math
@@ -15,8 +15,8 @@ from iamt_jax.attributes import CELEBA_ATTRIBUTES, celeba_statistics
 from iamt_jax.config import MISSING
 from iamt_jax.errors import InputError
 from iamt_jax.evaluation.measure import select
-from iamt_jax.metrics import per_attribute
-from iamt_jax.metrics.groups import FEWEST, as_json, compare, newcombe
+from iamt_jax.metrics import classification
+from iamt_jax.metrics.groups import FEWEST, compare, comparison_json, newcombe
 from iamt_jax.report import tables
 
 REPOSITORY = Path(__file__).parent.parent
@@ -27,7 +27,7 @@ NAMES = ["Group", "A", "B", "C", "Rare", "Gaps"]
 
 
 def draw(images=600, seed=0):
-    """Labels of six attributes, the first one cutting; Rare has four positives among those with
+    """Labels of six attributes, the first for the groups; Rare has four positives among those with
     it, Gaps misses a third of its labels, and answers are worse for those with Group."""
     rng = np.random.default_rng(seed)
     labels = (rng.random((images, 6)) < [0.3, 0.5, 0.2, 0.7, 0.2, 0.4]).astype(np.int8)
@@ -56,8 +56,8 @@ def share(part):
 @pytest.fixture(scope="module")
 def found():
     logits, labels = draw()
-    majority = per_attribute.majority_class(draw(seed=1)[1])
-    return as_json(compare(logits, labels, majority, 0, bootstrap=50), NAMES), majority
+    majority = classification.majority_class(draw(seed=1)[1])
+    return comparison_json(compare(logits, labels, majority, 0, bootstrap=50), NAMES), majority
 
 
 def test_averages_are_scikit_learns(found):
@@ -120,7 +120,9 @@ def test_false_positives_make_a_gap_too():
     labels[::2, 1] = 1
     logits = np.where(labels == 1, 1.0, -1.0)
     logits[1:31:2, 1] = 1.0  # 15 of the 20 negatives of the first group.
-    gap = as_json(compare(logits, labels, np.zeros(2, bool), 0, bootstrap=0), ["G", "A"])["gaps"]
+    gap = comparison_json(compare(logits, labels, np.zeros(2, bool), 0, bootstrap=0), ["G", "A"])[
+        "gaps"
+    ]
     assert gap["A"]["rate"] == "false_positive_rate"
     assert gap["A"]["difference"] == 0.75
     assert gap["A"]["true_positive_rate"] == [1.0, 1.0]
@@ -133,7 +135,7 @@ def test_newcombe_as_published():
         assert newcombe(*map(np.array, (a, b, of_a, of_b))).tolist() == pytest.approx(
             bounds, abs=5e-5
         )
-    # Where a bootstrap has no width at all.
+    # A bootstrap would have no width here.
     low, high = newcombe(*map(np.array, (12, 12, 12, 12)))
     assert low < -0.2 and high > 0.2
 
@@ -142,7 +144,7 @@ def test_newcombe_as_published():
 def test_a_group_without_images_is_undefined_not_an_error(value):
     logits, labels = draw(40)
     labels[:, 0] = value
-    report = as_json(compare(logits, labels, np.zeros(6, bool), 0, bootstrap=5), NAMES)
+    report = comparison_json(compare(logits, labels, np.zeros(6, bool), 0, bootstrap=5), NAMES)
     assert report["gaps"] == {} and len(report["left_out"]) == 5
     assert report["not_annotated"] == 40 * (value == MISSING)
     for side, shown in (("present", 1), ("absent", 0)):
@@ -181,7 +183,7 @@ def test_evaluate_cuts_by_the_labels(finished, dataset, tmp_path, capsys):
 def report_of(found, **facts):
     """metrics.json of an evaluation with groups."""
     logits, labels = draw()
-    measured = per_attribute.evaluate(logits, labels, found[1], bootstrap=20)
+    measured = classification.compute_metrics(logits, labels, found[1], bootstrap=20)
     provenance = {
         "split": "test",
         "images": len(labels),
@@ -197,7 +199,9 @@ def report_of(found, **facts):
         "command": "evaluate.py --workdir /home/me/W --out=/home/me/E --groups Group",
     }
     groups = {"groups": {"Group": found[0]}}
-    return per_attribute.as_json(measured, NAMES) | groups | {"provenance": provenance | facts}
+    return (
+        classification.metrics_json(measured, NAMES) | groups | {"provenance": provenance | facts}
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a user of the package asks: iamt_jax.load(workdir), then images of any size."""
+"""`iamt_jax.load` and `Classifier`: images of any size, tone curves, masks, explanations."""
 
 import io
 
@@ -150,5 +150,5 @@ def test_other_refusals(classifier):
 def test_decoded_and_encoded_are_fitted_alike(tmp_path):
     image = Image.fromarray(pictures(1, 90, 70)[0])
     image.save(tmp_path / "x.png")
-    fitted, _ = iamt_jax.inference.classifier.fit(image, 32)
+    fitted, _ = iamt_jax.inference.classifier.fit_images(image, 32)
     np.testing.assert_array_equal(fitted[0], decode((tmp_path / "x.png").read_bytes(), 32, "x"))

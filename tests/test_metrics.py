@@ -1,4 +1,4 @@
-"""Every metric against scikit-learn or a slow twin, with ties, gaps and one-class attributes."""
+"""Every metric against scikit-learn or a slow reference: ties, missing labels, one class."""
 
 import dataclasses
 import json
@@ -12,12 +12,18 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as reference
 
 from iamt_jax.config import MISSING
-from iamt_jax.metrics import per_attribute
-from iamt_jax.metrics.per_attribute import METRICS, as_json, evaluate, majority_class, summary
+from iamt_jax.metrics import classification
+from iamt_jax.metrics.classification import (
+    METRIC_NAMES,
+    compute_metrics,
+    majority_class,
+    metrics_json,
+    validation_metrics,
+)
 
 
 def draw(images=400, attributes=6, seed=0, missing=0.0, decimals=12):
-    """Logits that know something of the labels; few decimals make ties."""
+    """Logits correlated with the labels; few decimals make ties."""
     rng = np.random.default_rng(seed)
     share = np.linspace(0.1, 0.8, attributes)
     labels = (rng.random((images, attributes)) < share).astype(np.int8)
@@ -32,7 +38,7 @@ def slow_twin(logits, labels, answer):
     pairs = [(x, y) for x, y in pairs if y != MISSING]
     images, positives = len(pairs), sum(y for _, y in pairs)
     if images == 0:
-        return dict.fromkeys(METRICS, math.nan)
+        return dict.fromkeys(METRIC_NAMES, math.nan)
     hits = sum(x > 0 and y == 1 for x, y in pairs)
     rejections = sum(x <= 0 and y == 0 for x, y in pairs)
     negatives = images - positives
@@ -78,7 +84,7 @@ CASES = {
 def test_every_metric_equals_its_slow_twin(case):
     logits, labels = CASES[case]
     majority = np.arange(labels.shape[1]) % 2 == 0
-    found = evaluate(logits, labels, majority, bootstrap=0).attributes
+    found = compute_metrics(logits, labels, majority, bootstrap=0).attributes
     for k in range(labels.shape[1]):
         for name, value in slow_twin(logits[:, k], labels[:, k], majority[k]).items():
             np.testing.assert_allclose(found[name][k], value, atol=1e-12, err_msg=f"{name} {k}")
@@ -87,7 +93,7 @@ def test_every_metric_equals_its_slow_twin(case):
 @pytest.mark.parametrize("case", ["plain", "ties", "gaps", "ties and gaps"])
 def test_scikit_learn_agrees(case):
     logits, labels = CASES[case]
-    found = evaluate(logits, labels, majority_class(labels), bootstrap=0).attributes
+    found = compute_metrics(logits, labels, majority_class(labels), bootstrap=0).attributes
     for k in range(labels.shape[1]):
         known = labels[:, k] != MISSING
         x, y = logits[known, k], labels[known, k]
@@ -105,44 +111,44 @@ def test_weights_mean_copies():
     logits, labels = draw(images=60, decimals=1, missing=0.2)
     majority = majority_class(labels)
     counts = np.random.default_rng(5).integers(0, 4, (60, 3))
-    weighed = per_attribute._scores(logits, labels, majority, counts.astype(np.float32))
+    weighed = classification._scores(logits, labels, majority, counts.astype(np.float32))
     for r in range(3):
         copies = np.repeat(np.arange(60), counts[:, r])
-        repeated = evaluate(logits[copies], labels[copies], majority, bootstrap=0).attributes
-        for name in METRICS:
+        repeated = compute_metrics(logits[copies], labels[copies], majority, bootstrap=0).attributes
+        for name in METRIC_NAMES:
             np.testing.assert_allclose(weighed[name][:, r], repeated[name], atol=1e-12)
 
 
 def test_average_precision_survives_weights_that_skip_the_first_images():
     logits, labels = np.array([[3.0], [2.0], [1.0]]), np.array([[1], [0], [1]], np.int8)
     weights = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0]], np.float32)
-    assert per_attribute._average_precision(logits, labels, weights).tolist() == [[1.0, 0.5]]
+    assert classification._average_precision(logits, labels, weights).tolist() == [[1.0, 0.5]]
 
 
 def test_calibration_error_by_hand():
     # Probabilities 0.5, 0.5 (bin 7) and 0.9, 0.9 (bin 13); rates 1/2 and 0: (0 + 2 * 0.9) / 4.
     logits = np.log(np.array([[1.0], [1.0], [9.0], [9.0]]))
     labels = np.array([[1], [0], [0], [0]], np.int8)
-    assert per_attribute.CALIBRATION_BINS == 15
-    found = evaluate(logits, labels, np.array([False]), bootstrap=0)
+    assert classification.CALIBRATION_BINS == 15
+    found = compute_metrics(logits, labels, np.array([False]), bootstrap=0)
     assert found.average["ece"] == pytest.approx(0.45, abs=1e-12)
-    # Infinite logits are certain: right ones cost nothing, wrong ones everything.
+    # Infinite logits have probability 0 or 1: correct ones cost 0, wrong ones 1.
     certain = np.array([[np.inf], [-np.inf], [np.inf], [np.inf]])
-    found = evaluate(certain, labels, np.array([False]), bootstrap=0)
+    found = compute_metrics(certain, labels, np.array([False]), bootstrap=0)
     assert found.average["ece"] == 0.5
 
 
 def test_undefined_metrics_are_nan_and_leave_the_average():
     logits, labels = draw(attributes=4)
     labels[:, 0], labels[:, 1], labels[:, 2] = 0, 1, MISSING
-    found = evaluate(logits, labels, majority_class(labels), bootstrap=50)
+    found = compute_metrics(logits, labels, majority_class(labels), bootstrap=50)
     undefined = {name: np.isnan(value).tolist() for name, value in found.attributes.items()}
     for name in ("accuracy", "majority_accuracy", "gain", "ece"):
         assert undefined[name] == [False, False, True, False]
     assert undefined["balanced_accuracy"] == [True, True, True, False]
     for name in ("f1", "average_precision"):
         assert undefined[name] == [True, False, True, False]
-    for name in METRICS:
+    for name in METRIC_NAMES:
         assert found.average[name] == pytest.approx(np.nanmean(found.attributes[name]))
         assert np.isfinite(found.interval[name]).all()
 
@@ -150,7 +156,7 @@ def test_undefined_metrics_are_nan_and_leave_the_average():
 def test_nothing_to_measure_is_nan_not_an_error():
     for images in (0, 3):
         labels = np.full((images, 2), MISSING, np.int8)
-        found = evaluate(np.zeros((images, 2)), labels, majority_class(labels), bootstrap=10)
+        found = compute_metrics(np.zeros((images, 2)), labels, majority_class(labels), bootstrap=10)
         assert all(math.isnan(value) for value in found.average.values())
         assert all(math.isnan(v) for pair in found.interval.values() for v in pair)
 
@@ -163,14 +169,18 @@ def test_majority_class_on_ties_gaps_and_nothing():
 def test_bootstrap_is_deterministic_and_covers_the_average():
     logits, labels = draw(images=2000)
     majority = majority_class(labels)
-    found = evaluate(logits, labels, majority, bootstrap=300, seed=4)
-    assert found.interval == evaluate(logits, labels, majority, bootstrap=300, seed=4).interval
-    assert found.interval != evaluate(logits, labels, majority, bootstrap=300, seed=5).interval
-    for name in set(METRICS) - {"ece"}:  # biased upward by resampling, as its docstring says
+    found = compute_metrics(logits, labels, majority, bootstrap=300, seed=4)
+    assert (
+        found.interval == compute_metrics(logits, labels, majority, bootstrap=300, seed=4).interval
+    )
+    assert (
+        found.interval != compute_metrics(logits, labels, majority, bootstrap=300, seed=5).interval
+    )
+    for name in set(METRIC_NAMES) - {"ece"}:  # biased upward by resampling, as its docstring says
         low, high = found.interval[name]
         assert low < found.average[name] < high
-    # One attribute: the accuracy is a binomial share, whose standard error is known.
-    one = evaluate(logits[:, :1], labels[:, :1], majority[:1], bootstrap=1000)
+    # The accuracy of one attribute is a binomial proportion, whose standard error is known.
+    one = compute_metrics(logits[:, :1], labels[:, :1], majority[:1], bootstrap=1000)
     p, (low, high) = one.average["accuracy"], one.interval["accuracy"]
     width = 2 * 1.96 * math.sqrt(p * (1 - p) / 2000)
     assert high - low == pytest.approx(width, rel=0.1)  # 1,000 resamples know a width to about 5 %
@@ -178,17 +188,17 @@ def test_bootstrap_is_deterministic_and_covers_the_average():
 
 def test_chunks_do_not_change_the_interval(monkeypatch):
     logits, labels = draw(images=50)
-    whole = evaluate(logits, labels, majority_class(labels), bootstrap=30)
-    monkeypatch.setattr(per_attribute, "_CHUNK", 7)
-    parts = evaluate(logits, labels, majority_class(labels), bootstrap=30)
-    for name in METRICS:
+    whole = compute_metrics(logits, labels, majority_class(labels), bootstrap=30)
+    monkeypatch.setattr(classification, "_CHUNK", 7)
+    parts = compute_metrics(logits, labels, majority_class(labels), bootstrap=30)
+    for name in METRIC_NAMES:
         assert parts.interval[name] == pytest.approx(whole.interval[name], abs=1e-12)
 
 
-def test_summary_equals_evaluate():
+def test_validation_metrics_equal_compute_metrics():
     logits, labels = CASES["ties and gaps"]
-    average = evaluate(logits, labels, majority_class(labels), bootstrap=0).average
-    found = summary(logits, labels)
+    average = compute_metrics(logits, labels, majority_class(labels), bootstrap=0).average
+    found = validation_metrics(logits, labels)
     assert found == {name: average[name] for name in ("accuracy", "average_precision")}
 
 
@@ -201,10 +211,10 @@ def test_order_of_images_and_attributes_is_irrelevant(data, images, attributes):
     rows = np.array(data.draw(st.permutations(range(images))))
     columns = np.array(data.draw(st.permutations(range(attributes))))
     majority = majority_class(labels)
-    before = evaluate(logits, labels, majority, bootstrap=0).attributes
+    before = compute_metrics(logits, labels, majority, bootstrap=0).attributes
     shuffled = logits[rows][:, columns], labels[rows][:, columns], majority[columns]
-    after = evaluate(*shuffled, bootstrap=0).attributes
-    for name in METRICS:
+    after = compute_metrics(*shuffled, bootstrap=0).attributes
+    for name in METRIC_NAMES:
         np.testing.assert_allclose(after[name], before[name][columns], atol=1e-12)
         defined = before[name][~np.isnan(before[name])]
         assert np.all(np.abs(defined) <= 1 + 1e-12)
@@ -213,32 +223,32 @@ def test_order_of_images_and_attributes_is_irrelevant(data, images, attributes):
 def test_json_has_exactly_the_promised_keys():
     logits, labels = draw(attributes=2)
     labels[:, 1] = 0
-    found = evaluate(logits, labels, majority_class(labels), bootstrap=10)
-    report = as_json(found, ["Smiling", "Young"])
+    found = compute_metrics(logits, labels, majority_class(labels), bootstrap=10)
+    report = metrics_json(found, ["Smiling", "Young"])
     assert list(report) == ["average", "attributes"]
-    assert list(report["average"]) == [*METRICS, "interval"]
-    assert list(report["average"]["interval"]) == list(METRICS)
+    assert list(report["average"]) == [*METRIC_NAMES, "interval"]
+    assert list(report["average"]["interval"]) == list(METRIC_NAMES)
     assert list(report["attributes"]) == ["Smiling", "Young"]
-    assert all(list(values) == list(METRICS) for values in report["attributes"].values())
+    assert all(list(values) == list(METRIC_NAMES) for values in report["attributes"].values())
     assert report["attributes"]["Young"]["f1"] is None
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     for names in (["Smiling"], ["Young", "Young"]):
         with pytest.raises(ValueError, match="different names"):
-            as_json(found, names)
+            metrics_json(found, names)
 
 
 def test_bad_input_is_refused():
     logits, labels = draw(images=5)
     majority = majority_class(labels)
     with pytest.raises(ValueError, match="must both be"):
-        evaluate(logits[:4], labels, majority)
+        compute_metrics(logits[:4], labels, majority)
     with pytest.raises(ValueError, match="majority has shape"):
-        evaluate(logits, labels, majority[:2])
+        compute_metrics(logits, labels, majority[:2])
     with pytest.raises(ValueError, match="labels must be"):
-        summary(logits, labels + 1)
+        validation_metrics(logits, labels + 1)
     with pytest.raises(ValueError, match="1 of 30 logits are NaN"):
-        summary(np.where(np.arange(30).reshape(5, 6) == 7, np.nan, logits), labels)
+        validation_metrics(np.where(np.arange(30).reshape(5, 6) == 7, np.nan, logits), labels)
     with pytest.raises(ValueError, match="bootstrap"):
-        evaluate(logits, labels, majority, bootstrap=-1)
+        compute_metrics(logits, labels, majority, bootstrap=-1)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        evaluate(logits, labels, majority, bootstrap=0).average = {}
+        compute_metrics(logits, labels, majority, bootstrap=0).average = {}

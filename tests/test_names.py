@@ -26,8 +26,7 @@ from iamt_jax.report import tables
 from iamt_jax.report.captions import brief, in_file_name
 from iamt_jax.report.figures import figures
 from iamt_jax.report.page import page
-from iamt_jax.report.prediction_journal import Row
-from iamt_jax.report.prediction_table import write_results
+from iamt_jax.report.predictions import PredictionRow, write_predictions
 
 NFC, NFD = "\u00e9\uac01.jpg", unicodedata.normalize("NFD", "\u00e9\uac01.jpg")
 
@@ -265,11 +264,12 @@ ODD = (
 def report():
     """A report with different values for every attribute but the last, which has none."""
     rows = {
-        name: {metric: (k + 1) / 100 for metric in tables.HEADERS} for k, name in enumerate(ODD)
+        name: {metric: (k + 1) / 100 for metric in tables.COLUMN_HEADERS}
+        for k, name in enumerate(ODD)
     }
-    rows[ODD[-1]] = dict.fromkeys(tables.HEADERS)
-    average = dict.fromkeys(tables.HEADERS, 1.0)
-    average["interval"] = {metric: [None, None] for metric in tables.HEADERS}
+    rows[ODD[-1]] = dict.fromkeys(tables.COLUMN_HEADERS)
+    average = dict.fromkeys(tables.COLUMN_HEADERS, 1.0)
+    average["interval"] = {metric: [None, None] for metric in tables.COLUMN_HEADERS}
     return {"average": average, "attributes": rows, "provenance": {"layout": "a\nb"}}
 
 
@@ -292,7 +292,7 @@ def test_no_name_costs_a_number_in_the_terminal(report, width):
 
 
 def test_no_name_moves_a_column_of_markdown_or_csv(report):
-    lines = tables.markdown_text(report).splitlines()
+    lines = tables.metrics_markdown(report).splitlines()
     rows = [line for line in lines if line.startswith("|")]
     plain = [line.replace("\\\\", "").replace("\\|", "") for line in rows]
     assert {line.count("|") for line in plain} == {9}
@@ -323,10 +323,10 @@ def test_brief_names_are_different_and_as_short_as_asked():
 )
 def test_an_attribute_never_has_a_column_of_the_tables_own(attributes, found, tmp_path):
     assert column_names(attributes, ("image", "error")) == found
-    rows = [Row(np.array([0.25, 0.5], np.float32)), Row(None, "damaged")]
+    rows = [PredictionRow(np.array([0.25, 0.5], np.float32)), PredictionRow(None, "damaged")]
     header = ["image", *found, "error"]
-    write_results(tmp_path / "t.csv", attributes, ["a", "b"], rows)
-    write_results(tmp_path / "t.parquet", attributes, ["a", "b"], rows)
+    write_predictions(tmp_path / "t.csv", attributes, ["a", "b"], rows)
+    write_predictions(tmp_path / "t.parquet", attributes, ["a", "b"], rows)
     assert list(csv.reader(io.StringIO((tmp_path / "t.csv").read_text()))) == [
         header,
         ["a", "0.25", "0.5", ""],

@@ -112,7 +112,10 @@ def test_logits_do_not_depend_on_the_batch_size(finished, dataset, tiny, setting
     predictor, records = load(finished).predictor, dataset.split("validation")
     logits = [
         np.concatenate(
-            [a.logits for a in predictor.over(records, tiny.data.size, batch_size, setting)]
+            [
+                a.logits
+                for a in predictor.predict_batches(records, tiny.data.size, batch_size, setting)
+            ]
         )
         for batch_size in (1, 7, 128)
     ]

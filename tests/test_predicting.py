@@ -1,4 +1,4 @@
-"""`predict`: a table of any images, which damage, kills and repetition do not spoil."""
+"""`predict`: tables of any images, with damaged images, killed runs and repetition."""
 
 import csv
 import json
@@ -12,15 +12,15 @@ from pyarrow import parquet
 
 from iamt_jax.export.artefact import Artefact
 from iamt_jax.inference.classifier import Classifier, load
-from iamt_jax.report.prediction_table import write_results
+from iamt_jax.report.predictions import write_predictions
 
 NAMES = ["0.png", "1.PNG", "a/2.png", "a/3.png", "b/0.png", "b/c/5.Png"]
-"""Images of the folder, in the order in which they are searched."""
+"""Images of the folder, in the order of the search."""
 
 
 @pytest.fixture(scope="module")
 def model(finished, tmp_path_factory):
-    """The finished run in one file; it was not calibrated."""
+    """The finished run, exported without a calibration."""
     path = tmp_path_factory.mktemp("predicting") / "model.iamt"
     assert export(["--workdir", str(finished), "--out", str(path)]) == 0
     return path
@@ -28,7 +28,7 @@ def model(finished, tmp_path_factory):
 
 @pytest.fixture
 def folder(dataset, tmp_path):
-    """Some images of the test split, among what is no image."""
+    """Images of the test split among other files."""
     records = dataset.split("test")
     folder = tmp_path / "images"
     for i, name in enumerate(NAMES):
@@ -42,7 +42,7 @@ def folder(dataset, tmp_path):
 
 @pytest.fixture
 def tell(model, folder, tmp_path):
-    """Runs the command on the folder; returns its status."""
+    """Runs the command on the folder and returns its exit status."""
 
     def tell(*arguments, out="out.csv", images=(folder,)):
         command = ["--model", model, "--out", tmp_path / out, "--batch-size", 2]
@@ -53,7 +53,7 @@ def tell(model, folder, tmp_path):
 
 @pytest.fixture
 def judged(monkeypatch):
-    """Batches that the model judges; it fails on those that `judged.fail` names."""
+    """Batches that the model predicts; it fails on those in `judged.fail`."""
 
     class Judged(list):
         fail = ()
@@ -230,7 +230,7 @@ def test_what_was_judged_is_not_judged_again(tell, tmp_path, judged):
 
 
 def broken(tell, judged, *arguments):
-    """A run that is stopped after its second batch."""
+    """A run that is interrupted after its second batch."""
     judged.clear()
     judged.fail = (2,)
     assert tell(*arguments) == 130
@@ -255,7 +255,7 @@ def test_half_a_line_is_judged_again(tell, tmp_path, judged):
     assert tell() == 0
     assert judged == [2, 1]
     told, unbroken = rows(tmp_path / "out.csv"), rows(tmp_path / "unbroken.csv")
-    # Other batch-mates may change the last digit.
+    # Another batch composition may change the last digit.
     for one, other in zip(told[1:], unbroken[1:], strict=True):
         assert one[0] == other[0]
         np.testing.assert_allclose(*np.array([one[1:-1], other[1:-1]], float), atol=1e-6)
@@ -323,11 +323,11 @@ def test_auto_without_a_calibration_leaves_nothing(tell, finished, model, tmp_pa
 
 def test_names_that_are_no_utf8_are_written_too(tmp_path):
     name = os.fsdecode(b"caf\xe9.png")
-    from iamt_jax.report.prediction_journal import Row
+    from iamt_jax.report.predictions import PredictionRow
 
-    judged = [Row(np.array([0.25], np.float32)), Row(None, f"{name}: damaged")]
+    judged = [PredictionRow(np.array([0.25], np.float32)), PredictionRow(None, f"{name}: damaged")]
     for kind in ("csv", "parquet"):
-        write_results(tmp_path / f"out.{kind}", ["Round"], ["a.png", name], judged)
+        write_predictions(tmp_path / f"out.{kind}", ["Round"], ["a.png", name], judged)
     shown = "caf\\udce9.png"
     assert rows(tmp_path / "out.csv") == [
         ["image", "Round", "error"],
@@ -341,12 +341,12 @@ def test_a_full_disk_is_one_line(tell, tmp_path, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("iamt_jax.report.prediction_table.replace_bytes", full)
+    monkeypatch.setattr("iamt_jax.report.predictions.replace_bytes", full)
     assert tell() == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line == (
         f"error: --out {tmp_path}/out.csv: cannot be written (No space left on device); name "
         "another file"
     )
-    # What was judged stays, for when there is room.
+    # The journal is kept for the next run.
     assert left(tmp_path) == {"out.csv.partial"}

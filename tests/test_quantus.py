@@ -1,4 +1,4 @@
-"""Our metrics of maps equal Quantus' on the same maps."""
+"""Metrics of maps equal those of Quantus on the same maps."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Reports: one page that needs no network, whose numbers are those that went in."""
+"""The HTML report: needs no network, and shows the numbers it was given."""
 
 import html.parser
 import io
@@ -13,12 +13,18 @@ from cli import evaluate
 from faults import refused
 from PIL import Image
 
-from iamt_jax.evaluation.curve_grid import BETA, METRICS, N, grid_scores, measure, sampled_curves
-from iamt_jax.evaluation.measure import evaluate_workdir, opened
+from iamt_jax.evaluation.curve_grid import (
+    GRID_BETA,
+    GRID_N,
+    grid_scores,
+    measure_curve_grid,
+    sampled_curves,
+)
+from iamt_jax.evaluation.measure import evaluate_workdir, open_evaluation
 from iamt_jax.inference.predictor import Setting
-from iamt_jax.metrics import per_attribute as measured
+from iamt_jax.metrics import classification as measured
 from iamt_jax.report import explanation_files, overlays
-from iamt_jax.report.correlations import clustered
+from iamt_jax.report.figures import clustered
 from iamt_jax.report.page import noise_table, page
 from iamt_jax.report.published import TABLE_4
 
@@ -26,7 +32,7 @@ SECTIONS = ["accuracy", "noise", "plane", "atlas", "attributes", "features", "ju
 
 
 class Elements(html.parser.HTMLParser):
-    """Attributes of all elements, the tables' cells, and the text of scripts and styles."""
+    """Attributes of all elements, cells of the tables, and text of scripts and styles."""
 
     def __init__(self, text):
         super().__init__()
@@ -190,23 +196,25 @@ def test_scores_of_a_grid_are_those_of_each_pair():
     logits = rng.normal(size=(2, 3, 40, 5)).astype(np.float32).round(1)  # with ties
     found = grid_scores(logits, labels)
     for i, j in np.ndindex(2, 3):
-        one = measured.evaluate(logits[i, j], labels, np.zeros(5, bool), bootstrap=0)
-        for name in METRICS:
+        one = measured.compute_metrics(logits[i, j], labels, np.zeros(5, bool), bootstrap=0)
+        for name in measured.HEADLINE_METRICS:
             assert found[name][i, j] == pytest.approx(one.average[name], abs=1e-12)
 
 
 def test_sampled_curves_hold_the_identity():
-    curve = sampled_curves()[N.index(1), BETA.index(0)]
+    curve = sampled_curves()[GRID_N.index(1), GRID_BETA.index(0)]
     np.testing.assert_allclose(curve, np.linspace(0, 1, len(curve)), atol=1e-6)
 
 
 def test_the_plane_agrees_with_an_evaluation(finished):
-    classifier, _, records, _ = opened(finished, "test")
-    found = measure(classifier, records, (0.0, 0.2), 8, clip=True, seed=3)
+    classifier, _, records, _ = open_evaluation(finished, "test")
+    found = measure_curve_grid(classifier, records, (0.0, 0.2), 8, clip=True, seed=3)
     for s, sigma in enumerate((0.0, 0.2)):
         one = evaluate_workdir(finished, Setting(4, 0.5, sigma, True, 3), bootstrap=0)["average"]
-        for name in METRICS:
-            assert found.scores[name][s, N.index(4), BETA.index(0.5)] == pytest.approx(one[name])
+        for name in measured.HEADLINE_METRICS:
+            assert found.scores[name][s, GRID_N.index(4), GRID_BETA.index(0.5)] == pytest.approx(
+                one[name]
+            )
 
 
 @pytest.mark.slow

@@ -1,8 +1,9 @@
-"""Sheets: pictures laid out, maps coloured."""
+"""Sheets of pictures: layout and colours."""
 
 import numpy as np
+from sheets import contact_sheet, heat
 
-from iamt_jax.report.sheets import GAP, contact_sheet, heat, labelled_rows
+from iamt_jax.report.figures import GAP, labelled_rows
 
 PICTURES = np.arange(5 * 8 * 6 * 3, dtype=np.uint8).reshape(5, 8, 6, 3)
 

@@ -1,4 +1,4 @@
-"""Thresholds: none scores better, whatever the labels."""
+"""Thresholds: no other threshold scores better, for any labels."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ SCORES = ("accuracy", "balanced", "f1")
 
 
 def scored(said, present, score):
-    """Counted image by image."""
+    """Score counted image by image."""
     pairs = list(zip(said, present, strict=True))
     hits = sum(s and p for s, p in pairs)
     silences = sum(not s and not p for s, p in pairs)
@@ -45,7 +45,7 @@ def test_none_scores_better(score, pairs):
     threshold = one(probability, present, score)
     assert 0 <= threshold <= 1
     reached = scored([p > threshold for p in probability], present, score)
-    # What is said changes only at the probabilities themselves.
+    # Predictions change only at the probabilities themselves.
     for other in (0, HALF, *probability):
         assert scored([p > other for p in probability], present, score) <= reached + 1e-9
 
@@ -54,7 +54,7 @@ def test_by_hand():
     probability, present = [0.1, 0.2, 0.3, 0.9], [False, True, True, True]
     assert one(probability, present, "accuracy") == pytest.approx(0.15)
     assert one([0.1, 0.2, 0.8, 0.9], [False, False, True, True], "f1") == HALF
-    # Noise that is rarely present: it is best never to say so.
+    # For uninformative probabilities of a rare attribute, never predicting it is best.
     assert one([0.6, 0.7, 0.8, 0.9], [False, True, False, False], "accuracy") == pytest.approx(0.95)
     assert one([0.1, 0.2, 0.3, 0.4], [True, True, False, True], "f1") == pytest.approx(0.05)
 
@@ -63,5 +63,5 @@ def test_each_attribute_by_its_own_labels():
     probability = np.array([[0.1, 0.9, 0.2], [0.2, 0.8, 0.1], [0.6, 0.4, 0.7]], np.float32)
     labels = np.array([[0, 1, 1], [1, 0, 1], [MISSING, MISSING, 1]], np.int8)
     found = thresholds(probability, labels, "accuracy")
-    # The last one's images all have the attribute: nothing can be chosen.
+    # All images have the last attribute, so no threshold can be chosen.
     np.testing.assert_allclose(found, [0.15, 0.85, HALF], atol=1e-6)

@@ -85,7 +85,7 @@ def _write(
     chosen: EvaluateArguments, metrics: dict, plane: dict | None, explained: tuple | None
 ) -> None:
     """Writes all results, prints the table and names the files."""
-    from iamt_jax.metrics.per_attribute import percent
+    from iamt_jax.metrics.classification import percent
     from iamt_jax.report.tables import print_table, write_tables
 
     beside = _published(metrics)
@@ -159,17 +159,20 @@ def _measure(chosen: EvaluateArguments) -> dict:
 
 def _explain(chosen: EvaluateArguments) -> tuple[dict, dict]:
     """Findings in JSON types, and arrays."""
-    from iamt_jax.evaluation.findings import arrays, findings
-    from iamt_jax.evaluation.mask_statistics import explain_workdir
+    from iamt_jax.evaluation.mask_statistics import (
+        explain_workdir,
+        explanation_arrays,
+        explanation_findings,
+    )
 
     found = explain_workdir(chosen.workdir, split=chosen.split, data=chosen.data, seed=chosen.seed)
-    return findings(found), arrays(found)
+    return explanation_findings(found), explanation_arrays(found)
 
 
 def _measure_curves(chosen: EvaluateArguments) -> dict:
-    from iamt_jax.evaluation.curve_grid import plane_workdir
+    from iamt_jax.evaluation.curve_grid import curve_grid_workdir
 
-    return plane_workdir(
+    return curve_grid_workdir(
         chosen.workdir,
         split=chosen.split,
         data=chosen.data,

@@ -119,7 +119,7 @@ def _artefact(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, 
 
 def _onnx(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict[str, list]]:
     """The same as `_artefact`, for ONNX."""
-    from iamt_jax.export.onnx import OnnxModel, convert
+    from iamt_jax.export.programs import OnnxModel, onnx_program
 
     config = classifier.run.config
     if config.model.dtype != "float32":
@@ -127,7 +127,7 @@ def _onnx(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict
             f"--out: the network computes in {config.model.dtype}, which ONNX runtimes do not; "
             "name a file that ends in .iamt"
         )
-    content = convert(classifier.network, config.data.size, metadata)
+    content = onnx_program(classifier.network, config.data.size, metadata)
     return content, OnnxModel(content), _CURVES
 
 
@@ -167,12 +167,14 @@ def _thresholds(classifier: Classifier, chosen: ExportArguments) -> list[float]:
     if chosen.thresholds == "half":
         return [HALF] * len(classifier.attributes)
 
-    from iamt_jax.evaluation.measure import opened, predict
+    from iamt_jax.evaluation.measure import open_evaluation, predict_records
     from iamt_jax.inference.predictor import Setting, probability
 
-    opening = opened(chosen.workdir, "validation", chosen.data)
+    opening = open_evaluation(chosen.workdir, "validation", chosen.data)
     config = classifier.run.config
-    answer = predict(classifier.predictor, opening.records, config, chosen.batch_size, Setting())
+    answer = predict_records(
+        classifier.predictor, opening.records, config, chosen.batch_size, Setting()
+    )
     return thresholds(
         probability(answer.logits), opening.records.labels, chosen.thresholds
     ).tolist()

@@ -20,7 +20,7 @@ from iamt_jax.errors import InputError, cannot_write, printable
 if TYPE_CHECKING:
     import numpy as np
 
-    from iamt_jax.report.prediction_journal import Journal, Row
+    from iamt_jax.report.predictions import Journal, PredictionRow
 
 _SHOWN = 10
 """Largest number of damaged images that are printed; the table names all."""
@@ -77,8 +77,7 @@ def run_predict(arguments: Sequence[str]) -> int:
     xla_setup.prepare()
     xla_setup.start_devices()
 
-    from iamt_jax.report.prediction_journal import Journal
-    from iamt_jax.report.prediction_table import write_results
+    from iamt_jax.report.predictions import Journal, write_predictions
 
     model = _artefact(chosen) if chosen.model.is_file() else _workdir(chosen)
     settings = {"model": model.identity, "n": chosen.n, "beta": chosen.beta, "auto": chosen.auto}
@@ -93,7 +92,7 @@ def run_predict(arguments: Sequence[str]) -> int:
                 f"none of the {len(images):,} images can be decoded, the first: {errors[0]}"
             )
         decided = model.thresholds if chosen.decide else None
-        write_results(chosen.out, model.attributes, list(map(str, images)), rows, decided)
+        write_predictions(chosen.out, model.attributes, list(map(str, images)), rows, decided)
     except OSError as error:
         raise cannot_write(f"--out {chosen.out}", error, "name another file") from None
     journal.close()
@@ -107,12 +106,12 @@ def run_predict(arguments: Sequence[str]) -> int:
 
 
 def _check(chosen: PredictArguments) -> None:
-    from iamt_jax.report.prediction_table import KINDS
+    from iamt_jax.report.predictions import TABLE_SUFFIXES
 
     check_curve(chosen.n, chosen.beta, chosen.auto)
     check_range("batch-size", chosen.batch_size, 1, float("inf"))
-    if chosen.out.suffix not in KINDS:
-        raise InputError(f"--out {chosen.out}: must end in {' or '.join(KINDS)}")
+    if chosen.out.suffix not in TABLE_SUFFIXES:
+        raise InputError(f"--out {chosen.out}: must end in {' or '.join(TABLE_SUFFIXES)}")
     if chosen.out.is_dir() or not chosen.out.parent.is_dir():
         found = "is a folder" if chosen.out.is_dir() else "lies in a folder that does not exist"
         raise InputError(f"--out {chosen.out}: {found}; name a file in a folder that exists")
@@ -218,28 +217,28 @@ def _fill_journal(
 
 
 def _predict_batch(
-    chosen: PredictArguments, model: Model, decoded: Mapping[Path, np.ndarray | Row]
-) -> dict[Path, Row]:
+    chosen: PredictArguments, model: Model, decoded: Mapping[Path, np.ndarray | PredictionRow]
+) -> dict[Path, PredictionRow]:
     """Replaces pixels by rows of probabilities; keeps the order, and the rows of damaged images."""
     import numpy as np
 
-    from iamt_jax.report.prediction_journal import Row
+    from iamt_jax.report.predictions import PredictionRow
 
-    pictures = {image: x for image, x in decoded.items() if not isinstance(x, Row)}
+    pictures = {image: x for image, x in decoded.items() if not isinstance(x, PredictionRow)}
     if not pictures:
         return dict(decoded)
     batch = np.stack(list(pictures.values()))
     probabilities = model.predict(batch, n=chosen.n, beta=chosen.beta, auto=chosen.auto)
-    return decoded | dict(zip(pictures, map(Row, probabilities), strict=True))
+    return decoded | dict(zip(pictures, map(PredictionRow, probabilities), strict=True))
 
 
-def _decode(image: Path, size: int) -> np.ndarray | Row:
+def _decode(image: Path, size: int) -> np.ndarray | PredictionRow:
     """The image's pixels, or a row with the error if it cannot be decoded."""
     from iamt_jax.data.decode import decode
     from iamt_jax.data.image_files import read_file
-    from iamt_jax.report.prediction_journal import Row
+    from iamt_jax.report.predictions import PredictionRow
 
     try:
         return decode(read_file(str(image)), size, str(image))
     except InputError as error:
-        return Row(None, str(error))
+        return PredictionRow(None, str(error))

@@ -1,1 +1,1 @@
-"""Measures of a prediction: numbers in, numbers out."""
+"""Measurements of a trained network: metrics, tone curves, masks, faithfulness of maps."""

@@ -1,9 +1,9 @@
-"""Are the maps true? Ours and its rivals, on the same images, and after randomisation."""
+"""Faithfulness of explanation maps: ours and rivals on the same images, and after randomisation."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -16,72 +16,80 @@ from iamt_jax.data.batches import evaluation_batches
 from iamt_jax.data.dataset import Dataset, Records
 from iamt_jax.data.open import RENDERED
 from iamt_jax.data.regions import BOXES, Regions, landmark_regions, synthetic_regions
-from iamt_jax.evaluation import faithfulness
 from iamt_jax.explanation import rivals
 from iamt_jax.explanation.explain import coarse, explain
 from iamt_jax.inference.classifier import Classifier
+from iamt_jax.inference.inputs import by_rows
 from iamt_jax.inference.predictor import Predictor
 from iamt_jax.model.network import IAMT, build
 
 STEPS = 16
-"""Shares of the image that are taken out, or put in: 1/16, 2/16, ... all."""
+"""Number of steps of deletion and insertion: 1/16 of the pixels, 2/16, ... all."""
 
-Maps = Float[Array, "pair y x"]
-Scores = Float[Array, " pair"]
+_Maps = Float[Array, "pair y x"]
+_Scores = Float[Array, " pair"]
 
 
-def energy_inside(maps: Maps, regions: Bool[Array, "pair y x"]) -> Scores:
-    """Share of the map's positive part that lies in the region (Wang et al. 2020); 0 for a map
-    that is nowhere positive."""
+def energy_inside(maps: _Maps, regions: Bool[Array, "pair y x"]) -> _Scores:
+    """Share of the positive part of the map that lies in the region (Wang et al. 2020); 0 for a
+    map without positive values."""
     positive = jnp.maximum(maps, 0)
     total = jnp.sum(positive, axis=(1, 2))
     return jnp.sum(positive * regions, axis=(1, 2)) / jnp.where(total > 0, total, 1)
 
 
-def pointing(maps: Maps, regions: Bool[Array, "pair y x"]) -> Scores:
-    """The pointing game (Zhang et al. 2018): 1 where the map's greatest value lies in the
-    region; of several greatest the share that does."""
+def pointing(maps: _Maps, regions: Bool[Array, "pair y x"]) -> _Scores:
+    """Pointing game (Zhang et al. 2018): 1 if the maximum of the map lies in the region; for
+    several equal maxima, the share of them that does."""
     peak = maps == jnp.max(maps, axis=(1, 2), keepdims=True)
     return jnp.sum(peak & regions, axis=(1, 2)) / jnp.sum(peak, axis=(1, 2))
 
 
-def deletion(said: Callable, images: Array, maps: Maps, hidden: Array) -> Scores:
-    """Area under the probability of what was said over the share of pixels that is hidden, most
-    important first, by the trapezoid rule (RISE, Petsiuk et al. 2018). Lower is better.
+def deletion(probability: Callable, images: Array, maps: _Maps, hidden: Array) -> _Scores:
+    """Area under the probability of the original decision while pixels are hidden, the most
+    important first (RISE, Petsiuk et al. 2018). Lower is better.
+
+    The area is over the share of hidden pixels, by the trapezoid rule.
 
     Args:
-      said: images (pair, y, x, 3) -> probability (pair) of what the network said of the whole.
+      probability: images (pair, y, x, 3) -> probability (pair,) of the decision that the network
+        made for the whole image.
       images: (pair, y, x, 3).
-      maps: ranks the pixels.
-      hidden: what stands in a hidden pixel's place, as the images; blurred images, say.
+      maps: importance of the pixels.
+      hidden: replacement of hidden pixels, such as blurred images, shaped as `images`.
+
+    Returns:
+      (pair,), from 0 to 1.
     """
-    return _curve(said, images, hidden, maps)
+    return _curve(probability, images, hidden, maps)
 
 
-def insertion(said: Callable, images: Array, maps: Maps, hidden: Array) -> Scores:
-    """The same while pixels are shown, most important first. Higher is better."""
-    return _curve(said, hidden, images, maps)
+def insertion(probability: Callable, images: Array, maps: _Maps, hidden: Array) -> _Scores:
+    """As `deletion`, while pixels are shown, the most important first. Higher is better."""
+    return _curve(probability, hidden, images, maps)
 
 
-def _curve(said: Callable, before: Array, after: Array, maps: Maps) -> Scores:
-    """Area under `said` on the way from one image to the other, which has length 1."""
+def _curve(probability: Callable, before: Array, after: Array, maps: _Maps) -> _Scores:
+    """Area under the probability on the way from one image to the other, which has length 1."""
     place = ranks(maps)[..., None]
     pixels = maps.shape[1] * maps.shape[2]
-    steps = [said(jnp.where(place * STEPS < i * pixels, after, before)) for i in range(STEPS + 1)]
+    steps = [
+        probability(jnp.where(place * STEPS < i * pixels, after, before)) for i in range(STEPS + 1)
+    ]
     return jnp.trapezoid(jnp.stack(steps), dx=1 / STEPS, axis=0)
 
 
-def ranks(maps: Maps) -> Int[Array, "pair y x"]:
-    """Each pixel's place, 0 for the greatest."""
+def ranks(maps: _Maps) -> Int[Array, "pair y x"]:
+    """Rank of each pixel, 0 for the greatest value."""
     flat = maps.reshape(len(maps), -1)
     order = jnp.argsort(-flat, axis=1, stable=True)
     return jnp.argsort(order, axis=1).reshape(maps.shape)
 
 
-def spearman(first: Maps, second: Maps) -> Scores:
-    """Rank correlation of two maps, signs included."""
+def spearman(first: _Maps, second: _Maps) -> _Scores:
+    """Spearman rank correlation of two maps, signs included."""
 
-    def centred(maps: Maps) -> Array:
+    def centred(maps: _Maps) -> Array:
         place = ranks(maps).reshape(len(maps), -1).astype(jnp.float32)
         return place - jnp.mean(place, axis=1, keepdims=True)
 
@@ -89,35 +97,40 @@ def spearman(first: Maps, second: Maps) -> Scores:
     return jnp.sum(a * b, axis=1) / jnp.sqrt(jnp.sum(a * a, axis=1) * jnp.sum(b * b, axis=1))
 
 
-BATCH = 16
-"""Images on which maps are drawn at once."""
+_BATCH = 16
+"""Number of images that are decoded at once, and that randomisation is measured on."""
 
-HIDDEN_PAIRS = 2
-"""Attributes an image for deletion and insertion, each of which takes 34 passes a map."""
+_HIDDEN_PAIRS = 2
+"""Number of attributes an image for deletion and insertion, which take 34 passes a map each."""
 
-Judgement = dict[str, dict[str, float]]
-"""Map -> metric -> mean."""
+_Judgement = dict[str, dict[str, float]]
+"""Name of a map -> metric -> mean."""
 
 
-class Judged(NamedTuple):
-    """How true maps are, on the first images of a split."""
+class Faithfulness(NamedTuple):
+    """Faithfulness of maps on the first images of a split."""
 
     regions: dict[str, float]
-    """Local attribute -> mean share of the image; empty where no region is known."""
-    scores: Judgement
+    """Local attribute -> mean share of the image; empty if no region is known."""
+    scores: _Judgement
     randomised: dict[str, float]
-    """Part that was re-initialised -> mean rank correlation of signed maps before and after."""
+    """Re-initialised part of the network -> mean rank correlation of signed maps before and
+    after."""
 
 
-def judge(classifier: Classifier, records: Records, regions: Regions | None, seed: int) -> Judged:
-    """Our summary map and its rivals against regions, deletion and insertion, on the same images.
+def measure_faithfulness(
+    classifier: Classifier, records: Records, regions: Regions | None, seed: int
+) -> Faithfulness:
+    """Measures our summary map and its rivals on the same images.
+
+    The metrics are energy and pointing in regions, deletion, insertion and randomisation.
 
     Args:
       classifier: the network.
       records: images; all of them are used.
-      regions: of the same images; None leaves energy and pointing out, and attributes are
-        those of `BOXES`.
-      seed: of the random map, of the pairs for deletion, and of re-initialised parts.
+      regions: regions of the attributes in the same images; with None, energy and pointing are
+        left out, and the attributes are those of `BOXES`.
+      seed: seed of the random map, of the pairs for deletion, and of re-initialised parts.
     """
     predictor, size = classifier.predictor, classifier.run.config.data.size
     names = [x for x in (regions or BOXES) if x in classifier.attributes]
@@ -125,31 +138,33 @@ def judge(classifier: Classifier, records: Records, regions: Regions | None, see
         names = list(classifier.attributes)
     chosen = np.array([classifier.attributes.index(name) for name in names])
     pictures = np.concatenate(
-        [part.images[part.real] for part in evaluation_batches(records, size, BATCH)]
+        [part.images[part.real] for part in evaluation_batches(records, size, _BATCH)]
     )
     images = np.asarray(pictures, np.float32) / 255
-    maps = drawn(predictor, images, chosen, seed)
-    scores: Judgement = {name: {} for name in maps}
+    maps = draw_maps(predictor, images, chosen, seed)
+    scores: _Judgement = {name: {} for name in maps}
     if regions is not None:
         inside = np.stack([regions[name][: len(images)] for name in names], axis=1)
         there = inside.reshape(-1, size, size).any(axis=(1, 2))
         flat = inside.reshape(-1, size, size)[there]
         for name, m in maps.items():
             pairs = m.reshape(-1, size, size)[there]
-            scores[name]["energy_inside"] = float(jnp.mean(faithfulness.energy_inside(pairs, flat)))
-            scores[name]["pointing"] = float(jnp.mean(faithfulness.pointing(pairs, flat)))
-    for name, found in hiding(predictor, images, chosen, maps, seed).items():
+            scores[name]["energy_inside"] = float(jnp.mean(energy_inside(pairs, flat)))
+            scores[name]["pointing"] = float(jnp.mean(pointing(pairs, flat)))
+    for name, found in measure_hiding(predictor, images, chosen, maps, seed).items():
         scores[name] |= found
-    return Judged(
+    return Faithfulness(
         {} if regions is None else {name: float(regions[name].mean()) for name in names},
         scores,
-        randomised(classifier, images[:BATCH], chosen, seed),
+        randomisation_test(classifier, images[:_BATCH], chosen, seed),
     )
 
 
-def drawn(predictor: Predictor, images: np.ndarray, chosen: np.ndarray, seed: int) -> dict:
-    """Every map of every image and chosen attribute: name -> (image, attribute, y, x), greater
-    being more evidence for what the network says."""
+def draw_maps(predictor: Predictor, images: np.ndarray, chosen: np.ndarray, seed: int) -> dict:
+    """Draws all maps of every image and chosen attribute: name -> (image, attribute, y, x).
+
+    A greater value is more evidence for the decision of the network.
+    """
     ours = functools.partial(explain, top=1)
 
     def summary(network: IAMT, images: Array, chosen: Array) -> Array:
@@ -162,27 +177,27 @@ def drawn(predictor: Predictor, images: np.ndarray, chosen: np.ndarray, seed: in
         "gradient x input": rivals.gradient_times_input,
         "mean mask": rivals.mean_mask,
     }
-    step, maps = 8 * predictor.devices, {}
+    maps = {}
     for name, function in tqdm(programs.items(), unit="map", desc="drawing", dynamic_ncols=True):
         run = predictor.program(function)
-        maps[name] = np.concatenate([run(x, chosen) for x in _padded(images, step)])[: len(images)]
+        maps[name] = _mapped(predictor, run, images, chosen)
     shape = len(images), len(chosen), images.shape[1]
     maps["centred Gaussian"] = np.asarray(rivals.centred_gaussian(*shape))
     maps["random"] = np.asarray(rivals.random_map(jax.random.key(seed), *shape))
     return maps
 
 
-def hiding(
+def measure_hiding(
     predictor: Predictor, images: np.ndarray, chosen: np.ndarray, maps: dict, seed: int
-) -> Judgement:
-    """Deletion and insertion of a few pairs an image."""
+) -> _Judgement:
+    """Measures deletion and insertion on a few attributes of each image."""
     rng = np.random.default_rng(seed)
-    few = min(HIDDEN_PAIRS, len(chosen))
+    few = min(_HIDDEN_PAIRS, len(chosen))
     columns = np.stack([rng.choice(len(chosen), few, replace=False) for _ in images])
     rows = np.repeat(np.arange(len(images)), few)
     columns = columns.reshape(-1)
 
-    def judged(network: IAMT, images: Array, maps: Array, attribute: Array):
+    def hide_and_show(network: IAMT, images: Array, maps: Array, attribute: Array):
         weights, bias = network.heads.classifiers(attribute)
         kernel, offset = network.heads.mask_parameters(attribute)
 
@@ -193,30 +208,33 @@ def hiding(
             return jnp.sum(pooled * weights, axis=-1) + bias
 
         sign = jnp.sign(logits(images))
-        said = lambda x: jax.nn.sigmoid(sign * logits(x))  # noqa: E731
+        probability = lambda x: jax.nn.sigmoid(sign * logits(x))  # noqa: E731
         hidden = coarse(images)
         return (
-            faithfulness.deletion(said, images, maps, hidden),
-            faithfulness.insertion(said, images, maps, hidden),
+            deletion(probability, images, maps, hidden),
+            insertion(probability, images, maps, hidden),
         )
 
-    run, step, scores = predictor.program(judged), 32 * predictor.devices, {}
+    run, scores = predictor.program(hide_and_show), {}
     for name, m in tqdm(maps.items(), unit="map", desc="hiding", dynamic_ncols=True):
-        parts = []
-        for start in range(0, len(rows), step):
-            some = np.minimum(start + np.arange(step), len(rows) - 1)
+
+        def answer(some: np.ndarray, m: np.ndarray = m) -> tuple[Array, Array]:
             row, column = rows[some], columns[some]
-            parts.append(np.stack(run(images[row], m[row, column], chosen[column])))
-        deletion, insertion = np.concatenate(parts, axis=1)[:, : len(rows)].mean(axis=1)
-        scores[name] = {"deletion": float(deletion), "insertion": float(insertion)}
+            return run(images[row], m[row, column], chosen[column])
+
+        areas = by_rows(answer, len(rows), [32 * predictor.devices])
+        scores[name] = {
+            metric: float(area.mean())
+            for metric, area in zip(("deletion", "insertion"), areas, strict=True)
+        }
     return scores
 
 
-def randomised(
+def randomisation_test(
     classifier: Classifier, images: np.ndarray, chosen: np.ndarray, seed: int
 ) -> dict[str, float]:
     """Sanity check (Adebayo et al. 2018): rank correlation of our signed maps with those of the
-    same network with its heads, then also its extractor, drawn anew."""
+    network after re-initialising its heads, then also its extractor."""
     config = classifier.run.config.model
     definition, params, statistics = build(config, len(classifier.attributes), seed + 1)
     trained, trained_statistics = classifier.predictor.weights
@@ -227,27 +245,27 @@ def randomised(
 
     def maps(predictor: Predictor) -> np.ndarray:
         run = predictor.program(summary)
-        parts = [run(x, chosen) for x in _padded(images, 8 * predictor.devices)]
-        return np.concatenate(parts)[: len(images)].reshape(-1, *images.shape[1:3])
+        return _mapped(predictor, run, images, chosen).reshape(-1, *images.shape[1:3])
 
     before = maps(classifier.predictor)
     after = {
         "heads": maps(Predictor(definition, heads, trained_statistics)),
         "heads and extractor": maps(Predictor(definition, params, statistics)),
     }
-    return {name: float(jnp.mean(faithfulness.spearman(before, m))) for name, m in after.items()}
+    return {name: float(jnp.mean(spearman(before, m))) for name, m in after.items()}
 
 
-def _padded(images: np.ndarray, step: int) -> Iterator[np.ndarray]:
-    """Batches of one size; the last is filled up with copies of the last image."""
-    for start in range(0, len(images), step):
-        yield images[np.minimum(start + np.arange(step), len(images) - 1)]
+def _mapped(
+    predictor: Predictor, run: Callable, images: np.ndarray, chosen: np.ndarray
+) -> Float[np.ndarray, "image attribute y x"]:
+    """Applies a compiled map to all images, a few at a time."""
+    return by_rows(lambda rows: run(images[rows], chosen), len(images), [8 * predictor.devices])
 
 
 def regions_of(
     classifier: Classifier, records: Records, dataset: Dataset, split: str
 ) -> Regions | None:
-    """Where attributes are in the first images of a split, if that is known."""
+    """Regions of the attributes in the first images of a split; None if they are not known."""
     config = classifier.run.config.data
     if dataset.layout == RENDERED:
         return synthetic_regions(config.synthetic, split, len(records), config.size)

@@ -1,7 +1,7 @@
 """The paper's analyses of the masks, in one pass over any number of images.
 
-Importance (Fig. 4), correlations among features (Table 2) and among attributes (Table 3). What is
-kept are sums: memory does not grow with the images.
+Importance of the channels (Fig. 4), and correlations among features (Table 2) and among attributes
+(Table 3). Only sums are kept, so memory does not grow with the number of images.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from tqdm.auto import tqdm
 from iamt_jax.config import OtherData
 from iamt_jax.data.batches import evaluation_batches
 from iamt_jax.data.dataset import Records
-from iamt_jax.evaluation.faithfulness import Judged, judge, regions_of
-from iamt_jax.evaluation.measure import environment, opened
+from iamt_jax.evaluation.curve_grid import GRID_BETA, GRID_N, sampled_curves
+from iamt_jax.evaluation.faithfulness import Faithfulness, measure_faithfulness, regions_of
+from iamt_jax.evaluation.measure import environment, open_evaluation
 from iamt_jax.explanation.explain import explain
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.inference.predictor import as_float
@@ -30,14 +31,14 @@ Matrix = Float[np.ndarray, "variable variable"]
 
 
 class Spread(NamedTuple):
-    """Count, means and sums of products of deviations, of samples of several variables."""
+    """Count, means, and sums of products of deviations of samples of several variables."""
 
     count: float
     mean: Float[np.ndarray, " variable"]
     product: Matrix
 
     def merged(self, other: Spread) -> Spread:
-        """Of both sets of samples (Chan et al. 1983), float64."""
+        """Combines two sets of samples (Chan et al. 1983), float64."""
         count = self.count + other.count
         step = other.mean - self.mean
         product = self.product + other.product
@@ -45,18 +46,18 @@ class Spread(NamedTuple):
         return Spread(count, self.mean + step * (other.count / count), product)
 
     def correlation(self) -> Matrix:
-        """Pearson's coefficients; 0 where a variable does not vary."""
+        """Pearson correlation coefficients; 0 where a variable is constant."""
         spread = np.sqrt(np.diag(self.product))
         scale = np.outer(spread, spread)
         return np.divide(self.product, scale, out=np.zeros_like(scale), where=scale > 0)
 
 
 class Analysis(NamedTuple):
-    """What the masks of a set of images say."""
+    """Statistics of the masks of a set of images."""
 
     importance: Float[np.ndarray, "attribute channel"]
-    """Share of channel c in logit k: |contribution| over the sum of all channels', averaged over
-    the images; a row sums to 1."""
+    """Share of channel c in logit k: |contribution| divided by the sum over all channels, averaged
+    over the images; a row sums to 1."""
     features: Float[np.ndarray, "channel channel"]
     """Correlation of two channels' masks over images, attributes and positions (Table 2)."""
     attributes: Float[np.ndarray, "attribute attribute"]
@@ -64,7 +65,7 @@ class Analysis(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What is kept of a batch."""
+    """Sums over a batch."""
 
     images: Float[Array, ""]
     importance: Float[Array, "attribute channel"]
@@ -75,7 +76,7 @@ class Sums(NamedTuple):
 def batch_sums(
     network: IAMT, images: Float[Array, "batch y x 3"], real: Bool[Array, " batch"]
 ) -> Sums:
-    """The sums of one batch; filled-up images do not count. All its masks are held at once."""
+    """Computes the sums of one batch without its padding; all its masks are held at once."""
     features = network.extractor(images)
     plain, masked = network.heads.contributions(features)
     size = jnp.abs(plain + masked)
@@ -103,7 +104,7 @@ def _spread(samples: Float[Array, "sample variable"], counted: Bool[Array, " sam
 
 
 def analyse(batches: Iterator[Sums]) -> Analysis:
-    """All batches together; sums are added in float64."""
+    """Combines the sums of all batches, in float64."""
     importance, features, attributes, images = 0.0, None, None, 0.0
     for sums in batches:
         sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
@@ -114,41 +115,41 @@ def analyse(batches: Iterator[Sums]) -> Analysis:
     return Analysis(importance / images, features.correlation(), attributes.correlation())
 
 
-BATCH = 16
-"""Images whose masks are held at once."""
+_BATCH = 16
+"""Number of images whose masks are held at once."""
 
-JUDGED = 64
-"""Images on which maps are judged."""
+_JUDGED = 64
+"""Number of images on which faithfulness is measured."""
 
-SHOWN = 6
-"""Images of the atlas."""
+_SHOWN = 6
+"""Number of images in the atlas."""
 
-TOP = 5
-"""Channels, or correlations, that are shown of each attribute or channel, as in the paper."""
+TOP_CHANNELS = 5
+"""Number of channels or correlations shown for each attribute or channel, as in the paper."""
 
 
 class Atlas(NamedTuple):
-    """A few images and what every attribute makes of them."""
+    """A few images, with the masks and summary maps of every attribute."""
 
     images: UInt8[np.ndarray, "image y x 3"]
     logits: Float[np.ndarray, "image attribute"]
     channels: Int[np.ndarray, "attribute top"]
-    """The most important ones over the whole split."""
+    """Indices of the most important channels over the whole split."""
     masks: Float[np.ndarray, "image attribute top height width"]
     contributions: Float[np.ndarray, "image attribute top"]
     summary: Float[np.ndarray, "image attribute y x"]
 
 
 class Explained(NamedTuple):
-    """Everything that `evaluate.py --explain` finds."""
+    """All results of `evaluate.py --explain`."""
 
     attributes: tuple[str, ...]
     analysis: Analysis
     labels: Float[np.ndarray, "attribute attribute"]
     """Correlations of the labels."""
     decisions: Float[np.ndarray, "attribute attribute"]
-    """Correlations of the network's answers, yes or no."""
-    judged: Judged
+    """Correlations of the network's decisions, 0 or 1."""
+    judged: Faithfulness
     atlas: Atlas
     provenance: dict
 
@@ -156,21 +157,24 @@ class Explained(NamedTuple):
 def explain_workdir(
     workdir: Path, *, split: str = "test", data: OtherData = OtherData(), seed: int = 0
 ) -> Explained:
-    """Analyses a workdir's best checkpoint on a split, and judges its maps on its first images.
+    """Analyses the best checkpoint of a workdir on a split, and measures the faithfulness of its
+    maps on the first images.
 
     Raises:
       InputError: no run, no data, or other attributes.
     """
-    classifier, dataset, records, _ = opened(workdir, split, data)
+    classifier, dataset, records, _ = open_evaluation(workdir, split, data)
     analysis, logits = analyse_split(classifier, records)
-    few = records.first(JUDGED)
+    few = records.first(_JUDGED)
     return Explained(
         attributes=classifier.attributes,
         analysis=analysis,
         labels=correlation(records.labels),
         decisions=correlation((logits > 0).astype(np.int8)),
-        judged=judge(classifier, few, regions_of(classifier, few, dataset, split), seed),
-        atlas=atlas(classifier, records.first(SHOWN), analysis.importance),
+        judged=measure_faithfulness(
+            classifier, few, regions_of(classifier, few, dataset, split), seed
+        ),
+        atlas=mask_atlas(classifier, records.first(_SHOWN), analysis.importance),
         provenance={
             "workdir": str(workdir),
             "checkpoint_step": classifier.step,
@@ -188,7 +192,7 @@ def explain_workdir(
 def analyse_split(
     classifier: Classifier, records: Records
 ) -> tuple[Analysis, Float[np.ndarray, "image attribute"]]:
-    """The paper's analyses, and the logits, of a split; one pass, with a progress bar."""
+    """Computes the paper's analyses and the logits of a split in one pass, with a progress bar."""
 
     def batch(network: IAMT, images: Array, real: Array):
         images = as_float(images)
@@ -199,7 +203,7 @@ def analyse_split(
     def sums() -> Iterator:
         size = classifier.run.config.data.size
         with tqdm(total=len(records), unit="image", desc="analysing", dynamic_ncols=True) as bar:
-            for part in evaluation_batches(records, size, BATCH * classifier.predictor.devices):
+            for part in evaluation_batches(records, size, _BATCH * classifier.predictor.devices):
                 found, answer = run(part.images, part.real)
                 logits.append(np.asarray(answer)[part.real])
                 bar.update(int(part.real.sum()))
@@ -209,19 +213,19 @@ def analyse_split(
 
 
 def correlation(labels: np.ndarray) -> Float[np.ndarray, "attribute attribute"]:
-    """Pearson's coefficients (phi) of binary columns; images with a missing label are left out."""
+    """Pearson correlations (phi) of binary columns; images with a missing label are left out."""
     samples = labels[(labels >= 0).all(axis=1)].astype(np.float64)
     deviation = samples - samples.mean(axis=0)
     return Spread(len(samples), samples.mean(axis=0), deviation.T @ deviation).correlation()
 
 
-def atlas(
+def mask_atlas(
     classifier: Classifier, records: Records, importance: Float[np.ndarray, "attribute channel"]
 ) -> Atlas:
-    """The masks of the most important channels, and the summary maps, of a few images."""
+    """Computes masks of the most important channels and summary maps of a few images."""
     size, devices = classifier.run.config.data.size, classifier.predictor.devices
     part = next(evaluation_batches(records, size, -(-len(records) // devices) * devices))
-    channels = np.argsort(-importance, axis=1, kind="stable")[:, :TOP]
+    channels = np.argsort(-importance, axis=1, kind="stable")[:, :TOP_CHANNELS]
     every = np.arange(len(classifier.attributes))
 
     def look(network: IAMT, images: Array, channels: Array):
@@ -238,9 +242,9 @@ def atlas(
 
 
 def strongest(
-    matrix: Float[np.ndarray, "row column"], row: int, count: int = TOP
+    matrix: Float[np.ndarray, "row column"], row: int, count: int = TOP_CHANNELS
 ) -> list[tuple[int, float]]:
-    """The columns with the greatest coefficients of a row, itself left out, as in Tables 2, 3."""
+    """The columns with the greatest coefficients in a row, without the row itself (Tables 2, 3)."""
     order = [int(i) for i in np.argsort(-matrix[row], kind="stable") if i != row]
     return [(i, float(matrix[row, i])) for i in order[:count]]
 
@@ -250,9 +254,74 @@ def coupled(
     decisions: Float[np.ndarray, "attribute attribute"],
     count: int = 10,
 ) -> list[tuple[int, int]]:
-    """Pairs of attributes whose answers go together more than their labels do: where one may be
-    a shortcut to the other."""
+    """Pairs of attributes whose decisions are more correlated than their labels, strongest first:
+    the network may use one as a shortcut to the other."""
     excess = np.triu(np.abs(decisions) - np.abs(labels), k=1)
     order = np.argsort(-excess, axis=None, kind="stable")[:count]
     pairs = np.stack(np.unravel_index(order, excess.shape), axis=1)
     return [(int(a), int(b)) for a, b in pairs if excess[a, b] > 0]
+
+
+def explanation_findings(found: Explained) -> dict:
+    """Converts the results to the tables of the report, in JSON types.
+
+    attributes   names, in the order of the array axes
+    importance   attribute -> [channel, share] of the top channels (Fig. 4)
+    features     for each channel: [channel, correlation] of the closest five (Table 2)
+    together     attribute -> the five with the closest masks (Table 3), each with the
+                 correlations of masks, labels and predictions
+    coupled      pairs whose predictions are more correlated than their labels, with the same
+                 correlations
+    judged       faithfulness of the maps: regions, scores, randomised
+    provenance   where the numbers come from
+    """
+    names, analysis = found.attributes, found.analysis
+
+    def pair(a: int, b: int) -> dict[str, float]:
+        matrices = {
+            "masks": analysis.attributes,
+            "labels": found.labels,
+            "predictions": found.decisions,
+        }
+        return {name: float(matrix[a, b]) for name, matrix in matrices.items()}
+
+    importance = np.argsort(-analysis.importance, axis=1, kind="stable")[:, :TOP_CHANNELS]
+    return {
+        "attributes": list(names),
+        "importance": {
+            name: [[int(c), float(analysis.importance[k, c])] for c in importance[k]]
+            for k, name in enumerate(names)
+        },
+        "features": [
+            [list(near) for near in strongest(analysis.features, c)]
+            for c in range(len(analysis.features))
+        ],
+        "together": {
+            name: [
+                {"attribute": names[b], **pair(k, b)} for b, _ in strongest(analysis.attributes, k)
+            ]
+            for k, name in enumerate(names)
+        },
+        "coupled": [
+            {"attributes": [names[a], names[b]], **pair(a, b)}
+            for a, b in coupled(found.labels, found.decisions)
+        ],
+        "judged": found.judged._asdict(),
+        "provenance": found.provenance,
+    }
+
+
+def explanation_arrays(found: Explained) -> dict[str, np.ndarray]:
+    """Arrays that the figures are drawn from: importance, correlations, atlas, tone curves."""
+    return {
+        "attributes": np.array(found.attributes),
+        "importance": found.analysis.importance,
+        "correlation_features": found.analysis.features,
+        "correlation_masks": found.analysis.attributes,
+        "correlation_labels": found.labels,
+        "correlation_predictions": found.decisions,
+        **{f"atlas_{name}": part for name, part in found.atlas._asdict().items()},
+        "curve_n": np.array(GRID_N),
+        "curve_beta": np.array(GRID_BETA),
+        "curves": sampled_curves(),
+    }

@@ -1,4 +1,4 @@
-"""One evaluation of a workdir: a split under one setting, as numbers with their provenance."""
+"""Evaluation of a workdir on one split under one setting: metrics with their provenance."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from iamt_jax import distributed
 from iamt_jax.config import Config, OtherData
 from iamt_jax.data.dataset import Dataset, Records
 from iamt_jax.data.open import open_source, resolve_data, without_damaged
-from iamt_jax.errors import InputError, did_you_mean
+from iamt_jax.errors import InputError
 from iamt_jax.inference.classifier import Classifier, load
+from iamt_jax.inference.inputs import attribute_hint
 from iamt_jax.inference.predictor import Answer, Predictor, Setting
-from iamt_jax.metrics import groups as parts
-from iamt_jax.metrics.per_attribute import as_json, evaluate, majority_class
+from iamt_jax.metrics.classification import compute_metrics, majority_class, metrics_json
+from iamt_jax.metrics.groups import compare, comparison_json
 from iamt_jax.robust.calibration_file import members
 from iamt_jax.robust.transform import Transformation
 
-PACKAGES = ("jax", "jaxlib", "flax", "numpy")
-"""Packages whose versions stand in the provenance."""
+_PACKAGES = ("jax", "jaxlib", "flax", "numpy")
+"""Packages whose versions are recorded in the provenance."""
 
 
 def evaluate_workdir(
@@ -47,22 +48,23 @@ def evaluate_workdir(
     """Measures the best checkpoint of a workdir on one split.
 
     Args:
-      workdir: what training wrote.
-      setting: n, beta, sigma, clip and the seed of noise and bootstrap.
+      workdir: folder that training wrote.
+      setting: n, beta, sigma, clip, and the seed of the noise and the bootstrap.
       split: train, validation, test or train+validation.
       data: another data set with the same attributes, and how many images may be damaged.
-      batch_size: changes nothing but the speed.
-      bootstrap: resamples of the intervals.
-      automatic: by the calibrated transformation, in the place of n and beta.
-      groups: attributes by whose labels the images are cut, and measured apart.
+      batch_size: affects the speed only.
+      bootstrap: number of resamples for the intervals.
+      automatic: use the calibrated transformation instead of n and beta.
+      groups: attributes by whose labels the images are split; each group is also measured.
 
     Returns:
-      `average`, `attributes`, `groups` if asked for, `provenance`: a report of `report.tables`.
+      `average`, `attributes`, `groups` if requested, `provenance`: a report for
+      `iamt_jax.report.tables`.
 
     Raises:
       InputError: no run, no data, other attributes, unknown groups, or no calibration.
     """
-    trained, dataset, records, left_out = opened(workdir, split, data)
+    trained, dataset, records, left_out = open_evaluation(workdir, split, data)
     transformation = trained.transformation if automatic else None
     attributes = trained.attributes
     _columns(groups, attributes)
@@ -70,10 +72,10 @@ def evaluate_workdir(
     if data.root is not None and dataset.partitions.sizes.get("train"):
         training = select(dataset.split("train"), attributes, dataset.root)
         majority, decided = majority_class(training.labels), f"{dataset.root}, train"
-    answer = predict(
+    answer = predict_records(
         trained.predictor, records, trained.run.config, batch_size, setting, transformation
     )
-    metrics = evaluate(
+    metrics = compute_metrics(
         answer.logits, records.labels, majority, bootstrap=bootstrap, seed=setting.seed
     )
     provenance = {
@@ -86,13 +88,15 @@ def evaluate_workdir(
         "left_out": list(left_out),
         **setting._asdict(),
         **({"n": None, "beta": None} if automatic else {}),
-        "applied": None if transformation is None else applied(transformation, answer.sigma),
+        "applied": None
+        if transformation is None
+        else transformation_summary(transformation, answer.sigma),
         "majority_decided_on": decided,
         "bootstrap": bootstrap,
         **environment(),
     }
     cut = _compared(answer, records, majority, groups, bootstrap, setting.seed)
-    return as_json(metrics, attributes) | cut | {"provenance": provenance}
+    return metrics_json(metrics, attributes) | cut | {"provenance": provenance}
 
 
 def _compared(
@@ -103,42 +107,42 @@ def _compared(
     bootstrap: int,
     seed: int,
 ) -> dict:
-    """`groups`, where some are asked for."""
+    """Compares the groups; the report's entry `groups`, empty if none is requested."""
     found = {}
     for name, k in _columns(groups, records.attributes).items():
-        comparison = parts.compare(
+        comparison = compare(
             answer.logits, records.labels, majority, k, bootstrap=bootstrap, seed=seed
         )
-        found[name] = parts.as_json(comparison, records.attributes)
+        found[name] = comparison_json(comparison, records.attributes)
     return {"groups": found} if found else {}
 
 
 def _columns(groups: Sequence[str], attributes: tuple[str, ...]) -> dict[str, int]:
-    """Where the attributes are that cut the images; called early, to fail early.
+    """Columns of the attributes that define groups; also called first, to fail early.
 
     Raises:
-      InputError: the network knows no such attribute.
+      InputError: the network has no such attribute.
     """
     for name in groups:
         if name not in attributes:
-            hint = did_you_mean(name, attributes, f"it has {', '.join(attributes)}")
+            hint = attribute_hint(name, attributes)
             raise InputError(f"--groups {name}: is none of the network's attributes; {hint}")
     return {name: attributes.index(name) for name in groups}
 
 
-class Opened(NamedTuple):
-    """What an evaluation looks at, and with what."""
+class EvaluationData(NamedTuple):
+    """A classifier and the data to evaluate it on."""
 
     classifier: Classifier
     dataset: Dataset
     records: Records
-    """With the network's attributes, in its order."""
+    """Records with the attributes of the network, in its order."""
     left_out: tuple[str, ...]
-    """Names of the damaged images, which `records` lack."""
+    """Names of the damaged images, which are not in `records`."""
 
 
-def opened(workdir: Path, split: str, data: OtherData = OtherData()) -> Opened:
-    """A workdir's best checkpoint, the data set to look at, and a split of it.
+def open_evaluation(workdir: Path, split: str, data: OtherData = OtherData()) -> EvaluationData:
+    """Loads the best checkpoint of a workdir and opens a split of the data to evaluate it on.
 
     Raises:
       InputError: no run, no data, other attributes, or too many damaged images.
@@ -157,10 +161,10 @@ def opened(workdir: Path, split: str, data: OtherData = OtherData()) -> Opened:
             distributed.gather,
         )
 
-    return Opened(trained, dataset, *distributed.run_on_all(readable))
+    return EvaluationData(trained, dataset, *distributed.run_on_all(readable))
 
 
-def predict(
+def predict_records(
     predictor: Predictor,
     records: Records,
     config: Config,
@@ -168,10 +172,10 @@ def predict(
     setting: Setting,
     transformation: Transformation | None = None,
 ) -> Answer:
-    """What is said of all records, with a progress bar; each process of the run sees a share."""
+    """Predicts all records, with a progress bar; each process of the run handles one shard."""
     mine = records.take(distributed.shard_indices(len(records)))
     answers = []
-    running = predictor.over(mine, config.data.size, batch_size, setting, transformation)
+    running = predictor.predict_batches(mine, config.data.size, batch_size, setting, transformation)
     with tqdm(
         total=len(mine),
         unit="image",
@@ -186,8 +190,8 @@ def predict(
     return Answer(*distributed.gather(parts, len(records)))
 
 
-def applied(transformation: Transformation, sigma: np.ndarray) -> dict:
-    """What the transformation did to these images, for people to read."""
+def transformation_summary(transformation: Transformation, sigma: np.ndarray) -> dict:
+    """Summarises the effect of the transformation on these images."""
     quartiles = np.quantile(sigma, (0, 0.25, 0.5, 0.75, 1)).round(4)
     return {
         "members": members(transformation),
@@ -197,10 +201,10 @@ def applied(transformation: Transformation, sigma: np.ndarray) -> dict:
 
 
 def select(records: Records, attributes: tuple[str, ...], root: str) -> Records:
-    """The records with the network's attributes, in its order.
+    """Selects the attributes of the network, in its order.
 
     Raises:
-      InputError: the data set lacks some.
+      InputError: the data set lacks some of them.
     """
     if records.attributes == attributes:
         return records
@@ -215,9 +219,9 @@ def select(records: Records, attributes: tuple[str, ...], root: str) -> Records:
 
 
 def environment() -> dict[str, str | dict[str, str]]:
-    """Versions, hardware and commit that made a number."""
+    """Versions, hardware, commit and command, for the provenance of a number."""
     return {
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "commit": commit(),
         "command": shlex.join([*map(os.path.basename, sys.argv[:1]), *sys.argv[1:]]),
@@ -225,7 +229,7 @@ def environment() -> dict[str, str | dict[str, str]]:
 
 
 def commit() -> str:
-    """The git commit of this code, `-dirty` where files differ; else the package's version."""
+    """Git commit of this code, with `-dirty` if files differ; else the version of the package."""
     folder = Path(__file__).parent
     try:
         describe = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--match="]

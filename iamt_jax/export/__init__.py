@@ -1,1 +1,1 @@
-"""One file that holds a trained network, and runs without this package."""
+"""Export of a trained network to one file that runs without this package."""

@@ -1,7 +1,7 @@
-"""The file of an exported network, NAME.iamt: a zip of programs, and of what must be known of them.
+"""The file of an exported network, NAME.iamt: a zip archive of compiled programs and metadata.
 
-metadata.json says what goes in and comes out; the programs are in `jax.export`'s format, and run
-with jax, numpy and flatbuffers alone (docs/deploy.md).
+metadata.json describes inputs and outputs. The programs are in the format of `jax.export` and need
+only jax, numpy and flatbuffers to run (docs/deploy.md).
 """
 
 from __future__ import annotations
@@ -24,31 +24,38 @@ from iamt_jax import xla_setup
 from iamt_jax.config import LARGEST_N
 from iamt_jax.errors import InputError
 from iamt_jax.files import expanded, json_text
-from iamt_jax.inference.inputs import Pictures, batched, curve, fit
+from iamt_jax.inference.inputs import (
+    ImagesLike,
+    batched,
+    curve_values,
+    fit_images,
+    refuse_curve_beside_auto,
+)
 
 METADATA = "metadata.json"
-FORMAT, VERSION = "iamt", 1
+_FORMAT, _VERSION = "iamt", 1
 CURVE, AUTOMATIC = "curve", "automatic"
-"""The programs: by n and beta, and by the calibrated transformation, which may be absent."""
+"""Names of the programs: for given n and beta, and for the calibrated transformation, which is
+optional."""
 
-SUFFIX = ".jaxexport"
-"""Of a program's member."""
+_SUFFIX = ".jaxexport"
+"""Suffix of a program in the archive."""
 
 
 def pack(metadata: Mapping, programs: Mapping[str, bytes]) -> bytes:
-    """The file's content.
+    """Builds the content of the file.
 
     Args:
-      metadata: what to know of the network; format, version and digests are added.
+      metadata: description of the network; format, version and checksums are added.
       programs: name (`CURVE`, `AUTOMATIC`) -> serialised program.
     """
-    members = {f"{name}{SUFFIX}": program for name, program in programs.items()}
+    members = {f"{name}{_SUFFIX}": program for name, program in programs.items()}
     digests = {name: hashlib.sha256(member).hexdigest() for name, member in members.items()}
-    metadata = {"format": FORMAT, "version": VERSION, **metadata, "sha256": digests}
+    metadata = {"format": _FORMAT, "version": _VERSION, **metadata, "sha256": digests}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         for name, member in {METADATA: json_text(metadata, indent=2).encode(), **members}.items():
-            # A fixed time: the same programs give the same bytes.
+            # ZipInfo has a fixed time, so that the same programs give the same bytes.
             file.writestr(zipfile.ZipInfo(name), member, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
@@ -57,7 +64,8 @@ def read_artefact(path: Path) -> Artefact:
     """Opens an exported network.
 
     Raises:
-      InputError: it cannot be read, is none of ours, damaged, or of another version.
+      InputError: it cannot be read, is not an exported network, is damaged, or is of another
+        version.
     """
     path = Path(expanded(path))
     try:
@@ -73,23 +81,23 @@ class Artefact:
         """Opens the content of a file.
 
         Args:
-          content: what `pack` made.
-          name: how an error calls it.
+          content: result of `pack`.
+          name: name of the file in errors.
 
         Raises:
-          InputError: it is none of ours, damaged, or of another version.
+          InputError: it is not an exported network, is damaged, or is of another version.
         """
         self._name = name
         self.program = functools.cache(self._program)
-        """`CURVE` or `AUTOMATIC` -> the program, ready to be called and compiled once."""
+        """`CURVE` or `AUTOMATIC` -> the program, deserialised and compiled once."""
         self.identity = hashlib.sha256(content).hexdigest()[:16]
-        """Which file this is."""
+        """Digest of the file; equal for equal files."""
         try:
             self.metadata, self._programs = _unpack(content)
             self.attributes = tuple(map(str, self.metadata["attributes"]))
             self.size = int(self.metadata["input"]["size"])
             self.thresholds = tuple(map(float, self.metadata["thresholds"]))
-        except Exception as error:  # zipfile, zlib, json and a foreign file raise a dozen types.
+        except Exception as error:  # zipfile, zlib and json raise many types.
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise InputError(
                 f"{name}: not an exported network of this version ({' '.join(reason.split())}); "
@@ -98,7 +106,7 @@ class Artefact:
             ) from None
 
     def require_automatic(self) -> None:
-        """Raises `InputError` where the workdir was not calibrated."""
+        """Raises `InputError` if the network was exported without a calibration."""
         if AUTOMATIC not in self._programs:
             raise InputError(
                 f"{self._name}: was exported without a calibration, which auto needs; run python "
@@ -107,25 +115,24 @@ class Artefact:
 
     @xla_setup.default_numbers()
     def __call__(
-        self, images: Pictures, n: float = 1.0, beta: float = 0.0, auto: bool = False
+        self, images: ImagesLike, n: float = 1.0, beta: float = 0.0, auto: bool = False
     ) -> Float[np.ndarray, "image attribute"]:
-        """Probabilities of each attribute, float32; a single image gives a single row.
+        """Probabilities of each attribute, float32; one row for a single image.
 
         Args:
-          images: as `Classifier` takes them.
+          images: as for `Classifier`.
           n: tone curve's power, a number from 0 to 1e6.
           beta: tone curve's offset, a number from 0 to 1.
-          auto: by the calibrated transformation, in the place of n and beta.
+          auto: use the calibrated transformation instead of n and beta.
 
         Raises:
-          InputError: an image of another kind, a curve out of range, `auto` beside a curve or
-            without a calibration, or a program that this jax cannot read.
+          InputError: an invalid image, a curve out of range, `auto` together with a curve or
+            without a calibration, or a program that this version of jax cannot read.
         """
-        n, beta = curve("n", n, LARGEST_N, ()), curve("beta", beta, 1, ())
+        n, beta = curve_values("n", n, LARGEST_N, ()), curve_values("beta", beta, 1, ())
         if auto:
             self.require_automatic()
-            if (n, beta) != (1, 0):
-                raise InputError("auto: it chooses the curves itself; give n and beta, or auto")
+            refuse_curve_beside_auto(n, beta)
 
         def answer(pictures: np.ndarray, _) -> jax.Array:
             scale = 255 if pictures.dtype == np.uint8 else 1
@@ -134,16 +141,16 @@ class Artefact:
                 return self.program(AUTOMATIC)(pictures)[0]
             return self.program(CURVE)(pictures, n, beta)
 
-        return batched(answer, fit(images, self.size))
+        return batched(answer, fit_images(images, self.size))
 
     def _program(self, name: str) -> jax.stages.Wrapped:
         try:
             program = export.deserialize(bytearray(self._programs[name]))
-            if program.nr_devices != 1:  # jax before 0.8.2 reads 0 out of what later ones wrote.
+            if program.nr_devices != 1:  # jax before 0.8.2 reads 0 from files of later versions.
                 raise ValueError(f"it finds a program for {program.nr_devices} devices")
             run = jax.jit(program.call)
-            run.lower(*map(_one_image, program.in_avals))  # Reads what is in it, compiles nothing.
-        except Exception as error:  # flatbuffers and jax say in many ways what they do not know.
+            run.lower(*map(_one_image, program.in_avals))  # Checks the content without compiling.
+        except Exception as error:  # flatbuffers and jax raise many types.
             written = self.metadata["made_with"]["versions"]["jax"]
             raise InputError(
                 f"{self._name}: was written with jax {written}, and jax {jax.__version__} cannot "
@@ -154,27 +161,27 @@ class Artefact:
 
 
 def _one_image(argument: jax.core.ShapedArray) -> jax.ShapeDtypeStruct:
-    """The argument for a batch of one image; n and beta have no batch."""
+    """Shape of a program's argument for a batch of one image; n and beta are scalars."""
     return jax.ShapeDtypeStruct((1, *argument.shape[1:])[: argument.ndim], argument.dtype)
 
 
 def _unpack(content: bytes) -> tuple[dict, dict[str, bytes]]:
-    """Metadata and programs.
+    """Reads metadata and programs.
 
     Raises:
-      Exception: whatever is wrong with them, of any type.
+      Exception: of any type, if the content is invalid.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         metadata = json.loads(file.read(METADATA))
         found = metadata["format"], metadata["version"]
-        if found != (FORMAT, VERSION):
-            raise ValueError(f"it is {found[0]} {found[1]}, expected {FORMAT} {VERSION}")
+        if found != (_FORMAT, _VERSION):
+            raise ValueError(f"it is {found[0]} {found[1]}, expected {_FORMAT} {_VERSION}")
         programs = {}
         for name, digest in metadata["sha256"].items():
             member = file.read(name)
             if hashlib.sha256(member).hexdigest() != digest:
                 raise ValueError(f"the checksum of {name} is wrong")
-            programs[name.removesuffix(SUFFIX)] = member
+            programs[name.removesuffix(_SUFFIX)] = member
     if CURVE not in programs:
         raise ValueError(f"it has no program {CURVE}")
     return metadata, programs

@@ -1,8 +1,14 @@
-"""The network as StableHLO with its weights, for any batch, on any platform, n and beta free."""
+"""Export of a network with its weights as StableHLO (`jax.export`) or ONNX.
+
+The programs accept any batch size; n and beta are inputs. ONNX needs the extra `onnx`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -11,22 +17,24 @@ from flax import nnx
 from jax import export
 from jaxtyping import Array, Float
 
+from iamt_jax.errors import InputError
+from iamt_jax.files import json_text
 from iamt_jax.inference.predictor import probability
 from iamt_jax.model.network import IAMT
 from iamt_jax.robust.transform import Transformation, transform
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-"""What the programs are lowered for; which of them runs is decided where they are called."""
+"""Platforms that the programs are lowered for; the one to run on is chosen when they are called."""
 
-Curved = Callable[
+_Curved = Callable[
     [Float[Array, "batch size size 3"], Float[Array, ""], Float[Array, ""]],
     Float[Array, "batch attribute"],
 ]
-"""(images, n, beta) -> probabilities; images in [0, 1] units, which noise may leave."""
+"""(images, n, beta) -> probabilities; images in [0, 1] units, beyond them if noisy."""
 
 
-def by_curve(network: IAMT) -> Curved:
-    """Eq. 9 and a sigmoid, with the weights as constants."""
+def by_curve(network: IAMT) -> _Curved:
+    """Function for Eq. 9 followed by a sigmoid, with the weights as constants."""
     merged = _frozen(network)
 
     def run(images: Array, n: Array, beta: Array) -> Array:
@@ -36,15 +44,20 @@ def by_curve(network: IAMT) -> Curved:
 
 
 def curve_program(network: IAMT, size: int) -> bytes:
-    """`by_curve` in `jax.export`'s format: images float32 (batch, size, size, 3), n and beta
-    float32 scalars, probabilities float32 (batch, attribute)."""
+    """Serialises `by_curve` in the format of `jax.export`.
+
+    Inputs are images, float32 (batch, size, size, 3), and n and beta, float32 scalars; the output
+    is probabilities, float32 (batch, attribute).
+    """
     number = jax.ShapeDtypeStruct((), jnp.float32)
     return _exported(by_curve(network), size, number, number)
 
 
 def automatic_program(network: IAMT, size: int, transformation: Transformation) -> bytes:
-    """`images -> (probabilities, sigma)`: each image under the calibrated transformation, and the
-    noise that it was chosen for, float32 (batch,)."""
+    """Serialises `images -> (probabilities, sigma)` under the calibrated transformation.
+
+    sigma, float32 (batch,), is the noise level that the transformation was chosen for.
+    """
     merged = _frozen(network)
     transformation = jax.tree.map(np.asarray, transformation)
 
@@ -57,7 +70,7 @@ def automatic_program(network: IAMT, size: int, transformation: Transformation) 
 
 
 def _frozen(network: IAMT) -> Callable[[], IAMT]:
-    """The network with constants for weights: a program then needs nothing beside itself."""
+    """Function that builds the network with constant weights, which become part of a program."""
     definition, weights = nnx.split(network)
     weights = jax.tree.map(np.asarray, nnx.to_pure_dict(weights))
     return lambda: nnx.merge(definition, weights)
@@ -67,3 +80,68 @@ def _exported(run: Callable, size: int, *others: jax.ShapeDtypeStruct) -> bytes:
     (batch,) = export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
     return bytes(export.export(jax.jit(run), platforms=PLATFORMS)(images, *others).serialize())
+
+
+_INPUTS = ("images", "n", "beta")
+_OUTPUT = "probabilities"
+
+
+def onnx_program(network: IAMT, size: int, metadata: Mapping) -> bytes:
+    """Converts `by_curve` to an ONNX model of any batch size; n and beta are inputs.
+
+    Args:
+      network: a network that computes in float32.
+      size: height and width of the images.
+      metadata: description of the network; each entry becomes a property, in JSON.
+
+    Raises:
+      InputError: the converter is not installed.
+    """
+    try:
+        from jax2onnx import to_onnx
+        from onnx.helper import set_model_props
+    except ImportError:
+        raise InputError(
+            "--out: a file that ends in .onnx needs jax2onnx, which is not installed; install "
+            "it with pip install 'iamt-jax[onnx]', or name a file that ends in .iamt"
+        ) from None
+    with _quiet():
+        model = to_onnx(
+            by_curve(network),
+            [("batch", size, size, 3), (), ()],
+            model_name="iamt",
+            input_names=_INPUTS,
+            output_names=(_OUTPUT,),
+        )
+    set_model_props(model, {name: json_text(value) for name, value in metadata.items()})
+    return model.SerializeToString()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences warnings of the converter, which users cannot act on."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(before)
+
+
+class OnnxModel:
+    """An ONNX model in ONNX Runtime, on the CPU."""
+
+    def __init__(self, content: bytes):
+        from onnxruntime import InferenceSession, SessionOptions
+
+        quiet = SessionOptions()
+        quiet.log_severity_level = 3
+        self._session = InferenceSession(content, quiet, providers=["CPUExecutionProvider"])
+
+    def __call__(
+        self, images: Float[np.ndarray, "batch size size 3"], n: float = 1.0, beta: float = 0.0
+    ) -> Float[np.ndarray, "batch attribute"]:
+        """Probabilities of float32 images in [0, 1] units at the input size of the network."""
+        inputs = images, np.array(n, np.float32), np.array(beta, np.float32)
+        return self._session.run([_OUTPUT], dict(zip(_INPUTS, inputs, strict=True)))[0]

@@ -1,1 +1,1 @@
-"""A trained network for its users."""
+"""Inference with a trained network."""

@@ -1,4 +1,4 @@
-"""A trained network out of its workdir, and what a user asks of it."""
+"""The classifier that users load from a workdir: images to probabilities, masks, explanations."""
 
 from __future__ import annotations
 
@@ -16,10 +16,20 @@ from jaxtyping import Float, Int
 
 from iamt_jax import xla_setup
 from iamt_jax.config import LARGEST_N
-from iamt_jax.errors import InputError, did_you_mean
+from iamt_jax.errors import InputError
 from iamt_jax.explanation.explain import Explanation, explain
 from iamt_jax.files import expanded, json_text
-from iamt_jax.inference.inputs import Curve, Fitted, Pictures, batched, curve, fit, of_rows
+from iamt_jax.inference.inputs import (
+    Curve,
+    Fitted,
+    ImagesLike,
+    attribute_hint,
+    batched,
+    curve_values,
+    fit_images,
+    refuse_curve_beside_auto,
+    rows_of,
+)
 from iamt_jax.inference.predictor import Predictor, Setting, as_float, probability
 from iamt_jax.model.network import IAMT, build
 from iamt_jax.robust.calibration_file import read_calibration
@@ -30,11 +40,11 @@ from iamt_jax.runs.run_file import Run
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained network, ready for images; `load` makes it.
+    """A trained network, ready for images; `load` returns it.
 
     Images may have any size: the centred square is resized to the network's input, as in
-    training. A single image gives answers without an image axis. Batches are filled up to a few
-    sizes, so that few programs compile; another tone curve compiles nothing.
+    training. For a single image, results have no image axis. Batches are padded to a few sizes,
+    so that few programs compile; changing the tone curve never recompiles.
 
     Example:
       >>> import iamt_jax
@@ -55,23 +65,23 @@ class Classifier:
     """
 
     workdir: Path
-    """The folder it was loaded from."""
+    """Folder that it was loaded from."""
     run: Run
-    """The run's config, attributes and history, as in run.json."""
+    """Config, attributes and history of the run, as in run.json."""
     step: int
     """Training step of the checkpoint."""
     predictor: Predictor
-    """The compiled programs and the weights, on all devices of this process."""
+    """Compiled programs and weights on all devices of this process."""
     _explainers: dict[int, Callable] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """Names, in the order of every answer's columns."""
+        """Names of the attributes, in the order of the columns of all results."""
         return self.run.attributes
 
     @functools.cached_property
     def identity(self) -> str:
-        """Which network this is: a digest of its attributes and weights."""
+        """Digest of the attributes and weights; equal for equal networks."""
         digest = hashlib.sha256(json_text(self.attributes).encode())
         for part in jax.tree.leaves(self.predictor.weights):
             digest.update(np.ascontiguousarray(part).tobytes())
@@ -79,95 +89,95 @@ class Classifier:
 
     @property
     def network(self) -> IAMT:
-        """The network itself, an NNX module with these weights, for `iamt_jax.explain` and your own
+        """The network as an NNX module with these weights, for `iamt_jax.explain` and your own
         functions."""
         return self.predictor.network()
 
     @functools.cached_property
     def transformation(self) -> Transformation:
-        """What `python -m iamt_jax calibrate` found for this network.
+        """The transformation that `python -m iamt_jax calibrate` found for this network.
 
         Raises:
-          InputError: there is no calibration, or it is another network's.
+          InputError: there is no calibration, or it belongs to another network.
         """
         return read_calibration(self.workdir, self.identity)
 
     def __call__(
-        self, images: Pictures, n: Curve = 1.0, beta: Curve = 0.0, auto: bool = False
+        self, images: ImagesLike, n: Curve = 1.0, beta: Curve = 0.0, auto: bool = False
     ) -> Float[np.ndarray, "image attribute"]:
-        """Probabilities of each attribute; a single image gives a single row.
+        """Probabilities of each attribute; one row for a single image.
 
         Args:
-          images: one or several, uint8, float in [0, 1] units, or Pillow images.
+          images: one or several: uint8, float in [0, 1] units, or Pillow images.
           n: tone curve's power, n >= 0, as for `logits`.
           beta: tone curve's offset, 0 <= beta <= 1, as for `logits`.
-          auto: by the calibrated transformation, in the place of n and beta.
+          auto: use the calibrated transformation instead of n and beta.
 
         Returns:
           From 0 to 1, float32.
 
         Raises:
-          InputError: whatever `logits` refuses.
+          InputError: as `logits`.
         """
         return probability(self.logits(images, n, beta, auto))
 
     @xla_setup.default_numbers()
     def logits(
-        self, images: Pictures, n: Curve = 1.0, beta: Curve = 0.0, auto: bool = False
+        self, images: ImagesLike, n: Curve = 1.0, beta: Curve = 0.0, auto: bool = False
     ) -> Float[np.ndarray, "image attribute"]:
-        """Logits of each attribute; a single image gives a single row.
+        """Logits of each attribute; one row for a single image.
 
         Args:
-          images: one or several, uint8, float in [0, 1] units, or Pillow images.
+          images: one or several: uint8, float in [0, 1] units, or Pillow images.
           n: tone curve's power, n >= 0, a number or an array that broadcasts to
-            (image, attribute, channel); a run-time value: a new one compiles nothing.
+            (image, attribute, channel); changing it never recompiles.
           beta: tone curve's offset, 0 <= beta <= 1, likewise.
-          auto: by the calibrated transformation, image by image, in the place of n and beta.
+          auto: use the calibrated transformation, chosen for each image, instead of n and beta.
 
         Returns:
           Logits, float32.
 
         Raises:
-          InputError: an image of another kind, n or beta out of range or of a shape that does not
-            fit, `auto` without a calibration or beside a curve.
+          InputError: an invalid image, n or beta out of range or of a shape that does not
+            broadcast, `auto` without a calibration or together with a curve.
         """
         fitted = self._fitted(images)
         shape = len(fitted.pictures), len(self.attributes), self.run.config.model.widths[-1]
-        n, beta = curve("n", n, LARGEST_N, shape), curve("beta", beta, 1, shape)
-        if auto and not (np.all(n == 1) and np.all(beta == 0)):
-            raise InputError("auto: it chooses the curves itself; give n and beta, or auto")
+        n, beta = curve_values("n", n, LARGEST_N, shape), curve_values("beta", beta, 1, shape)
+        if auto:
+            refuse_curve_beside_auto(n, beta)
 
         def answer(some, rows):
             if auto:
                 return self.predictor.automatic(some, self.transformation)[0]
-            return self.predictor.logits(some, Setting(of_rows(n, rows), of_rows(beta, rows)))
+            return self.predictor.logits(some, Setting(rows_of(n, rows), rows_of(beta, rows)))
 
         return self._batched(answer, fitted)
 
     @xla_setup.default_numbers()
     def sweep(
         self,
-        images: Pictures,
+        images: ImagesLike,
         n_values: Sequence[float],
         beta_values: Sequence[float],
     ) -> Float[np.ndarray, "n beta image attribute"]:
         """Probabilities under every tone curve of a grid; features and masks are computed once.
 
         Args:
-          images: one or several, uint8, float in [0, 1] units, or Pillow images.
+          images: one or several: uint8, float in [0, 1] units, or Pillow images.
           n_values: powers, each >= 0.
           beta_values: offsets, each from 0 to 1.
 
         Returns:
-          From 0 to 1, float32; a single image has no image axis.
+          From 0 to 1, float32; without the image axis for a single image.
 
         Raises:
-          InputError: an image of another kind, or a value out of range.
+          InputError: an invalid image, or a value out of range.
         """
         n, beta = np.atleast_1d(n_values), np.atleast_1d(beta_values)
         n, beta = (
-            curve("n_values", n, LARGEST_N, n.shape),
-            curve("beta_values", beta, 1, beta.shape),
+            curve_values("n_values", n, LARGEST_N, n.shape),
+            curve_values("beta_values", beta, 1, beta.shape),
         )
 
         def answer(some, _):
@@ -179,20 +189,20 @@ class Classifier:
 
     @xla_setup.default_numbers()
     def masks(
-        self, images: Pictures, attributes: Sequence[str]
+        self, images: ImagesLike, attributes: Sequence[str]
     ) -> Float[np.ndarray, "image attribute height width channel"]:
-        """Masks M^k of the named attributes, before any tone curve; no other mask is computed.
+        """Masks M^k of the named attributes, before any tone curve; only these are computed.
 
         Args:
-          images: one or several, uint8, float in [0, 1] units, or Pillow images.
-          attributes: names, in the order in which their masks come.
+          images: one or several: uint8, float in [0, 1] units, or Pillow images.
+          attributes: names, in the order of the returned masks.
 
         Returns:
-          From 0 to 1, float32, with the height, width and channels of the network's features; a
-          single image has no image axis.
+          From 0 to 1, float32, with the height, width and channels of the network's features;
+          without the image axis for a single image.
 
         Raises:
-          InputError: an image of another kind, or an attribute that the network does not know.
+          InputError: an invalid image, or an unknown attribute.
         """
         chosen = self._chosen(attributes)
         answer = lambda some, _: self.predictor.masks(some, chosen)  # noqa: E731
@@ -201,41 +211,42 @@ class Classifier:
     @xla_setup.default_numbers()
     def explain(
         self,
-        images: Pictures,
+        images: ImagesLike,
         attributes: Sequence[str],
         n: float = 1.0,
         beta: float = 0.0,
         top: int = 5,
     ) -> Explanation:
-        """What each channel and each position adds to the logits of the named attributes under a
-        tone curve, the masks of the channels that count most, and a map of the centred square at
-        the network's size.
+        """Explains the logits of the named attributes under a tone curve.
+
+        Gives the contribution of each channel and each position, the masks of the channels that
+        contribute most, and a map over the centred square at the network's input size.
 
         Args:
-          images: one or several, uint8, float in [0, 1] units, or Pillow images.
-          attributes: names, in the order in which they are explained.
+          images: one or several: uint8, float in [0, 1] units, or Pillow images.
+          attributes: names, in the order of the results.
           n: tone curve's power, n >= 0, one number.
           beta: tone curve's offset, 0 <= beta <= 1, one number.
-          top: how many channels' masks to give, 1 to all of them.
+          top: number of channels whose masks are returned, from 1 to all.
 
         Returns:
-          Contributions and bias sum to the logit. Arrays start with the image, then the attribute;
-          a single image has no image axis.
+          An `Explanation`, whose contributions and bias sum to the logit. The first axes are image
+          and attribute; a single image has no image axis.
 
         Raises:
-          InputError: an image of another kind, an attribute that the network does not know, a
-            curve out of range, or more channels than there are.
+          InputError: an invalid image, an unknown attribute, a curve out of range, or more
+            channels than the network has.
         """
         channels = self.run.config.model.widths[-1]
         if not (isinstance(top, int) and 1 <= top <= channels):
             raise InputError(f"top: found {top}, expected a whole number, 1 to {channels}")
         chosen = self._chosen(attributes)
-        numbers = curve("n", n, LARGEST_N, ()), curve("beta", beta, 1, ())
+        numbers = curve_values("n", n, LARGEST_N, ()), curve_values("beta", beta, 1, ())
         answer = lambda some, _: self._explainer(top)(some, chosen, *numbers)  # noqa: E731
         return self._batched(answer, self._fitted(images))
 
     def _explainer(self, top: int) -> Callable:
-        """The compiled explanation; one for each number of channels."""
+        """Compiled explanation for a number of channels, cached."""
 
         def run(network, pictures, chosen, n, beta):
             return explain(network, as_float(pictures), chosen, n, beta, top)
@@ -245,20 +256,19 @@ class Classifier:
         return self._explainers[top]
 
     def _chosen(self, attributes: Sequence[str]) -> Int[np.ndarray, " some"]:
-        """Their indices."""
+        """Indices of the named attributes."""
         if isinstance(attributes, str) or not len(attributes):
             raise InputError(
                 f"attributes: found {attributes!r}, expected a list of names, one at least"
             )
         for name in attributes:
             if name not in self.attributes:
-                known = self.attributes
-                hint = did_you_mean(str(name), known, f"it has {', '.join(known)}")
+                hint = attribute_hint(str(name), self.attributes)
                 raise InputError(f"attributes: {name} is none of the network's; {hint}")
         return np.array([self.attributes.index(name) for name in attributes])
 
-    def _fitted(self, images: Pictures) -> Fitted:
-        return fit(images, self.run.config.data.size)
+    def _fitted(self, images: ImagesLike) -> Fitted:
+        return fit_images(images, self.run.config.data.size)
 
     def _batched(self, answer: Callable, fitted: Fitted) -> Any:
         return batched(answer, fitted, self.predictor.devices)
@@ -269,13 +279,13 @@ def load(workdir: Path | str) -> Classifier:
     """Loads the best checkpoint of a workdir.
 
     Args:
-      workdir: what `train.py --workdir` wrote.
+      workdir: folder that `train.py --workdir` wrote.
 
     Returns:
-      A `Classifier`; it takes every device of this process.
+      A `Classifier`, which uses all devices of this process.
 
     Raises:
-      InputError: the folder holds no run, or no checkpoint, or one of another network.
+      InputError: the folder holds no run, no checkpoint, or a checkpoint of another network.
 
     Example:
       >>> import iamt_jax

@@ -1,4 +1,4 @@
-"""What users give to be judged, images and tone curves: checked, fitted, and cut into batches."""
+"""Checks and batches of user input: images of any size, and tone curves."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from iamt_jax.data.decode import DecodedImage, square
-from iamt_jax.errors import InputError
+from iamt_jax.errors import InputError, did_you_mean
 
 SHAPES = (1, 8, 32, 128)
-"""Batches that programs are compiled for: smaller ones are filled up, larger ones cut."""
+"""Batch sizes that programs are compiled for: smaller batches are padded, larger ones split."""
 
 Curve = Float[Array, "..."] | float
 """n or beta: a number, or an array that broadcasts to (image, attribute, channel)."""
 
-Pictures = DecodedImage | Sequence[DecodedImage]
+ImagesLike = DecodedImage | Sequence[DecodedImage]
 """One image or several, each of any size: arrays (height, width, 3), uint8 or float in [0, 1]
 units, or Pillow images; or one array (image, height, width, 3)."""
 
 
 class Fitted(NamedTuple):
-    """Images at the network's size."""
+    """Images at the input size of the network."""
 
     pictures: UInt8[np.ndarray, "image size size 3"] | Float[np.ndarray, "image size size 3"]
     single: bool
-    """A single image was given, not a list of one."""
+    """True if a single image was given, not a list of one."""
 
 
-def fit(images: Pictures, size: int) -> Fitted:
-    """Images at the network's size, in one array.
+def fit_images(images: ImagesLike, size: int) -> Fitted:
+    """Crops and resizes images to the input size of the network, in one array.
 
     Raises:
-      InputError: names the image, what it is, and what it may be.
+      InputError: there is no image, or one is invalid; the message names it and what is accepted.
     """
     single = not isinstance(images, (list, tuple)) and np.ndim(images) != 4
     several = [images] if single else list(images)
@@ -47,11 +47,11 @@ def fit(images: Pictures, size: int) -> Fitted:
     return Fitted(np.stack(squares), single)
 
 
-def curve(name: str, value: Curve, largest: float, shape: tuple[int, ...]) -> np.ndarray:
-    """n or beta as float32.
+def curve_values(name: str, value: Curve, largest: float, shape: tuple[int, ...]) -> np.ndarray:
+    """Converts n or beta to float32.
 
     Raises:
-      InputError: it is no number, out of [0, largest], or does not broadcast to `shape`.
+      InputError: it is not a number, not in [0, largest], or does not broadcast to `shape`.
     """
     try:
         if np.asarray(value).dtype.kind not in "fiu":
@@ -71,28 +71,58 @@ def curve(name: str, value: Curve, largest: float, shape: tuple[int, ...]) -> np
     return numbers
 
 
-def of_rows(curve: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The rows of a curve that has one an image."""
-    return curve[rows] if curve.ndim == 3 and len(curve) > 1 else curve
+def refuse_curve_beside_auto(n: np.ndarray, beta: np.ndarray) -> None:
+    """Raises `InputError` unless (n, beta) is the identity: `auto` chooses the curves itself."""
+    if not (np.all(n == 1) and np.all(beta == 0)):
+        raise InputError("auto: it chooses the curves itself; give n and beta, or auto")
+
+
+def attribute_hint(name: str, attributes: Sequence[str]) -> str:
+    """Suggests the attribute nearest to an unknown name, or lists all of them."""
+    return did_you_mean(name, attributes, f"it has {', '.join(attributes)}")
+
+
+def rows_of(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Selects the rows of n or beta if it has one row an image; else returns it unchanged."""
+    return values[rows] if values.ndim == 3 and len(values) > 1 else values
 
 
 def batched(answer: Callable, fitted: Fitted, devices: int = 1) -> Any:
-    """The answer, an array or a tree of arrays with the image first, batch by batch.
+    """Applies a function to the images in batches of `SHAPES`, so that few programs compile.
 
     Args:
-      answer: (pictures, their rows) -> answer of a batch.
-      fitted: the images; for a single one the answer has no image axis.
-      devices: which a batch must divide by.
+      answer: (pictures, their rows) -> array or tree of arrays, image first.
+      fitted: images; for a single one the result has no image axis.
+      devices: each batch is a multiple of this number.
     """
     pictures, single = fitted
+    found = by_rows(lambda rows: answer(pictures[rows], rows), len(pictures), SHAPES, devices)
+    return jax.tree.map(lambda x: x[0], found) if single else found
+
+
+def by_rows(
+    answer: Callable[[Int[np.ndarray, " batch"]], Any],
+    count: int,
+    sizes: Sequence[int],
+    devices: int = 1,
+) -> Any:
+    """Applies a function to all rows in batches; the last batch is padded with its last row.
+
+    Args:
+      answer: row numbers -> array or tree of arrays, row first.
+      count: number of rows, above 0.
+      sizes: allowed batch sizes, ascending; all batches but the last have the largest.
+      devices: each batch is a multiple of this number.
+
+    Returns:
+      The results of all rows, concatenated, as NumPy arrays.
+    """
     parts = []
-    for start in range(0, len(pictures), SHAPES[-1]):
-        count = min(len(pictures) - start, SHAPES[-1])
-        shape = next(shape for shape in SHAPES if shape >= count)
-        shape = -(-shape // devices) * devices
-        rows = np.minimum(start + np.arange(shape), len(pictures) - 1)
-        cut = lambda x, count=count: np.asarray(x)[:count]  # noqa: E731
-        parts.append(jax.tree.map(cut, answer(pictures[rows], rows)))
-    if single:
-        return jax.tree.map(lambda x: x[0], parts[0])
+    for start in range(0, count, sizes[-1]):
+        real = min(count - start, sizes[-1])
+        size = next(size for size in sizes if size >= real)
+        size = -(-size // devices) * devices
+        rows = np.minimum(start + np.arange(size), count - 1)
+        cut = lambda x, real=real: np.asarray(x)[:real]  # noqa: E731
+        parts.append(jax.tree.map(cut, answer(rows)))
     return jax.tree.map(lambda *x: np.concatenate(x), *parts)

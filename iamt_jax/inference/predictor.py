@@ -1,17 +1,19 @@
-"""Images to logits on all devices: by the tone curve, with n, beta and sigma as run-time values,
-or by the calibrated transformation."""
+"""Logits of images on all devices, under a tone curve or under the calibrated transformation.
+
+n, beta and sigma are run-time values; changing them never recompiles.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from scipy.special import expit
 
 from iamt_jax.data.batches import Records, evaluation_batches
@@ -21,9 +23,10 @@ from iamt_jax.model.heads import sweep
 from iamt_jax.model.network import IAMT, Tree
 from iamt_jax.robust.transform import Transformation, transform
 
-Images = UInt8[Array, "batch height width 3"] | Float[Array, "batch height width 3"]
-"""uint8, or float in [0, 1] units; noise may leave that range."""
+ImageBatch = UInt8[Array, "batch height width 3"] | Float[Array, "batch height width 3"]
+"""uint8, or float in [0, 1] units; with noise, values may leave that range."""
 
+_Item = TypeVar("_Item")
 
 _ABOVE_HALF = np.nextafter(np.float32(0.5), np.float32(1))
 
@@ -31,15 +34,16 @@ _ABOVE_HALF = np.nextafter(np.float32(0.5), np.float32(1))
 def probability(
     logits: Float[np.ndarray, "..."] | Float[Array, "..."],
 ) -> Float[np.ndarray, "..."] | Float[Array, "..."]:
-    """The sigmoid of logits, above 0.5 exactly where the logit is above 0, as evaluation decides.
+    """Sigmoid of logits, greater than 0.5 exactly where the logit is positive.
 
-    In float32 the sigmoid itself is 0.5 up to a logit of 1e-7; there it is the next number above.
+    The decision p > 0.5 is then the decision of the evaluation, logit > 0. In float32 the sigmoid
+    itself is 0.5 for logits up to 1e-7; here it is the next larger number.
 
     Args:
-      logits: an array of NumPy or, inside a program, of JAX.
+      logits: a NumPy array or, inside a compiled function, a JAX array.
 
     Returns:
-      From 0 to 1, float32, of the same kind.
+      From 0 to 1, float32, NumPy or JAX as the input.
     """
     on_host = isinstance(logits, np.ndarray)
     xp, sigmoid = (np, expit) if on_host else (jnp, jax.nn.sigmoid)
@@ -48,7 +52,7 @@ def probability(
 
 
 class Setting(NamedTuple):
-    """What is done to the images and to the masks; run-time values, none of them compiles."""
+    """Noise on the images and tone curve of the masks; changing a value never recompiles."""
 
     n: float = 1.0
     """Power of the tone curve, n >= 0."""
@@ -57,21 +61,21 @@ class Setting(NamedTuple):
     sigma: float = 0.0
     """Standard deviation of Gaussian noise on the network's input, [0, 1] pixel units."""
     clip: bool = False
-    """Cut noisy images to [0, 1]."""
+    """Clip noisy images to [0, 1]."""
     seed: int = 0
     """Seed of the noise."""
 
 
 class Answer(NamedTuple):
-    """What is said of a batch."""
+    """Predictions for a batch."""
 
     logits: Float[np.ndarray, "batch attribute"]
     sigma: Float[np.ndarray, " batch"] | None = None
-    """Noise that the transformation was made for; None without one."""
+    """Noise level that the transformation was chosen for; None without a transformation."""
 
 
 class Predictor:
-    """A network with its weights, on all devices of this process."""
+    """A network with its weights on all devices of this process."""
 
     def __init__(self, definition: nnx.GraphDef, params: Tree, statistics: Tree):
         mesh = Mesh(np.array(jax.local_devices()), (DATA_AXIS,))
@@ -79,12 +83,12 @@ class Predictor:
         self._whole = NamedSharding(mesh, PartitionSpec())
         self.devices = mesh.size
         if self.devices == 1:
-            # jax 0.7.2 cannot vmap the way back through a convolution on a mesh: `explain` does.
+            # jax 0.7.2 cannot vmap a convolution's gradient on a mesh, which `explain` needs.
             self._split = self._whole = SingleDeviceSharding(jax.local_devices()[0])
         self._definition = definition
         self.load(params, statistics)
 
-        # Noise is a program of its own: who asks for none compiles and draws none.
+        # Noise is a separate program, so that it is compiled and drawn only if needed.
         def noisy(images, keys, sigma, clip):
             noisy = gaussian_noise(as_float(images), sigma, keys)
             return jnp.where(clip, jnp.clip(noisy, 0, 1), noisy)
@@ -109,21 +113,24 @@ class Predictor:
         self._grid, self._masks = self.program(grid), self.program(masks)
 
     def load(self, params: Tree, statistics: Tree) -> None:
-        """Takes other weights of the same shapes; nothing compiles again."""
+        """Replaces the weights by others of the same shapes, without recompilation."""
         self._weights = jax.device_put((params, statistics), self._whole)
 
     @property
     def weights(self) -> tuple[Tree, Tree]:
-        """Parameters and statistics, on the devices."""
+        """Parameters and statistics on the devices."""
         return self._weights
 
     def network(self) -> IAMT:
-        """The network itself, for looking inside; call it outside of hot paths."""
+        """Builds the network module with these weights; slow, so keep it out of loops."""
         return nnx.merge(self._definition, *self._weights)
 
     def program(self, function: Callable) -> Callable:
-        """Compiles `function(network, images, *others)`: a call gives images, which are split over
-        the devices, and others, which are not; the weights are this predictor's at that time."""
+        """Compiles `function(network, images, *others)` into a function of `images` and `others`.
+
+        Images are sharded over the devices, the others are not. Each call uses the weights that
+        the predictor has at that time.
+        """
         merged = lambda weights, *inputs: function(  # noqa: E731
             nnx.merge(self._definition, *weights), *inputs
         )
@@ -135,9 +142,9 @@ class Predictor:
         return run
 
     def degraded(
-        self, images: Images, setting: Setting, keys: Key[Array, " batch"] | None = None
-    ) -> Images:
-        """The images with the setting's noise; without any, as they are."""
+        self, images: ImageBatch, setting: Setting, keys: Key[Array, " batch"] | None = None
+    ) -> ImageBatch:
+        """Adds the noise of the setting to the images, if its sigma is above 0."""
         images = jax.device_put(images, self._split)
         if not setting.sigma:
             return images
@@ -146,33 +153,36 @@ class Predictor:
 
     def logits(
         self,
-        images: Images,
+        images: ImageBatch,
         setting: Setting = Setting(),
         keys: Key[Array, " batch"] | None = None,
     ) -> Float[Array, "batch attribute"]:
         """Logits of f_b^k((1 + g(M^k; n, beta)) * f) (Eq. 9).
 
         Args:
-          images: at the network's size, uint8, or float in [0, 1] units; the batch must divide
-            by the number of devices.
+          images: at the network's size, uint8, or float in [0, 1] units; the batch must be a
+            multiple of the number of devices.
           setting: its n and beta may be arrays that broadcast to (batch, attribute, channel).
-          keys: one an image, for the noise; needed where sigma is above 0.
+          keys: one an image, for the noise; required if sigma is above 0.
+
+        Returns:
+          (batch, attribute), float32.
         """
         n, beta = jnp.asarray(setting.n, jnp.float32), jnp.asarray(setting.beta, jnp.float32)
         return self._curve(*self._weights, self.degraded(images, setting, keys), n, beta)
 
     def automatic(
         self,
-        images: Images,
+        images: ImageBatch,
         transformation: Transformation,
         sigma: Float[np.ndarray, " batch"] | float | None = None,
     ) -> tuple[Float[Array, "batch attribute"], Float[Array, " batch"]]:
-        """Logits under the calibrated transformation, and the sigma it was chosen for.
+        """Logits under the calibrated transformation, and the sigma that it was chosen for.
 
         Args:
-          images: as for `logits`, noise included.
-          transformation: of `iamt_jax.robust.calibration`.
-          sigma: of the images' noise where it is known; None estimates it, image by image.
+          images: as for `logits`; noise is part of them.
+          transformation: result of `iamt_jax.robust.calibration`.
+          sigma: noise level of the images if known; None estimates it for each image.
         """
         known = np.nan if sigma is None else sigma
         known = np.broadcast_to(np.asarray(known, np.float32), (len(images),))
@@ -180,22 +190,36 @@ class Predictor:
         return self._automatic(*self._weights, images, transformation, known)
 
     def masks(
-        self, images: Images, chosen: Int[np.ndarray, " some"]
+        self, images: ImageBatch, chosen: Int[np.ndarray, " some"]
     ) -> Float[Array, "batch some height width channel"]:
-        """Masks M^k of the chosen attributes, in (0, 1)."""
+        """Masks M^k of the chosen attributes (indices), in (0, 1)."""
         return self._masks(images, chosen)
 
     def sweep(
         self,
-        images: Images,
+        images: ImageBatch,
         n_values: Float[np.ndarray, " n"],
         beta_values: Float[np.ndarray, " beta"],
     ) -> Float[Array, "n beta batch attribute"]:
-        """Logits of a whole grid of tone curves: features and masks are computed once, a value
-        of n costs one power more, a value of beta nothing."""
+        """Logits under every tone curve of a grid. Features and masks are computed once; each
+        value of n costs one more power, a value of beta nothing."""
         return self._grid(images, np.asarray(n_values), np.asarray(beta_values))
 
-    def over(
+    def batches(
+        self, records: Records, size: int, batch_size: int, setting: Setting = Setting()
+    ) -> Iterator[tuple[ImageBatch, Bool[np.ndarray, " batch"]]]:
+        """Yields all records in order, with the noise of the setting, and which rows are real.
+
+        The last batch is padded with copies, which are not real. A batch is a multiple of the
+        number of devices, and not larger than the records need.
+        """
+        batch_size = -(-min(batch_size, len(records)) // self.devices) * self.devices
+        for batch in evaluation_batches(records, size, batch_size):
+            names = [records.names[i] for i in batch.indices]
+            keys = noise_keys(names, setting.sigma, setting.seed) if setting.sigma else None
+            yield self.degraded(batch.images, setting, keys), batch.real
+
+    def predict_batches(
         self,
         records: Records,
         size: int,
@@ -203,35 +227,38 @@ class Predictor:
         setting: Setting = Setting(),
         transformation: Transformation | None = None,
     ) -> Iterator[Answer]:
-        """Yields what is said of every record, once and in order, batch by batch.
+        """Yields the predictions for all records in order, batch by batch.
 
-        One batch is always computing while the last one is fetched. The batch size changes
-        nothing but the speed. With a transformation, n and beta are not looked at.
+        The batch size affects the speed only. With a transformation, n and beta of the setting
+        are ignored.
         """
-        batch_size = -(-min(batch_size, len(records)) // self.devices) * self.devices
         if transformation is not None:
             transformation = jax.device_put(transformation, self._whole)
-        waiting = None
-        for batch in evaluation_batches(records, size, batch_size):
-            names = [records.names[i] for i in batch.indices]
-            keys = noise_keys(names, setting.sigma, setting.seed) if setting.sigma else None
-            if transformation is None:
-                running = (self.logits(batch.images, setting, keys),)
-            else:
-                noisy = self.degraded(batch.images, setting, keys)
-                running = self.automatic(noisy, transformation)
-            if waiting is not None:
-                yield _fetched(*waiting)
-            waiting = running, batch.real
-        if waiting is not None:
-            yield _fetched(*waiting)
+        curve = setting._replace(sigma=0.0)  # The noise is already in the batches.
+
+        def running() -> Iterator[tuple[tuple[Array, ...], np.ndarray]]:
+            for images, real in self.batches(records, size, batch_size, setting):
+                if transformation is None:
+                    yield (self.logits(images, curve),), real
+                else:
+                    yield self.automatic(images, transformation), real
+
+        for parts, real in one_behind(running()):
+            yield Answer(*(np.asarray(part)[real] for part in parts))
 
 
-def _fetched(running: tuple[Array, ...], real: np.ndarray) -> Answer:
-    return Answer(*(np.asarray(part)[real] for part in running))
+def one_behind(items: Iterator[_Item]) -> Iterator[_Item]:
+    """Yields each item after the next one was requested: since JAX computes asynchronously, the
+    next batch is computed while the caller fetches this one."""
+    waiting = next(items, None)
+    for item in items:
+        yield waiting
+        waiting = item
+    if waiting is not None:
+        yield waiting
 
 
-def as_float(images: Images) -> Float[Array, "batch height width 3"]:
-    """uint8 or float images in [0, 1] units, float32."""
+def as_float(images: ImageBatch) -> Float[Array, "batch height width 3"]:
+    """Converts uint8 or float images to float32 in [0, 1] units."""
     scale = 255 if images.dtype == jnp.uint8 else 1
     return images.astype(jnp.float32) / scale

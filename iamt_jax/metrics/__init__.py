@@ -1,1 +1,1 @@
-"""Metrics of predictions: pure NumPy, no model."""
+"""Metrics of logits and labels, in NumPy."""

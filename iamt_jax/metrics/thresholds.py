@@ -1,4 +1,4 @@
-"""Above which probability an attribute is said to be present: chosen on labelled images."""
+"""Decision thresholds of each attribute, chosen on labelled images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jaxtyping import Float, Int8
 from iamt_jax.config import MISSING
 
 HALF = 0.5
-"""What evaluation decides by: a logit above 0."""
+"""Threshold that evaluation uses: a probability of 0.5, a logit of 0."""
 
 
 def thresholds(
@@ -16,12 +16,12 @@ def thresholds(
     labels: Int8[np.ndarray, "image attribute"],
     score: str,
 ) -> Float[np.ndarray, " attribute"]:
-    r"""The threshold of each attribute that scores best; `HALF` where a class has no image.
+    r"""Finds the threshold of each attribute with the best score; `HALF` where a class is missing.
 
-    An attribute is present where its probability is greater. Every midpoint between two neighbours
-    among 0, the probabilities and 1 is tried, `HALF`, and 1, which is never; of equal ones, the
-    nearest to `HALF` is taken. With t the true and f the false positives at a threshold, P and N
-    the images of each class,
+    An attribute is predicted present where its probability is greater than the threshold. The
+    candidates are the midpoints between neighbours among 0, the probabilities and 1; `HALF`; and
+    1, with which an attribute is never predicted. Of equally good ones, the nearest to `HALF` is
+    taken. With t true and f false positives at a threshold, and P and N images of each class,
 
     .. math::
       \text{accuracy} = \frac{t + N - f}{P + N}, \qquad
@@ -29,9 +29,12 @@ def thresholds(
       F_1 = \frac{2 t}{t + f + P}
 
     Args:
-      probabilities: of attributes, in [0, 1].
-      labels: 1, 0, or -1 where nobody annotated.
+      probabilities: probabilities of the attributes, in [0, 1].
+      labels: 1, 0, or `MISSING` (-1).
       score: `accuracy`, `balanced` or `f1`.
+
+    Returns:
+      (attribute,), float64, from 0 to 1.
     """
     columns = zip(probabilities.T, labels.T, strict=True)
     return np.array([_threshold(p[y != MISSING], y[y != MISSING] == 1, score) for p, y in columns])
@@ -42,13 +45,13 @@ def _threshold(probability: np.ndarray, present: np.ndarray, score: str) -> floa
     if not positives or not negatives:
         return HALF
     values = np.unique([0, *probability.astype(np.float64), 1])
-    tried = np.concatenate([(values[1:] + values[:-1]) / 2, [HALF, 1]])
-    said = np.sort(probability[present]), np.sort(probability[~present])
-    true, false = (len(x) - np.searchsorted(x, tried, side="right") for x in said)
+    candidates = np.concatenate([(values[1:] + values[:-1]) / 2, [HALF, 1]])
+    ranked = np.sort(probability[present]), np.sort(probability[~present])
+    hits, false_alarms = (len(x) - np.searchsorted(x, candidates, side="right") for x in ranked)
     scores = {
-        "accuracy": (true + negatives - false) / (positives + negatives),
-        "balanced": (true / positives + (negatives - false) / negatives) / 2,
-        "f1": 2 * true / (true + false + positives),
+        "accuracy": (hits + negatives - false_alarms) / (positives + negatives),
+        "balanced": (hits / positives + (negatives - false_alarms) / negatives) / 2,
+        "f1": 2 * hits / (hits + false_alarms + positives),
     }[score]
-    best = tried[scores >= scores.max() - 1e-12]
+    best = candidates[scores >= scores.max() - 1e-12]
     return float(best[np.argmin(abs(best - HALF))])

@@ -1,1 +1,1 @@
-"""Numbers to tables and figures; knows neither JAX nor the model."""
+"""Tables, figures and pages from numbers and arrays; imports neither JAX nor the model."""

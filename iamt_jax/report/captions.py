@@ -1,4 +1,4 @@
-"""Names of attributes as reports show them; they may be long and hold any characters."""
+"""Formatting of attribute names, which may be long and contain any characters."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rich.cells import cell_len, set_cell_size
 from iamt_jax.errors import printable
 
 _LONGEST = 60
-"""Characters of a name in the name of a file."""
+"""Largest number of characters of a name in a file name."""
 
 
 def brief(names: Sequence[str], width: int) -> list[str]:
-    """The names in one line each, cut in their middle to `width` columns of a terminal.
+    """Shortens names to `width` terminal columns by an ellipsis, keeping beginning and end.
 
-    Names that would be cut to the same text get their number instead of their end.
+    Names that would become equal end in their index instead.
     """
     names = [printable(name) for name in names]
     cut = [_cut(name, width, name) for name in names]
@@ -36,11 +36,11 @@ def _cut(name: str, width: int, end: str) -> str:
 
 
 def in_markdown(text: str) -> str:
-    """The text in one line of Markdown, where it makes no column and no HTML."""
+    """Escapes a text for one line of Markdown: no column separators, no HTML."""
     text = printable(text).replace("\\", "\\\\").replace("|", "\\|")
     return text.replace("<", "&lt;")
 
 
 def in_file_name(name: str) -> str:
-    """A part of a file's name that every system takes; others may be mapped to the same."""
+    """Converts a name to a part of a file name valid on every system; not injective."""
     return re.sub(r"[^A-Za-z0-9_]+", "-", name)[:_LONGEST]

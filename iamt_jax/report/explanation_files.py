@@ -1,6 +1,7 @@
-"""Explanations to files: tables as Markdown, one JSON, arrays as .npz, figures as PNG.
+"""Files of an explanation: Markdown tables, JSON, arrays as .npz, figures as PNG.
 
-`findings` and `arrays` are those of `iamt_jax.evaluation.findings`.
+`findings` and `arrays` come from `explanation_findings` and `explanation_arrays` of
+`iamt_jax.evaluation.mask_statistics`.
 """
 
 from __future__ import annotations
@@ -11,26 +12,28 @@ from pathlib import Path
 
 import numpy as np
 
-from iamt_jax.files import json_text, plain, replace_bytes
+from iamt_jax.files import json_text, replace_bytes
 from iamt_jax.report.figures import figures
-from iamt_jax.report.tables import facts, markdown_row
+from iamt_jax.report.tables import facts, markdown_row, number
 
-METRICS = {
+_METRICS = {
     "energy_inside": "energy inside the region ↑",
     "pointing": "pointing game ↑",
     "deletion": "deletion ↓",
     "insertion": "insertion ↑",
 }
-"""How true maps are: metric -> its name; the arrow points to the better."""
+"""Faithfulness metric -> its name; the arrow shows whether higher or lower is better."""
 
-Table = tuple[list[str], list[list[str]]]
+_Table = tuple[list[str], list[list[str]]]
 """Headers and rows."""
 
 
 def write_explanations(
     findings: Mapping, arrays: Mapping[str, np.ndarray], folder: Path | str
 ) -> list[Path]:
-    """Writes explanation.md, explanation.json, explanation.npz and figures, each whole or not.
+    """Writes explanation.md, explanation.json, explanation.npz and the figures.
+
+    Each file is written completely or not at all.
 
     Raises:
       OSError: the folder cannot be written.
@@ -40,7 +43,7 @@ def write_explanations(
     np.savez_compressed(buffer, **arrays)
     pictures = figures(findings, arrays)
     files = {
-        "explanation.md": markdown_text(findings).encode(),
+        "explanation.md": explanation_markdown(findings).encode(),
         "explanation.json": (json_text(findings, indent=2) + "\n").encode(),
         "explanation.npz": buffer.getvalue(),
         **pictures,
@@ -51,8 +54,8 @@ def write_explanations(
     return [folder / name for name in files]
 
 
-def markdown_text(findings: Mapping) -> str:
-    """All tables, then where their numbers come from."""
+def explanation_markdown(findings: Mapping) -> str:
+    """Markdown of all tables, then the provenance."""
     lines = []
     for title, note, table in (
         ("Top channels of each attribute", IMPORTANCE_NOTE, importance_table(findings)),
@@ -93,8 +96,8 @@ RANDOMISED_NOTE = (
 FEATURES_NOTE = "Correlation of two channels' masks over images, attributes and positions."
 
 
-def importance_table(findings: Mapping) -> Table:
-    """A row an attribute."""
+def importance_table(findings: Mapping) -> _Table:
+    """One row for each attribute."""
     most = max(len(row) for row in findings["importance"].values())
     rows = [
         [name, *_filled([f"{channel} ({share:.1%})" for channel, share in found], most)]
@@ -103,8 +106,8 @@ def importance_table(findings: Mapping) -> Table:
     return ["attribute", *(f"channel {i + 1}" for i in range(most))], rows
 
 
-def together_table(findings: Mapping) -> Table:
-    """A row an attribute."""
+def together_table(findings: Mapping) -> _Table:
+    """One row for each attribute."""
     most = max(len(row) for row in findings["together"].values())
     rows = [
         [
@@ -123,8 +126,8 @@ def together_table(findings: Mapping) -> Table:
     return ["attribute", *(f"closest {i + 1}" for i in range(most))], rows
 
 
-def coupled_table(findings: Mapping) -> Table:
-    """A row a pair."""
+def coupled_table(findings: Mapping) -> _Table:
+    """One row for each pair."""
     kinds = ("labels", "predictions", "masks")
     rows = [
         [", ".join(pair["attributes"]), *(number(pair[kind]) for kind in kinds)]
@@ -133,36 +136,31 @@ def coupled_table(findings: Mapping) -> Table:
     return ["pair", *kinds], rows
 
 
-def judged_table(findings: Mapping) -> Table:
-    """A row a map; columns that were not measured are left out."""
+def judged_table(findings: Mapping) -> _Table:
+    """One row for each map; columns that were not measured are left out."""
     scores = findings["judged"]["scores"]
-    metrics = [m for m in METRICS if any(m in row for row in scores.values())]
+    metrics = [m for m in _METRICS if any(m in row for row in scores.values())]
     rows = [
         [name, *(number(row[m], 3) if m in row else "" for m in metrics)]
         for name, row in scores.items()
     ]
-    return ["map", *(METRICS[m] for m in metrics)], rows
+    return ["map", *(_METRICS[m] for m in metrics)], rows
 
 
-def randomised_table(findings: Mapping) -> Table:
-    """A row a part that was drawn anew."""
+def randomised_table(findings: Mapping) -> _Table:
+    """One row for each re-initialised part."""
     rows = [[name, number(v, 3)] for name, v in findings["judged"]["randomised"].items()]
     return ["drawn anew", "rank correlation"], rows
 
 
-def features_table(findings: Mapping) -> Table:
-    """A row a channel."""
+def features_table(findings: Mapping) -> _Table:
+    """One row for each channel."""
     most = max(len(row) for row in findings["features"])
     rows = [
         [str(channel), *_filled([f"{other} ({number(r)})" for other, r in near], most)]
         for channel, near in enumerate(findings["features"])
     ]
     return ["channel", *(f"closest {i + 1}" for i in range(most))], rows
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A number for people; undefined is a dash."""
-    return "-" if plain(value) is None else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def _filled(cells: Sequence[str], count: int) -> list[str]:

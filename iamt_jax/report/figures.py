@@ -7,44 +7,47 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
 
 from iamt_jax.report.captions import brief, in_file_name
-from iamt_jax.report.correlations import clustered
 from iamt_jax.report.overlays import SIGNED, laid_over, mask_png, signed_png
-from iamt_jax.report.sheets import labelled_rows
 
-TILE = 96
-"""Pixels a side of an atlas's pictures."""
+_TILE = 96
+"""Side of a picture in the atlas, in pixels."""
 
-LONGEST = 30
-"""Letters of a name beside a matrix."""
+_LONGEST_NAME = 30
+"""Largest width of a name beside a matrix, in characters."""
 
-SHOWN_BETAS = (0.0, 0.5, 1.0)
+_SHOWN_BETAS = (0.0, 0.5, 1.0)
+
+GAP = 2
+"""White pixels between pictures."""
 
 
 def figures(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict[str, bytes]:
-    """Every figure: file name -> PNG."""
+    """Draws all figures: file name -> PNG."""
     names = findings["attributes"]
-    files = {"curves.png": curves(arrays)}
+    files = {"curves.png": curves_png(arrays)}
     order = clustered(arrays["correlation_masks"])
     for kind in ("masks", "labels", "predictions"):
         matrix, title = arrays[f"correlation_{kind}"], f"correlations of attributes, {kind}"
-        files[f"attributes-{kind}.png"] = heat_map(matrix, order, title, names)
+        files[f"attributes-{kind}.png"] = heat_map_png(matrix, order, title, names)
     features = arrays["correlation_features"]
-    files["features.png"] = heat_map(features, clustered(features), "correlations of channels")
+    files["features.png"] = heat_map_png(features, clustered(features), "correlations of channels")
     for k, name in enumerate(names):
-        files[f"atlas-{k:02}-{in_file_name(name)}.png"] = atlas(findings, arrays, k)
+        files[f"atlas-{k:02}-{in_file_name(name)}.png"] = atlas_png(findings, arrays, k)
     return files
 
 
-def curves(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """g(M; n, beta) over M, a panel a beta."""
+def curves_png(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Draws g(M; n, beta) over M, one panel for each beta (Fig. 3)."""
     n, beta, values = arrays["curve_n"], arrays["curve_beta"], arrays["curves"]
     masks = np.linspace(0, 1, values.shape[2])
-    shown = [int(np.argmin(np.abs(beta - b))) for b in SHOWN_BETAS]
+    shown = [int(np.argmin(np.abs(beta - b))) for b in _SHOWN_BETAS]
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.subplots(1, len(shown), sharey=True)
     dashes = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
@@ -58,14 +61,16 @@ def curves(arrays: Mapping[str, np.ndarray]) -> bytes:
     return _png(figure)
 
 
-def heat_map(
+def heat_map_png(
     matrix: Float[np.ndarray, "variable variable"],
     order: np.ndarray,
     title: str,
     names: Sequence[str] | None = None,
 ) -> bytes:
-    """A correlation matrix in the given order; orange negative, purple positive; colours reach
-    as far as the largest value off the diagonal."""
+    """Draws a correlation matrix in the given order: orange negative, purple positive.
+
+    The colour scale ends at the largest absolute value off the diagonal.
+    """
     side = 7 if names is None else max(4, 3 + 0.17 * len(names))
     limit = max(0.01, np.abs(matrix - np.diag(np.diag(matrix))).max())
     figure = Figure(figsize=(side, side), layout="constrained")
@@ -75,8 +80,8 @@ def heat_map(
     if names is None:
         axis.set(xlabel="channel, clustered", ylabel="channel, clustered")
     else:
-        shown = brief(names, LONGEST)
-        # A dollar would begin a formula.
+        shown = brief(names, _LONGEST_NAME)
+        # An unescaped dollar sign would start a formula.
         labels = [shown[i].replace("_", " ").replace("$", r"\$") for i in order]
         axis.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7)
         axis.set_yticks(range(len(labels)), labels, fontsize=7)
@@ -84,33 +89,74 @@ def heat_map(
     return _png(figure)
 
 
-def atlas(findings: Mapping, arrays: Mapping[str, np.ndarray], k: int) -> bytes:
-    """An attribute's top channels (rows) over the photographs (columns), then its summary map."""
+def atlas_png(findings: Mapping, arrays: Mapping[str, np.ndarray], k: int) -> bytes:
+    """Draws the masks of an attribute's top channels (rows) over the photographs (columns), then
+    its summary map (Fig. 4)."""
     images = arrays["atlas_images"]
-    photographs = [np.asarray(Image.fromarray(x).resize((TILE, TILE))) for x in images]
+    photographs = [np.asarray(Image.fromarray(x).resize((_TILE, _TILE))) for x in images]
     rows = [(findings["attributes"][k], np.stack(photographs))]
     for i, (channel, share) in enumerate(findings["importance"][findings["attributes"][k]]):
         masks = arrays["atlas_masks"][:, k, i]
         tiles = [
-            laid_over(image, mask_png(m), 0.6, TILE) for image, m in zip(images, masks, strict=True)
+            laid_over(image, mask_png(m), 0.6, _TILE)
+            for image, m in zip(images, masks, strict=True)
         ]
         rows.append((f"channel {channel}, {share:.1%}", np.stack(tiles)))
     maps = arrays["atlas_summary"][:, k]
     scale = np.abs(maps).max()
     tiles = [
-        laid_over(image, signed_png(m, scale), 1, TILE, grey=True)
+        laid_over(image, signed_png(m, scale), 1, _TILE, grey=True)
         for image, m in zip(images, maps, strict=True)
     ]
     rows.append(("for / against", np.stack(tiles)))
     buffer = io.BytesIO()
-    # 256 colours of its own: there are as many sheets as attributes.
+    # A palette keeps the files small: there is one sheet for each attribute.
     labelled_rows(rows).quantize(256, Image.Quantize.MEDIANCUT).save(buffer, "PNG")
     return buffer.getvalue()
 
 
+def labelled_rows(
+    rows: Sequence[tuple[str, UInt8[np.ndarray, "count height width 3"]]], scale: int = 1
+) -> Image.Image:
+    """Arranges rows of equally sized pictures below one another, with their names at the left.
+
+    Args:
+      rows: name and pictures of each row; if all names are empty, there is no margin for them.
+      scale: factor by which pictures are enlarged, without smoothing.
+    """
+    height, width = rows[0][1].shape[1] * scale, rows[0][1].shape[2] * scale
+    margin = 170 if any(name for name, _ in rows) else 0
+    longest = max(len(pictures) for _, pictures in rows)
+    sheet = Image.new(
+        "RGB", (margin + longest * (width + GAP), len(rows) * (height + GAP)), "white"
+    )
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+    for row, (name, pictures) in enumerate(rows):
+        top = row * (height + GAP)
+        pen.text((4, top + height // 2 - 8), name.replace("_", " "), fill="black", font=font)
+        for column, picture in enumerate(pictures):
+            tile = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
+            sheet.paste(tile, (margin + column * (width + GAP), top))
+    return sheet
+
+
+def clustered(matrix: Float[np.ndarray, "variable variable"]) -> Int[np.ndarray, " variable"]:
+    """Order of the variables of a correlation matrix in which correlated ones are neighbours.
+
+    Leaves of average linkage on the distance 1 - r, in optimal order (Bar-Joseph et al. 2001).
+    """
+    if len(matrix) < 2:
+        return np.arange(len(matrix))
+    distance = 1 - np.nan_to_num(np.asarray(matrix, np.float64))
+    distance = np.clip((distance + distance.T) / 2, 0, 2)
+    np.fill_diagonal(distance, 0)
+    condensed = squareform(distance, checks=False)
+    return leaves_list(linkage(condensed, "average", optimal_ordering=True))
+
+
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    with warnings.catch_warnings():  # Letters that the font lacks are drawn as boxes.
+    with warnings.catch_warnings():  # Characters that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Maps as small pictures: paletted PNGs to lay over a photograph, and the photograph itself."""
+"""Small pictures of maps and photographs: paletted PNGs to overlay on a photograph."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from PIL import Image
 MASKS, SIGNED = "viridis", "PuOr"
 """Colour maps of masks and of correlations; both are readable by the colour-blind."""
 
-FOR, AGAINST = (0.33, 0.15, 0.72), (1.0, 0.55, 0.0)
-"""Ends of the signed map over a grey photograph."""
+_FOR, _AGAINST = (0.33, 0.15, 0.72), (1.0, 0.55, 0.0)
+"""Colours of evidence for and against an attribute, over a grey photograph."""
 
-LEVELS = 64
-"""Colours of a map; the eye sees no steps, and files are small."""
+_LEVELS = 64
+"""Number of colours of a map: steps are invisible, and files are small."""
 
-LARGEST = 128
-"""Longest side of a picture in the page, pixels."""
+_LARGEST = 128
+"""Longest side of a map in the page, in pixels."""
 
-OPAQUE = 0.85
-"""Opacity of the strongest place of a signed map; where it is 0, the photograph shows."""
+_OPAQUE = 0.85
+"""Opacity of a signed map at its maximum; where the map is 0 it is transparent."""
 
-Picture = UInt8[np.ndarray, "y x 3"]
+_Picture = UInt8[np.ndarray, "y x 3"]
 
 
 def mask_png(mask: Float[np.ndarray, "height width"]) -> bytes:
-    """A mask in [0, 1] at its own size, opaque."""
-    colours = colormaps[MASKS](np.linspace(0, 1, LEVELS))[:, :3]
+    """Encodes a mask in [0, 1] as an opaque PNG at its own size."""
+    colours = colormaps[MASKS](np.linspace(0, 1, _LEVELS))[:, :3]
     return _paletted(np.clip(mask, 0, 1), colours, None)
 
 
 def signed_png(values: Float[np.ndarray, "y x"], scale: float) -> bytes:
-    """A signed map: purple for, orange against, clear at 0; full colour at `scale`."""
-    strength = np.linspace(-1, 1, LEVELS)
-    colours = np.where(strength[:, None] > 0, FOR, AGAINST)
-    # The root shows what is faint; where there is nothing, nothing is laid over.
-    opacity = OPAQUE * np.sqrt(np.maximum(np.abs(strength) - 2 / LEVELS, 0))
+    """Encodes a signed map as PNG: purple for, orange against, transparent at 0, full colour at
+    `scale`."""
+    strength = np.linspace(-1, 1, _LEVELS)
+    colours = np.where(strength[:, None] > 0, _FOR, _AGAINST)
+    # The square root makes faint values visible; values near 0 stay transparent.
+    opacity = _OPAQUE * np.sqrt(np.maximum(np.abs(strength) - 2 / _LEVELS, 0))
     return _paletted(0.5 + 0.5 * np.clip(values / max(scale, 1e-12), -1, 1), colours, opacity)
 
 
@@ -48,9 +49,9 @@ def _paletted(
     colours: Float[np.ndarray, "level 3"],
     opacity: Float[np.ndarray, " level"] | None,
 ) -> bytes:
-    """Values in [0, 1] as a PNG of `LEVELS` colours."""
+    """Encodes values in [0, 1] as a PNG of `_LEVELS` colours."""
     values = smaller(values)
-    index = np.rint(np.nan_to_num(values) * (LEVELS - 1)).astype(np.uint8)
+    index = np.rint(np.nan_to_num(values) * (_LEVELS - 1)).astype(np.uint8)
     picture = Image.fromarray(index)
     picture.putpalette(np.rint(colours * 255).astype(np.uint8).tobytes())
     buffer = io.BytesIO()
@@ -62,31 +63,31 @@ def _paletted(
 
 
 def smaller(values: Float[np.ndarray, "y x"]) -> Float[np.ndarray, "y x"]:
-    """At most `LARGEST` pixels a side."""
-    if max(values.shape) <= LARGEST:
+    """Reduces a map to at most `_LARGEST` pixels a side."""
+    if max(values.shape) <= _LARGEST:
         return values
     picture = Image.fromarray(np.asarray(values, np.float32))
-    picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BILINEAR)
+    picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BILINEAR)
     return np.asarray(picture)
 
 
-def photograph_webp(image: Picture) -> bytes:
-    """The photograph as the page shows it."""
+def photograph_webp(image: _Picture) -> bytes:
+    """Encodes a photograph for the page."""
     picture, buffer = Image.fromarray(image), io.BytesIO()
-    picture.thumbnail((2 * LARGEST, 2 * LARGEST))
+    picture.thumbnail((2 * _LARGEST, 2 * _LARGEST))
     picture.save(buffer, "WEBP", quality=90)
     return buffer.getvalue()
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """A picture inside the page: no other file, no network."""
+    """Encodes a picture as a data URI, so that the page needs no other file."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def laid_over(
-    image: Picture, overlay: bytes, opacity: float, size: int, grey: bool = False
-) -> Picture:
-    """An overlay on its photograph at `size` pixels, for PNG sheets."""
+    image: _Picture, overlay: bytes, opacity: float, size: int, grey: bool = False
+) -> _Picture:
+    """Blends an overlay with its photograph at `size` pixels, for PNG sheets."""
     below = Image.fromarray(image).convert("L" if grey else "RGB").convert("RGBA")
     below = below.resize((size, size), Image.Resampling.BICUBIC)
     above = Image.open(io.BytesIO(overlay)).convert("RGBA")

@@ -1,4 +1,4 @@
-"""One page that shows everything: numbers, sliders, maps; one file that needs no network."""
+"""The HTML report: tables, plots with sliders, and maps in one file that needs no network."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from plotly.offline import get_plotlyjs
 from iamt_jax.files import json_text, replace_text
 from iamt_jax.report import explanation_files, overlays, tables
 from iamt_jax.report.captions import brief
-from iamt_jax.report.correlations import clustered
+from iamt_jax.report.figures import clustered
 from iamt_jax.report.published import Column
-from iamt_jax.report.tables import percent
+from iamt_jax.report.tables import percent_cell
 
-KINDS = ("masks", "labels", "predictions")
-"""Whose correlations of attributes are shown."""
+_KINDS = ("masks", "labels", "predictions")
+"""Kinds of correlations between attributes that are shown."""
 
-LONGEST = 40
-"""Letters of a name beside a matrix."""
+_LONGEST_NAME = 40
+"""Largest width of a name beside a matrix, in characters."""
 
 PLANE_METRICS = {
     "accuracy": "accuracy",
@@ -39,15 +39,15 @@ def write_page(
     path: Path,
     beside: Sequence[Column] = (),
 ) -> None:
-    """Writes the page, whole or not at all.
+    """Writes the page completely or not at all.
 
     Args:
-      metrics: a report as `tables` takes it.
-      plane: `Plane.as_json` of `iamt_jax.evaluation.curve_grid`.
-      findings: of `iamt_jax.evaluation.findings`.
-      arrays: likewise.
-      path: of the page.
-      beside: published columns, such as `paper.TABLE_4`.
+      metrics: a report, as `iamt_jax.report.tables` takes it.
+      plane: `CurveGrid.as_json` of `iamt_jax.evaluation.curve_grid`.
+      findings: `explanation_findings` of `iamt_jax.evaluation.mask_statistics`.
+      arrays: `explanation_arrays` of the same.
+      path: file of the page.
+      beside: published columns, such as `published.TABLE_4`.
 
     Raises:
       OSError: the folder cannot be written.
@@ -64,7 +64,7 @@ def page(
     arrays: Mapping[str, np.ndarray],
     beside: Sequence[Column] = (),
 ) -> str:
-    """The page's HTML; see `write_page`."""
+    """HTML of the page; see `write_page`."""
     environment = Environment(
         loader=PackageLoader("iamt_jax.report", "template"),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -73,7 +73,7 @@ def page(
         lstrip_blocks=True,
     )
     template = files("iamt_jax.report") / "template"
-    data = drawn(metrics, plane, findings, arrays)
+    data = page_data(metrics, plane, findings, arrays)
     return environment.get_template("page.html.j2").render(
         style=Markup((template / "page.css").read_text("utf-8")),
         scripts=[
@@ -90,17 +90,17 @@ def page(
         plane_metrics=PLANE_METRICS,
         findings=findings,
         explanations=explanation_files,
-        kinds=KINDS,
+        kinds=_KINDS,
         photographs=len(arrays["atlas_images"]),
         facts=[(key.replace("_", " "), text) for key, text in tables.facts(metrics["provenance"])],
         note=tables.NOTE,
     )
 
 
-def drawn(
+def page_data(
     metrics: Mapping, plane: Mapping, findings: Mapping, arrays: Mapping[str, np.ndarray]
 ) -> dict:
-    """What the scripts draw from; numbers are rounded to what a plot can show."""
+    """Data of the page's scripts; numbers are rounded to the precision of a plot."""
     order = clustered(arrays["correlation_masks"])
     features = clustered(arrays["correlation_features"])
     names = [name.replace("_", " ") for name in findings["attributes"]]
@@ -117,10 +117,10 @@ def drawn(
             "matrix": _rounded(arrays["correlation_features"][np.ix_(features, features)], 3),
         },
         "attributes": {
-            "names": [literal(brief(names, LONGEST)[i]) for i in order],
+            "names": [plotly_text(brief(names, _LONGEST_NAME)[i]) for i in order],
             **{
                 kind: _rounded(arrays[f"correlation_{kind}"][np.ix_(order, order)], 3)
-                for kind in KINDS
+                for kind in _KINDS
             },
         },
         "atlas": _atlas(findings, arrays),
@@ -128,10 +128,10 @@ def drawn(
 
 
 def _atlas(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict:
-    """Photographs and overlays as data URIs; [attribute][image] and [attribute][image][top]."""
+    """Photographs and overlays as data URIs: [attribute][image] and [attribute][image][top]."""
     images, masks = arrays["atlas_images"], arrays["atlas_masks"]
     summary, importance = arrays["atlas_summary"], findings["importance"]
-    # One scale an attribute: what is faint in one photograph is faint beside the others.
+    # One scale for each attribute, so that its photographs can be compared.
     scale = np.abs(summary).max(axis=(0, 2, 3))
     uri = overlays.data_uri
     every = range(len(images))
@@ -154,7 +154,7 @@ def _atlas(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict:
 
 
 def noise_table(plane: Mapping, majority: float | None) -> tuple[list[str], list[list[str]]]:
-    """Accuracy and mean AP at every sigma: untouched, best pair by hindsight, calibrated."""
+    """Accuracy and mean AP at every sigma: identity, best pair in hindsight, calibrated."""
     one, zero = plane["n"].index(1), plane["beta"].index(0)
     headers = ["σ", "n 1, β 0: acc", "AP", "best pair: acc", "n", "β"]
     headers += ["calibrated: acc", "AP"] if plane["automatic"] else []
@@ -165,23 +165,23 @@ def noise_table(plane: Mapping, majority: float | None) -> tuple[list[str], list
         i, j = np.unravel_index(np.argmax(np.nan_to_num(accuracy)), accuracy.shape)
         row = [
             f"{sigma:g}",
-            percent(accuracy[one, zero]),
-            percent(precision[one][zero]),
+            percent_cell(accuracy[one, zero]),
+            percent_cell(precision[one][zero]),
         ]
-        row += [percent(accuracy[i, j]), f"{plane['n'][i]:g}", f"{plane['beta'][j]:g}"]
+        row += [percent_cell(accuracy[i, j]), f"{plane['n'][i]:g}", f"{plane['beta'][j]:g}"]
         if plane["automatic"]:
             found = plane["automatic"]
             row += [
-                percent(found["accuracy"][s]),
-                percent(found["average_precision"][s]),
+                percent_cell(found["accuracy"][s]),
+                percent_cell(found["average_precision"][s]),
             ]
         rows.append(row)
-    rows.append(["majority", percent(majority), *[""] * (len(headers) - 2)])
+    rows.append(["majority", percent_cell(majority), *[""] * (len(headers) - 2)])
     return headers, rows
 
 
-def literal(name: str) -> str:
-    """A name in a plot, where Plotly would read some HTML."""
+def plotly_text(name: str) -> str:
+    """Escapes a name for Plotly, which interprets some HTML."""
     return name.replace("&", "&amp;").replace("<", "&lt;")
 
 
@@ -190,6 +190,6 @@ def _rounded(values: np.ndarray, digits: int) -> list:
 
 
 def _json(data: dict) -> Markup:
-    """JSON inside a script element: no `<` of it can end the element."""
+    """JSON for a script element; `<` is escaped so that it cannot end the element."""
     text = json_text(data, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))

@@ -1,7 +1,7 @@
-"""Numbers that others published on CelebA, to stand beside ours.
+"""Results published on CelebA, to compare ours with.
 
-Every number is copied as published, in percent: Tables 1 and 4 of Kimura and Tanaka (arXiv
-1905.02719). Table 4 cites its three rivals: MT-RBM PCA (Ehrlich et al., CVPR Workshops 2016),
+Every number is copied as published, in percent: Table 4 of Kimura and Tanaka (arXiv 1905.02719).
+Table 4 cites its three rivals: MT-RBM PCA (Ehrlich et al., CVPR Workshops 2016),
 LNets+ANet and FaceTracer (both as measured by Liu et al., "Deep Learning Face Attributes in the
 Wild", ICCV 2015, arXiv 1411.7766, Table 1, where the numbers are the same).
 
@@ -20,23 +20,23 @@ class Column:
     """One method's published accuracy on CelebA's test split."""
 
     name: str
-    """How tables call the method."""
+    """Name of the method in tables."""
 
     source: str
     """The publication that states the numbers."""
 
     digits: int
-    """Decimals with which the numbers were published."""
+    """Number of published decimals."""
 
     average: float
-    """Percent, as stated."""
+    """Stated average, in percent."""
 
     accuracy: dict[str, float]
-    """Attribute -> percent, as published."""
+    """Attribute -> published accuracy, in percent."""
 
     @property
     def mean(self) -> float:
-        """Mean of `accuracy`, which need not be the stated average."""
+        """Mean of `accuracy`, which may differ from the stated average."""
         return sum(self.accuracy.values()) / len(self.accuracy)
 
 
@@ -98,11 +98,3 @@ TABLE_4: tuple[Column, ...] = tuple(
     for i, method in enumerate(_METHODS)
 )
 """Table 4's columns, in its order."""
-
-TABLE_1: dict[str, float] = {
-    "full": 92.05,
-    "without reconstructor": 89.14,
-    "without multi-label classifier": 88.12,
-    "without both": 86.58,
-}
-"""The ablation of Kimura and Tanaka (Table 1): average accuracy on CelebA, percent."""

@@ -1,22 +1,21 @@
-"""Metrics to tables: metrics.json, metrics.csv, metrics.md, and one for the terminal.
+"""Tables of metrics: metrics.json, metrics.csv, metrics.md, and one for the terminal.
 
 The input of every function is a `report`: a dictionary with
 
   average     metric -> fraction, and `interval`: metric -> [low, high]
   attributes  name -> metric -> fraction
-  groups      only where asked for: attribute -> how those with and without it fare
-  provenance  what made the numbers: any names and plain values
+  groups      only if requested: attribute -> comparison of the images with and without it
+  provenance  where the numbers come from: any names and plain values
 
-as `iamt_jax.metrics.per_attribute.as_json` makes the first two, and that of `groups` the third. A
-value that is undefined is None (or NaN); files and tables show it as null, as an empty cell, or
-as a dash.
+`average` and `attributes` come from `iamt_jax.metrics.classification.metrics_json`, each entry of
+`groups` from `iamt_jax.metrics.groups.comparison_json`. An undefined value is None (or NaN); it is
+written as null in JSON, as an empty cell in csv, and as a dash elsewhere.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -32,7 +31,7 @@ from iamt_jax.files import json_text, plain, replace_text
 from iamt_jax.report.captions import brief, in_markdown
 from iamt_jax.report.published import Column
 
-HEADERS = {
+COLUMN_HEADERS = {
     "accuracy": "acc",
     "balanced_accuracy": "bal. acc",
     "f1": "F1",
@@ -41,23 +40,23 @@ HEADERS = {
     "gain": "gain",
     "ece": "ECE",
 }
-"""Metric -> its short name at the head of a column of percents."""
+"""Metric -> short name, the header of its column of percentages."""
 
 NOTE = (
     "Percent. The last two rows are the bootstrap 95 % interval of the average. Noise only adds "
     "to the ECE, and a resample has more of it: with few images its interval can exceed it."
 )
-"""What a reader of the table must know."""
+"""Note below the table."""
 
 PUBLISHED = "The columns at the right are published accuracies on CelebA's own test split."
-"""What a reader of the columns beside ours must know: this data may be another."""
+"""Note on published columns: the data evaluated here may be different."""
 
-MISSTATED = (
+_MISSTATED = (
     "The average stated for {name} is {stated}; the mean of its {count} values is {mean:.2f}."
 )
-"""Of a published column that does not average to what it states."""
+"""Note on a published column whose values do not average to its stated average."""
 
-GROUPS_NOTE = (
+_GROUPS_NOTE = (
     "Groups: percent, with 95 % intervals. Accuracy and average precision (AP) depend on how "
     "common an attribute is in a group, so compare an accuracy with its majority, and groups by "
     "balanced accuracy. Balanced accuracy and AP are means over the attributes that have ten "
@@ -65,46 +64,46 @@ GROUPS_NOTE = (
     "the greater of those in the rate of true positives (TPR) and of false positives (FPR). The "
     "largest of many gaps are partly chance, and the intervals do not correct for that."
 )
-"""What a reader of the groups must know."""
+"""Note above the table of groups."""
 
-GAPS = 5
-"""Gaps that a table shows of each group; metrics.json has them all."""
+_GAPS = 5
+"""Number of gaps shown for each group; metrics.json has all of them."""
 
 _RATES = {"true_positive_rate": "TPR", "false_positive_rate": "FPR"}
 
 _BREAKS = re.compile(r" (?!%)|(?<=-)|(?<=[a-z])(?=[A-Z+])")
-"""Where a header of the terminal's table may break: LNets+ANet, but not 95 %."""
+"""Places where a header may break in the terminal: LNets+ANet, but not 95 %."""
 
-AVERAGE, LOW, HIGH = "average", "95 % from", "to"
+_AVERAGE, _LOW, _HIGH = "average", "95 % from", "to"
 """Names of the rows below the attributes."""
 
-NARROWEST = 12
-"""Columns of a terminal that names keep, however many the numbers take."""
+_NARROWEST = 12
+"""Smallest width of the names, in terminal columns, however wide the numbers are."""
 
-NARROWEST_HEADER = 6
-"""Columns of a terminal below which no header is broken."""
+_NARROWEST_HEADER = 6
+"""Width in terminal columns below which a header is not broken."""
 
 
 def write_tables(report: Mapping, folder: Path | str, beside: Sequence[Column] = ()) -> list[Path]:
-    """Writes metrics.json, metrics.csv and metrics.md, each of them whole or not at all.
+    """Writes metrics.json, metrics.csv and metrics.md, each completely or not at all.
 
     Args:
       report: see the top of this file.
-      folder: made if it is not there; files of the same names are replaced.
-      beside: published columns for the Markdown table, such as `paper.TABLE_4`.
+      folder: created if necessary; files of the same names are replaced.
+      beside: published columns for the Markdown table, such as `published.TABLE_4`.
 
     Returns:
       The three paths.
 
     Raises:
-      OSError: the folder cannot be written; a file of an earlier run then stays as it was.
+      OSError: the folder cannot be written; files of an earlier run are then unchanged.
     """
     folder = Path(folder)
-    # All text first: a report that cannot be formatted leaves the folder untouched.
+    # All texts are formatted first, so that an invalid report leaves the folder unchanged.
     texts = {
         "metrics.json": json_text(report, indent=2) + "\n",
         "metrics.csv": csv_text(report),
-        "metrics.md": markdown_text(report, beside),
+        "metrics.md": metrics_markdown(report, beside),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
@@ -115,11 +114,11 @@ def write_tables(report: Mapping, folder: Path | str, beside: Sequence[Column] =
 def print_table(
     report: Mapping, beside: Sequence[Column] = (), console: Console | None = None
 ) -> None:
-    """Prints a row an attribute and the average with its interval, in percent, then the groups.
+    """Prints one row for each attribute, the average and its interval in percent, then the groups.
 
     Args:
       report: see the top of this file.
-      beside: published columns to show beside ours, such as `paper.TABLE_4`.
+      beside: published columns to show beside ours, such as `published.TABLE_4`.
       console: where to print; standard output if None.
     """
     headers, rows = cells(report, beside)
@@ -135,8 +134,11 @@ def print_table(
 
 
 def _print_aligned(console: Console, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table in columns. Where they are too wide for the console headers are broken, then
-    names shortened; numbers are never broken or left out."""
+    """Prints a table in aligned columns.
+
+    If it is too wide for the console, headers are broken, then names shortened; numbers are never
+    broken or left out.
+    """
     tops = [_BREAKS.sub("\n", header).split("\n") for header in headers[1:]]
     numbers = list(zip(*(row[1:] for row in rows), strict=True)) or [()] * len(tops)
     narrow = [max(map(cell_len, column), default=0) for column in numbers]
@@ -144,20 +146,20 @@ def _print_aligned(console: Console, headers: Sequence[str], rows: Sequence[Sequ
     given = [headers[0], *(row[0] for row in rows)]
     room = console.width - len(widths)
     if max(map(cell_len, given)) > room - sum(widths):
-        narrow = [max(w, NARROWEST_HEADER) for w in narrow]
+        narrow = [max(w, _NARROWEST_HEADER) for w in narrow]
         tops = [
             [part for word in top for part in textwrap.wrap(word, w)]
             for top, w in zip(tops, narrow, strict=True)
         ]
         widths = [max(map(cell_len, [*top, *c])) for top, c in zip(tops, numbers, strict=True)]
-    names = brief(given, max(NARROWEST, room - sum(widths)))
+    names = brief(given, max(_NARROWEST, room - sum(widths)))
     height = max(map(len, tops), default=1)
     heads = list(zip(*([""] * (height - len(top)) + top for top in tops), strict=True)) or [()]
     lines = [*zip([""] * (height - 1) + names[:1], heads, strict=True)]
     lines += zip(names[1:], (row[1:] for row in rows), strict=True)
     width = max(map(cell_len, names))
     for at, (name, cells) in enumerate(lines, -height):
-        style = "bold" if at < 0 or rows[at][0] == AVERAGE else ""
+        style = "bold" if at < 0 or rows[at][0] == _AVERAGE else ""
         line = name + " " * (width - cell_len(name))
         for cell, of in zip(cells, widths, strict=True):
             line += " " * (1 + of - cell_len(cell)) + cell
@@ -165,22 +167,23 @@ def _print_aligned(console: Console, headers: Sequence[str], rows: Sequence[Sequ
 
 
 def csv_text(report: Mapping) -> str:
-    """One row an attribute, then the average; fractions in full precision, undefined empty."""
+    """csv with one row an attribute, then the average, as fractions in full precision; undefined
+    cells are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["attribute", *HEADERS])
-    names = [*attribute_rows(report), AVERAGE]
+    writer.writerow(["attribute", *COLUMN_HEADERS])
+    names = [*attribute_rows(report), _AVERAGE]
     for name, metrics in zip(
         names, [*report["attributes"].values(), report["average"]], strict=True
     ):
-        writer.writerow([name, *(plain(metrics[metric]) for metric in HEADERS)])
+        writer.writerow([name, *(plain(metrics[metric]) for metric in COLUMN_HEADERS)])
     return text.getvalue()
 
 
-def markdown_text(report: Mapping, beside: Sequence[Column] = ()) -> str:
-    """The table in percent, then where its numbers come from."""
+def metrics_markdown(report: Mapping, beside: Sequence[Column] = ()) -> str:
+    """Markdown of the table in percent, the groups, and the provenance."""
     headers, rows = cells(report, beside)
-    rows = [[f"**{c}**" if r[0] == AVERAGE else c for c in r] for r in rows]
+    rows = [[f"**{c}**" if r[0] == _AVERAGE else c for c in r] for r in rows]
     lines = [*markdown_table(headers, rows), "", NOTE]
     lines += [*([published_note(beside)] if beside else []), ""]
     for note, headers, rows in group_tables(report):
@@ -191,31 +194,37 @@ def markdown_text(report: Mapping, beside: Sequence[Column] = ()) -> str:
 
 
 def cells(report: Mapping, beside: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of the table for people; the first cell of a row is its name."""
-    headers = ["attribute", *HEADERS.values(), *(column.name for column in beside)]
+    """Headers and rows of the table in percent; the first cell of a row is its name."""
+    headers = ["attribute", *COLUMN_HEADERS.values(), *(column.name for column in beside)]
     rows = []
     for row, (name, metrics) in zip(
         attribute_rows(report), report["attributes"].items(), strict=True
     ):
         published = [_published(column.accuracy.get(name), column) for column in beside]
-        rows.append([row, *(percent(metrics[metric]) for metric in HEADERS), *published])
+        rows.append(
+            [row, *(percent_cell(metrics[metric]) for metric in COLUMN_HEADERS), *published]
+        )
     average = report["average"]
     published = [_published(column.average, column) for column in beside]
-    rows.append([AVERAGE, *(percent(average[metric]) for metric in HEADERS), *published])
-    for end, name in enumerate((LOW, HIGH)):
-        bounds = [percent(average["interval"][metric][end]) for metric in HEADERS]
+    rows.append(
+        [_AVERAGE, *(percent_cell(average[metric]) for metric in COLUMN_HEADERS), *published]
+    )
+    for end, name in enumerate((_LOW, _HIGH)):
+        bounds = [percent_cell(average["interval"][metric][end]) for metric in COLUMN_HEADERS]
         rows.append([name, *bounds, *[""] * len(beside)])
     return headers, rows
 
 
 def attribute_rows(report: Mapping) -> list[str]:
-    """Names of the attributes' rows; none is called as the rows below them are."""
-    return column_names([*report["attributes"]], (AVERAGE, LOW, HIGH))
+    """Names of the rows of the attributes, distinct from the names of the rows below them."""
+    return column_names([*report["attributes"]], (_AVERAGE, _LOW, _HIGH))
 
 
 def group_tables(report: Mapping) -> list[tuple[str, list[str], list[list[str]]]]:
-    """What to know of a table, its headers and its rows: of the groups, then of each one's gaps;
-    nothing where no groups were asked for."""
+    """Tables of the groups and of the gaps of each: (note, headers, rows) of each table.
+
+    Empty if the report has no groups.
+    """
     groups = report.get("groups", {})
     if not groups:
         return []
@@ -226,23 +235,23 @@ def group_tables(report: Mapping) -> list[tuple[str, list[str], list[list[str]]]
             name,
             str(side["images"]),
             with_interval(side["average"], "accuracy"),
-            percent(side["average"]["majority_accuracy"]),
+            percent_cell(side["average"]["majority_accuracy"]),
             with_interval(side["average"], "balanced_accuracy"),
             with_interval(side["average"], "average_precision"),
         ]
         for group, found in zip(names, groups.values(), strict=True)
         for name, side in ((group, found["present"]), (f"not {group}", found["absent"]))
     ]
-    return [(GROUPS_NOTE, headers, rows), *(_gap_table(*group) for group in groups.items())]
+    return [(_GROUPS_NOTE, headers, rows), *(_gap_table(*group) for group in groups.items())]
 
 
 def _gap_table(group: str, found: Mapping) -> tuple[str, list[str], list[list[str]]]:
     headers = [group, "rate", "with", "without", "difference [95 %]", "positives", "negatives"]
     rows = []
-    for attribute, gap in list(found["gaps"].items())[:GAPS]:
-        shares = [percent(share) for share in gap[gap["rate"]]]
-        low, high = map(percent, gap["interval"])
-        difference = f"{percent(gap['difference'])} [{low}, {high}]"
+    for attribute, gap in list(found["gaps"].items())[:_GAPS]:
+        shares = [percent_cell(share) for share in gap[gap["rate"]]]
+        low, high = map(percent_cell, gap["interval"])
+        difference = f"{percent_cell(gap['difference'])} [{low}, {high}]"
         counts = [" / ".join(map(str, gap[of])) for of in ("positives", "negatives")]
         rows.append([attribute, _RATES[gap["rate"]], *shares, difference, *counts])
     note = (
@@ -253,16 +262,16 @@ def _gap_table(group: str, found: Mapping) -> tuple[str, list[str], list[list[st
 
 
 def with_interval(average: Mapping, metric: str) -> str:
-    """An average in percent with the bounds of its interval."""
-    low, high = map(percent, average["interval"][metric])
-    return f"{percent(average[metric])} [{low}, {high}]"
+    """Formats an average in percent with the bounds of its interval."""
+    low, high = map(percent_cell, average["interval"][metric])
+    return f"{percent_cell(average[metric])} [{low}, {high}]"
 
 
 def published_note(beside: Sequence[Column]) -> str:
-    """A note on published columns, with the average of each that its own values contradict."""
+    """Note on published columns; names each one whose values contradict its stated average."""
     wrong = [c for c in beside if round(c.mean, c.digits) != round(c.average, c.digits)]
     told = [
-        MISSTATED.format(
+        _MISSTATED.format(
             name=column.name,
             stated=_published(column.average, column),
             count=len(column.accuracy),
@@ -273,31 +282,34 @@ def published_note(beside: Sequence[Column]) -> str:
     return " ".join([PUBLISHED, *told])
 
 
-def percent(fraction: float | None) -> str:
-    """A fraction in percent, without the sign; a dash where it is undefined."""
-    if fraction is None or not math.isfinite(fraction):
-        return "-"
-    return f"{round(100 * fraction, 1) + 0.0:.1f}"  # + 0.0 turns -0.0 into 0.0
+def percent_cell(fraction: float | None) -> str:
+    """Formats a fraction in percent with one decimal, without the sign; undefined is a dash."""
+    return number(None if fraction is None else 100 * fraction, 1)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Formats a number with a fixed count of decimals; undefined is a dash."""
+    return "-" if plain(value) is None else f"{round(value, digits) + 0.0:.{digits}f}"  # No -0.0.
 
 
 def _published(value: float | None, column: Column) -> str:
-    """A published percent with its column's decimals; empty for an attribute it does not have."""
+    """Formats a published percentage with the decimals of its column; empty if it is None."""
     return "" if value is None else f"{value:.{column.digits}f}"
 
 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table, numbers to the right."""
+    """Lines of a Markdown table; all columns but the first are right-aligned."""
     rule = ["---", *["---:"] * (len(headers) - 1)]
     return [markdown_row(row) for row in (headers, rule, *rows)]
 
 
 def markdown_row(cells: Sequence[str]) -> str:
-    """A row of a Markdown table; whatever its cells hold stays in them."""
+    """Row of a Markdown table; the cells are escaped."""
     return "| " + " | ".join(map(in_markdown, cells)) + " |"
 
 
 def facts(provenance: Mapping) -> list[tuple[str, str]]:
-    """What made the numbers, for people: names as they are, other values as JSON."""
+    """Provenance as (key, text): strings unchanged, other values as JSON."""
     return [
         (key, value if isinstance(value, str) else json_text(value))
         for key, value in plain(provenance).items()

@@ -22,7 +22,7 @@ from iamt_jax.data.batches import Batch, training_batches
 from iamt_jax.data.dataset import Records
 from iamt_jax.errors import InputError
 from iamt_jax.inference.predictor import Predictor
-from iamt_jax.metrics.per_attribute import majority_class, percent, summary
+from iamt_jax.metrics.classification import majority_class, percent, validation_metrics
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.runs.checkpoints import (
     Checkpoints,
@@ -211,10 +211,10 @@ class Fit:
         else:
             self.predictor.load(*weights)
         mine = self.validation.take(distributed.shard_indices(len(self.validation)))
-        answers = self.predictor.over(mine, self.config.data.size, VALIDATION_BATCH)
+        answers = self.predictor.predict_batches(mine, self.config.data.size, VALIDATION_BATCH)
         logits = np.concatenate([answer.logits for answer in answers])
         logits = distributed.gather(logits, len(self.validation))
-        self.validated = summary(logits, self.validation.labels)
+        self.validated = validation_metrics(logits, self.validation.labels)
         logs.validation(step, self.validated)
         shown = ", ".join(f"{k.replace('_', ' ')} {percent(v)}" for k, v in self.validated.items())
         bar.write(f"step {step}: validation {shown}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""export and predict: what is wrong with flags, models, images and the table's place."""
+"""Faults of export and predict: flags, models, images, and the location of the table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHER = (
 
 
 def placed(files: dict[str, bytes | None], *arguments: object) -> Callable[[Place], Sequence]:
-    """Those files, None for a folder, and the arguments."""
+    """Files to write, None for a folder, and the arguments."""
 
     def prepare(place: Place) -> Sequence[object]:
         for name, content in files.items():
@@ -39,7 +39,7 @@ def exporting(name: str, line: str, *arguments: object, files: dict | None = Non
 
 
 def predicting(name: str, line: str, *arguments: object, **others: object) -> Case:
-    """A fault of `predict`, on a folder of one image; later flags take the place of these."""
+    """A fault of `predict` on a folder of one image; later flags override these."""
     files = {"images/0.png": PNG} | others.pop("files", {})
     flags = ("{root}/images", "--model", "{finished}", "--out", "{root}/out.csv", *arguments)
     return Case(f"predict: {name}", placed(files, *flags), main.predict, line, **others)

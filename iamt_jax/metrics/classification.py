@@ -1,9 +1,9 @@
-"""How good logits are: seven metrics an attribute, their averages, bootstrap intervals.
+"""Seven classification metrics of each attribute, their averages, and bootstrap intervals.
 
 Pure NumPy. Every metric is a function of *weighted* images, so that the bootstrap and the point
 estimate run the same code: the point estimate weighs each image once, a resample weighs it by
 how often it was drawn. A missing label leaves its image out of that attribute only. A metric
-that has no value for an attribute is NaN there and stays out of the average.
+that is undefined for an attribute is NaN there and is left out of the average.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from iamt_jax.config import MISSING
 from iamt_jax.files import plain
 
 Logits = Float[np.ndarray, "image attribute"]
-Labels = Int8[np.ndarray, "image attribute"]
+LabelMatrix = Int8[np.ndarray, "image attribute"]
 Majority = Bool[np.ndarray, "attribute"]
-Weights = Float[np.ndarray, "image resample"]
-Mask = Bool[np.ndarray, "image attribute"]
-Scores = Float[np.ndarray, "attribute resample"]
-PerAttribute = Float[np.ndarray, "attribute"]
-PerResample = Float[np.ndarray, "resample"]
+_Weights = Float[np.ndarray, "image resample"]
+_Mask = Bool[np.ndarray, "image attribute"]
+_Scores = Float[np.ndarray, "attribute resample"]
+_PerAttribute = Float[np.ndarray, "attribute"]
+_PerResample = Float[np.ndarray, "resample"]
 
-METRICS = (
+METRIC_NAMES = (
     "accuracy",
     "balanced_accuracy",
     "f1",
@@ -38,18 +38,21 @@ METRICS = (
 )
 """The metrics, in the order in which reports show them; all are fractions, not percent."""
 
+HEADLINE_METRICS = ("accuracy", "balanced_accuracy", "average_precision")
+"""The metrics by which tone curves, rivals and ablations are compared."""
+
 CALIBRATION_BINS = 15
 """Equal-width bins of the probability of the positive class (Guo et al., ICML 2017, use 15)."""
 
 _CHUNK = 200
-"""Resamples weighed together: 16 MB of weights for the 19,962 images of CelebA's test split."""
+"""Resamples computed at once: 16 MB of weights for the 19,962 images of CelebA's test split."""
 
 
 @dataclass(frozen=True)
-class Metrics:
-    """What `evaluate` found; every dictionary has the keys of `METRICS`."""
+class AttributeMetrics:
+    """Result of `compute_metrics`; every dictionary has the keys of `METRIC_NAMES`."""
 
-    attributes: dict[str, PerAttribute]
+    attributes: dict[str, _PerAttribute]
     """Metric -> its value for each attribute; NaN where it is undefined."""
 
     average: dict[str, float]
@@ -59,38 +62,39 @@ class Metrics:
     """Metric -> (low, high), the bootstrap 95 % percentile interval of the average."""
 
 
-def evaluate(
-    logits: Logits, labels: Labels, majority: Majority, *, bootstrap: int = 1000, seed: int = 0
-) -> Metrics:
-    """Measures logits against labels.
+def compute_metrics(
+    logits: Logits, labels: LabelMatrix, majority: Majority, *, bootstrap: int = 1000, seed: int = 0
+) -> AttributeMetrics:
+    """Computes all metrics of logits against labels.
 
     An attribute is predicted present where its logit is above 0.
 
-      accuracy           share of right predictions
+      accuracy           share of correct predictions
       balanced_accuracy  mean of sensitivity and specificity; undefined unless both classes occur
       f1                 2 TP / (2 TP + FP + FN); undefined without positives
       average_precision  sum over thresholds of (R_i - R_{i-1}) P_i, equal logits sharing one
                          threshold, as scikit-learn computes it; undefined without positives
-      majority_accuracy  accuracy of always answering `majority`
+      majority_accuracy  accuracy of always predicting `majority`
       gain               accuracy - majority_accuracy
       ece                sum over 15 bins of p of (images in bin / images) *
                          |mean p - share of positives|, p the probability of the positive class
 
     The bootstrap (Efron and Tibshirani, 1993, chapter 13) draws images with replacement, all
-    attributes of an image together, and takes the 2.5th and 97.5th percentile of the average. It
-    depends on the order of the images, as the draws are of positions; nothing else here does.
-    Noise in a bin only ever adds to the ECE, and a resample has more of it: with few images the
+    attributes of an image together, and takes the 2.5th and 97.5th percentiles of the average.
+    Since it draws positions, it depends on the order of the images; nothing else here does.
+    Noise in a bin always increases the ECE, and a resample has more of it: with few images the
     interval of the ECE can lie above the ECE itself.
 
     Args:
       logits: (image, attribute), any float type; infinities are allowed, NaN is not.
       labels: (image, attribute), int8: 1, 0, or `MISSING`.
-      majority: (attribute,), bool: the commoner class in the training split, `majority_class`.
-      bootstrap: resamples; 0 leaves every interval NaN.
-      seed: of the resamples; the same seed gives the same intervals.
+      majority: (attribute,), bool: the more common class in the training split, as from
+        `majority_class`.
+      bootstrap: number of resamples; with 0 every interval is NaN.
+      seed: seed of the resamples; the same seed gives the same intervals.
 
     Returns:
-      `Metrics`, in fractions.
+      `AttributeMetrics`, in fractions.
 
     Raises:
       ValueError: the shapes disagree, a logit is NaN, a label is none of the three values, or
@@ -104,21 +108,21 @@ def evaluate(
         raise ValueError(f"bootstrap must be 0 or more, not {bootstrap}")
 
     scores = _scores(logits, labels, majority, _once(labels))
-    resampled = {name: [] for name in METRICS}
+    resampled = {name: [] for name in METRIC_NAMES}
     for weights in _resamples(len(labels), bootstrap, seed):
         for name, score in _scores(logits, labels, majority, weights).items():
             resampled[name].append(_mean_defined(score))
-    return Metrics(
+    return AttributeMetrics(
         attributes={name: score[:, 0] for name, score in scores.items()},
         average={name: float(_mean_defined(score)[0]) for name, score in scores.items()},
         interval={name: _interval(means) for name, means in resampled.items()},
     )
 
 
-def summary(logits: Logits, labels: Labels) -> dict[str, float]:
-    """Average accuracy and average precision, without bootstrap: for validation while training.
+def validation_metrics(logits: Logits, labels: LabelMatrix) -> dict[str, float]:
+    """Average accuracy and average precision, without bootstrap, for validation during training.
 
-    The values equal those that `evaluate` calls `average`; it raises the same errors.
+    The values equal `average` of `compute_metrics`; it raises the same errors.
     """
     logits, labels = _checked(logits, labels)
     weights = _once(labels)
@@ -129,14 +133,14 @@ def summary(logits: Logits, labels: Labels) -> dict[str, float]:
     return {name: float(_mean_defined(score)[0]) for name, score in scores.items()}
 
 
-def majority_class(labels: Labels) -> Majority:
-    """True for each attribute that more than half of its known labels have.
+def majority_class(labels: LabelMatrix) -> Majority:
+    """True for each attribute that is present in more than half of its known labels.
 
-    A tie, and an attribute without a single known label, count as absent (False).
+    A tie, or an attribute without any known label, counts as absent (False).
 
     Args:
       labels: (image, attribute), int8: 1, 0, or `MISSING`; of the training split, so that the
-        majority baseline knows nothing about the images it is measured on.
+        majority baseline uses nothing of the images it is measured on.
 
     Returns:
       (attribute,), bool.
@@ -145,39 +149,39 @@ def majority_class(labels: Labels) -> Majority:
     return np.sum(labels == 1, axis=0) > np.sum(labels == 0, axis=0)
 
 
-def as_json(metrics: Metrics, names: Sequence[str]) -> dict:
-    """The metrics as plain Python that `json` can write, NaN as None.
+def metrics_json(metrics: AttributeMetrics, names: Sequence[str]) -> dict:
+    """Converts the metrics to types that `json` can write, NaN to None.
 
     Args:
-      metrics: what `evaluate` returned.
-      names: the attributes' names, in the order of the columns.
+      metrics: the result of `compute_metrics`.
+      names: names of the attributes, in the order of the columns.
 
     Returns:
-      `average`: the keys of `METRICS`, and `interval` with the same keys -> [low, high];
-      `attributes`: name -> the keys of `METRICS`.
+      `average`: the keys of `METRIC_NAMES`, and `interval` with the same keys -> [low, high];
+      `attributes`: name -> the keys of `METRIC_NAMES`.
 
     Raises:
-      ValueError: the names are not one a column, each different.
+      ValueError: there is not exactly one distinct name a column.
     """
-    columns = len(metrics.attributes[METRICS[0]])
+    columns = len(metrics.attributes[METRIC_NAMES[0]])
     if not len(names) == len(set(names)) == columns:
         raise ValueError(f"{columns} attributes need as many different names, got {list(names)}")
-    average = {name: metrics.average[name] for name in METRICS}
-    average["interval"] = {name: metrics.interval[name] for name in METRICS}
+    average = {name: metrics.average[name] for name in METRIC_NAMES}
+    average["interval"] = {name: metrics.interval[name] for name in METRIC_NAMES}
     attributes = {
-        attribute: {name: metrics.attributes[name][k] for name in METRICS}
+        attribute: {name: metrics.attributes[name][k] for name in METRIC_NAMES}
         for k, attribute in enumerate(names)
     }
     return plain({"average": average, "attributes": attributes})
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
-    """A metric for people, such as 89.0%; `undefined` where it has no value (None or NaN)."""
+    """Formats a metric as a percentage such as 89.0%; None and NaN become `undefined`."""
     return "undefined" if plain(fraction) is None else f"{fraction:.{digits}%}"
 
 
-def _checked(logits: Logits, labels: Labels) -> tuple[Logits, Labels]:
-    """The inputs as float64 and int8, or ValueError."""
+def _checked(logits: Logits, labels: LabelMatrix) -> tuple[Logits, LabelMatrix]:
+    """Converts the inputs to float64 and int8; raises ValueError if they are invalid."""
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
     if logits.ndim != 2 or logits.shape != labels.shape:
         raise ValueError(
@@ -190,13 +194,13 @@ def _checked(logits: Logits, labels: Labels) -> tuple[Logits, Labels]:
     return logits, labels.astype(np.int8)
 
 
-def _once(labels: Labels) -> Weights:
-    """Weights that count each image once."""
+def _once(labels: LabelMatrix) -> _Weights:
+    """Weights of the point estimate: 1 for each image."""
     return np.ones((len(labels), 1), np.float32)
 
 
-def _resamples(images: int, count: int, seed: int) -> Iterator[Weights]:
-    """Yields weights: how often each of `count` resamples drew each image, `_CHUNK` at a time."""
+def _resamples(images: int, count: int, seed: int) -> Iterator[_Weights]:
+    """Yields how often each of `count` resamples drew each image, `_CHUNK` resamples at a time."""
     rng = np.random.default_rng(seed)
     if images == 0:
         return
@@ -208,9 +212,9 @@ def _resamples(images: int, count: int, seed: int) -> Iterator[Weights]:
 
 
 def _scores(
-    logits: Logits, labels: Labels, majority: Majority, weights: Weights
-) -> dict[str, Scores]:
-    """Every metric of every attribute under every column of weights."""
+    logits: Logits, labels: LabelMatrix, majority: Majority, weights: _Weights
+) -> dict[str, _Scores]:
+    """Computes every metric of every attribute, for each column of weights."""
     predicted = logits > 0
     positives, negatives = _count(labels == 1, weights), _count(labels == 0, weights)
     hits = _count(predicted & (labels == 1), weights)
@@ -220,8 +224,8 @@ def _scores(
 
     sensitivity = _ratio(hits, positives)
     specificity = _ratio(negatives - false_alarms, negatives)
-    # 2 TP + FP + FN = TP + FP + positives. Without positives F1 would be 0 whatever the
-    # predictions, which says nothing about them: undefined.
+    # 2 TP + FP + FN = TP + FP + positives. Without positives F1 is 0 for any predictions, so it
+    # says nothing about them and counts as undefined.
     f1 = np.where(positives > 0, _ratio(2 * hits, hits + false_alarms + positives), np.nan)
     return {
         "accuracy": accuracy,
@@ -234,13 +238,13 @@ def _scores(
     }
 
 
-def _accuracy(predicted: Mask | Majority, labels: Labels, weights: Weights) -> Scores:
-    # No class equals MISSING, so an image without a label is never right.
+def _accuracy(predicted: _Mask | Majority, labels: LabelMatrix, weights: _Weights) -> _Scores:
+    # No class equals MISSING, so an image without a label never counts as correct.
     return _ratio(_count(predicted == labels, weights), _count(labels != MISSING, weights))
 
 
-def _average_precision(logits: Logits, labels: Labels, weights: Weights) -> Scores:
-    """Area under the step-wise precision-recall curve."""
+def _average_precision(logits: Logits, labels: LabelMatrix, weights: _Weights) -> _Scores:
+    """Computes the area under the step-wise precision-recall curve."""
     result = np.full((labels.shape[1], weights.shape[1]), np.nan)
     for k, (score, label) in enumerate(zip(logits.T, labels.T, strict=True)):
         order = np.argsort(-score)
@@ -251,10 +255,10 @@ def _average_precision(logits: Logits, labels: Labels, weights: Weights) -> Scor
     return result
 
 
-def _ranked_precision(score: np.ndarray, positive: np.ndarray, weights: Weights) -> PerResample:
-    """Average precision of one attribute whose images stand by falling score."""
-    # Equal scores share one threshold, behind the last of them; and a threshold that adds no
-    # positive adds no recall, so only the others are worth their cumulative sums.
+def _ranked_precision(score: np.ndarray, positive: np.ndarray, weights: _Weights) -> _PerResample:
+    """Average precision of one attribute; the images are sorted by decreasing score."""
+    # Equal scores share one threshold, after the last of them. A threshold that adds no positive
+    # adds no recall, so cumulative sums are needed only at the others.
     thresholds = np.flatnonzero(np.append(score[1:] != score[:-1], True))
     reached = np.cumsum(positive)[thresholds]
     rising = np.diff(reached, prepend=0) > 0
@@ -265,12 +269,12 @@ def _ranked_precision(score: np.ndarray, positive: np.ndarray, weights: Weights)
     selected = np.cumsum(selected, axis=0, dtype=np.float64)
     steps = np.add.reduceat(weights[positive], np.append(0, reached[:-1]))
     hits = np.cumsum(steps, axis=0, dtype=np.float64)
-    # A resample may have drawn none of the first images: 0 of 0, and the step is 0 too.
+    # A resample may contain none of the first images: the precision is 0 of 0, the step 0.
     precision = hits / np.maximum(selected, 1)
     return _ratio(np.einsum("ir,ir->r", steps, precision), hits[-1])
 
 
-def _calibration_error(logits: Logits, labels: Labels, weights: Weights) -> Scores:
+def _calibration_error(logits: Logits, labels: LabelMatrix, weights: _Weights) -> _Scores:
     """Expected calibration error: (1 / images) sum over bins of |sum over bin of (p - label)|."""
     known = labels != MISSING
     probability = expit(logits)
@@ -284,24 +288,24 @@ def _calibration_error(logits: Logits, labels: Labels, weights: Weights) -> Scor
     return _ratio(error, _count(known, weights))
 
 
-def _count(mask: Mask, weights: Weights) -> Scores:
-    """Weight of the images in the mask."""
+def _count(mask: _Mask, weights: _Weights) -> _Scores:
+    """Total weight of the images in the mask."""
     return (mask.T.astype(weights.dtype) @ weights).astype(np.float64)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Their quotient, NaN where the denominator is 0."""
+    """Divides; the quotient is NaN where the denominator is 0."""
     quotient = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
     return np.divide(numerator, denominator, out=quotient, where=denominator != 0)
 
 
-def _mean_defined(scores: Scores) -> PerResample:
-    """Mean over the attributes that have a value; NaN, without a warning, where none has."""
+def _mean_defined(scores: _Scores) -> _PerResample:
+    """Mean over the attributes whose score is defined; NaN, without a warning, if none is."""
     return _ratio(np.nansum(scores, axis=0), np.sum(~np.isnan(scores), axis=0))
 
 
-def _interval(means: list[PerResample]) -> tuple[float, float]:
-    """The 95 % percentile interval of the resampled averages that have a value."""
+def _interval(means: list[_PerResample]) -> tuple[float, float]:
+    """95 % percentile interval of the resampled averages that are defined."""
     values = np.concatenate([*means, np.empty(0)])
     values = values[~np.isnan(values)]
     if values.size == 0:
