@@ -14,6 +14,7 @@ from pathlib import Path
 import layouts
 import numpy as np
 import pytest
+from faults import one_line
 from PIL import Image
 
 from iamt_jax.config import MISSING
@@ -336,3 +337,24 @@ def test_decode_turns_the_image_upright(orientation):
     exif[0x0112] = orientation
     pixels = decode(encode(stored, exif=exif), 40, "image")
     assert (pixels == gradient(40, 60)[10:50]).all()
+
+
+# Data that change while a data set is open; faults from before are in the corpus.
+
+
+@pytest.mark.parametrize("change", ["cut", "gone"])
+def test_a_zip_damaged_after_it_was_opened(tmp_path, change):
+    path = layouts.write_official(tmp_path) / "Img/img_align_celeba.zip"
+    records = open_dataset(tmp_path).split("train")
+    if change == "cut":
+        path.write_bytes(path.read_bytes()[:200])
+    else:
+        path.unlink()
+    one_line(lambda: records.read(0), path, "000001.jpg", "download it again")
+
+
+def test_an_image_that_vanished_from_the_folder(tmp_path):
+    root = layouts.write_official(tmp_path, zipped=False)
+    records = open_dataset(root).split("train")
+    (root / "Img/img_align_celeba/000001.jpg").unlink()
+    one_line(lambda: records.read(0), root / "Img/img_align_celeba/000001.jpg", "No such file")
