@@ -182,9 +182,9 @@ def _automatic(
     weights, _ = network.heads.classifiers()
     beta = jnp.zeros((len(images), *weights.shape)) if done.beta is None else done.beta
     logits = network.predict(done.images, None, done.beta)
-    # Masks have the axes attribute, batch, height, width, channel.
-    shown = beta[:, attribute].swapaxes(0, 1)[:, :, None, None]
-    why = explain(network, done.images, attribute, 1.0, shown, TOP)
+    # `explain` takes one attribute at a time; its masks are batch, height, width, channel.
+    of_attribute = beta[:, attribute[0], None, None]
+    why = explain(network, done.images, attribute, 1.0, of_attribute, TOP)
     return logits, network.predict(images), done.images, beta, done.sigma, why
 
 
