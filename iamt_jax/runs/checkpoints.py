@@ -349,7 +349,7 @@ def best_weights(workdir: Path) -> tuple[Run, NetworkWeights]:
             _warn(f"{other}: {reason}; step {step} is used")
         return run, NetworkWeights(step, params, statistics)
     if refused:
-        raise _unreadable(*refused[-1])
+        raise _unreadable(*max(refused, key=lambda one: int(one[0].name)))  # The newest.
     raise InputError(
         f"{workdir / FOLDER}: no checkpoint found; train first, "
         f"with python train.py --workdir {shlex.quote(str(workdir))}"
