@@ -16,7 +16,7 @@ from iamt_jax.robust.noise_level import Levels
 from iamt_jax.robust.transform import Transformation
 
 FILE = "calibration.npz"
-_VERSION = 2
+CALIBRATION_VERSION = 2
 
 MEMBERS = ("denoiser", "curve")
 """Parts that a transformation may have."""
@@ -39,7 +39,7 @@ def write_calibration(workdir: Path, transformation: Transformation, identity: s
     Raises:
       InputError: the folder cannot be written.
     """
-    arrays = {"version": _VERSION, "identity": identity}
+    arrays = {"version": CALIBRATION_VERSION, "identity": identity}
     for name, part in zip(Levels._fields, transformation.levels, strict=True):
         arrays[f"levels/{name}"] = part
     if transformation.prior is not None:
@@ -98,8 +98,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     version = arrays["version"]
-    if version.shape or version != _VERSION:
-        raise ValueError(f"version {version}, expected {_VERSION}")
+    if version.shape or version != CALIBRATION_VERSION:
+        raise ValueError(f"version {version}, expected {CALIBRATION_VERSION}")
     return arrays
 
 

@@ -16,7 +16,7 @@ from conftest import TINY
 from corpus import QUICKLY, Case, Place
 from corpus.writing import QUOTA_PAGE
 from iamt_jax.inference.classifier import load
-from iamt_jax.robust.calibration_file import FILE, VERSION
+from iamt_jax.robust.calibration_file import CALIBRATION_VERSION, FILE
 from iamt_jax.robust.noise_level import Levels
 
 RUN = "run.json"
@@ -65,7 +65,7 @@ def calibrated(
     """Writes a calibration with this content, or a small one with these arrays."""
 
     def damage(workdir: Path) -> None:
-        arrays = {"version": VERSION, "identity": "another"} | others
+        arrays = {"version": CALIBRATION_VERSION, "identity": "another"} | others
         if own:
             arrays["identity"] = load(workdir).identity
         file = io.BytesIO()
@@ -240,7 +240,7 @@ CASES = (
     ),
     calibration(
         "another version",
-        calibrated(version=VERSION - 1),
+        calibrated(version=CALIBRATION_VERSION - 1),
         "{workdir}/calibration.npz: not a calibration of this version (version 1, expected 2); "
         "run python -m iamt_jax calibrate --workdir {workdir}",
     ),
