@@ -194,8 +194,8 @@ def _automatic(
     beta = jnp.zeros((len(images), *weights.shape)) if done.beta is None else done.beta
     logits = network.predict(done.images, None, done.beta, after_norm)
     treated = _Treated(network.heads, functools.partial(network.extractor, after_norm=after_norm))
-    # Masks have the axes attribute, batch, height, width, channel.
-    shown = beta[:, attribute].swapaxes(0, 1)[:, :, None, None]
+    # An attribute's mask has the axes batch, height, width, channel.
+    shown = beta[:, attribute[0], None, None]
     why = explain(treated, done.images, attribute, 1.0, shown, TOP)
     return logits, network.predict(images), done.images, beta, done.sigma, why
 
