@@ -228,7 +228,7 @@ def best_weights(workdir: Path) -> tuple[Run, Weights]:
             _warn(f"{other}: {reason}; step {step} is used")
         return run, Weights(step, params, statistics)
     if refused:
-        raise _unreadable(*refused[-1])
+        raise _unreadable(*max(refused, key=lambda one: int(one[0].name)))
     raise InputError(
         f"{workdir / FOLDER}: no checkpoint found; train first, "
         f"with python train.py --workdir {shlex.quote(str(workdir))}"
