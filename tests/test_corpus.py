@@ -92,7 +92,7 @@ EXACT = frozenset(
         run.json: cut short
         run.json: absent
         calibration: another network's
-        checkpoint: all without their seal
+        checkpoint: all without their checksums
         checkpoint: one bit wrong
         export: a file of no kind
         predict: a folder without images
