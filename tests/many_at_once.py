@@ -11,6 +11,7 @@ import pathlib
 
 import jax
 
+FLAGS = os.environ.get("XLA_FLAGS", "")
 jax.devices()
 
 import jax.numpy as jnp  # noqa: E402
@@ -144,7 +145,7 @@ def main() -> None:
     for name, many, one in comparisons():
         many, one = np.asarray(many, np.float64), np.asarray(one, np.float64)
         found[name] = float(np.abs(many - one).max() / np.abs(one).max())
-    print(json.dumps({"flags": os.environ.get("XLA_FLAGS", ""), "differences": found}))
+    print(json.dumps({"flags": FLAGS, "differences": found}))
 
 
 if __name__ == "__main__":
