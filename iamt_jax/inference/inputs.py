@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
+from PIL import Image
 
 from iamt_jax.data.decode import DecodedImage, square
 from iamt_jax.errors import InputError, did_you_mean
@@ -37,7 +38,10 @@ def fit_images(images: ImagesLike, size: int) -> Fitted:
     Raises:
       InputError: there is no image, or one is invalid; the message names it and what is accepted.
     """
-    single = not isinstance(images, (list, tuple)) and np.ndim(images) != 4
+    # NumPy would load a Pillow image to count its dimensions.
+    single = isinstance(images, Image.Image) or (
+        not isinstance(images, (list, tuple)) and np.ndim(images) != 4
+    )
     several = [images] if single else list(images)
     if not several:
         raise InputError("images: none were given; give one at least")
