@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
+from PIL import Image
 
 from iamt_jax.data.image import Picture, square
 from iamt_jax.errors import InputError
@@ -37,7 +38,10 @@ def fit(images: Pictures, size: int) -> Fitted:
     Raises:
       InputError: names the image, what it is, and what it may be.
     """
-    single = not isinstance(images, (list, tuple)) and np.ndim(images) != 4
+    # NumPy would load a Pillow image to count its dimensions.
+    single = isinstance(images, Image.Image) or (
+        not isinstance(images, (list, tuple)) and np.ndim(images) != 4
+    )
     several = [images] if single else list(images)
     if not several:
         raise InputError("images: none were given; give one at least")

@@ -12,6 +12,7 @@ import iamt_jax
 from iamt_jax.data.image import decode
 from iamt_jax.data.pipeline import evaluation_batches
 from iamt_jax.errors import InputError
+from iamt_jax.inputs import fit
 from iamt_jax.prediction import Setting, probability
 
 
@@ -152,3 +153,11 @@ def test_decoded_and_encoded_are_fitted_alike(tmp_path):
     image.save(tmp_path / "x.png")
     fitted, _ = iamt_jax.inference.fit(image, 32)
     np.testing.assert_array_equal(fitted[0], decode((tmp_path / "x.png").read_bytes(), 32, "x"))
+
+
+def test_a_truncated_pillow_image_is_one_line(tmp_path):
+    path = tmp_path / "cut.jpg"
+    Image.fromarray(pictures(1)[0]).save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(InputError, match=r"images\[0\] \(.*cut.jpg\): cannot be decoded"):
+        fit(Image.open(path), 32)

@@ -66,7 +66,13 @@ def square(
     """
     if isinstance(picture, Image.Image):
         name = f"{name} ({file})" if (file := getattr(picture, "filename", "")) else name
-        return np.array(_resized(_upright(picture, name), size))
+        try:
+            return np.array(_resized(_upright(picture, name), size))
+        except Exception as error:  # Pillow reads the pixels only now.
+            raise InputError(
+                f"{name}: cannot be decoded as an image ({' '.join(str(error).split())}): restore "
+                "it from the original"
+            ) from error
     pixels = np.asarray(picture)
     expected = "expected height x width x 3, uint8 or float in [0, 1]"
     if pixels.ndim != 3 or pixels.shape[-1] != 3 or not pixels.size:
