@@ -96,6 +96,28 @@ def test_no_base_name_occurs_twice():
     assert not [stem for stem, count in names.items() if count > 1]
 
 
+def public_names(path):
+    """Names that a module defines at its top level, without a leading underscore."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found = [node.name]
+        elif isinstance(node, ast.Assign):
+            found = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found = [node.target.id]
+        else:
+            continue
+        yield from (one for one in found if not one.startswith("_"))
+
+
+def test_no_public_name_is_defined_in_two_modules():
+    places = {}
+    for path in FILES:
+        for one in public_names(path):
+            places.setdefault(one, set()).add(name(path))
+    assert {one: where for one, where in places.items() if len(where) > 1} == {}
+
+
 def test_json_is_written_by_one_function():
     """`files.json_text`, which never writes NaN; a checkpoint's digest is of what was written."""
     writers = {name(path) for path in FILES if "json.dump" in path.read_text()}
