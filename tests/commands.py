@@ -29,7 +29,7 @@ ELSEWHERE = {
 }
 """Commands that no test here runs -> who does, or why nobody can."""
 
-SLOW = re.compile(r"(python (experiments|benchmarks)/|bash benchmarks/)")
+SLOW = re.compile(r"(python (experiments/(?!cards)|benchmarks/)|bash benchmarks/)")
 """Those that .ci/check_commands.py runs."""
 
 

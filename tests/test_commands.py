@@ -63,6 +63,7 @@ def place(dataset, finished, tmp_path_factory):
     templates = commands.ROOT / "experiments" / "card_templates"
     shutil.copy(templates / "TEMPLATE_model.md", place / "CARD")
     (place / "examples").symlink_to(commands.ROOT / "examples")
+    (place / "experiments").symlink_to(commands.ROOT / "experiments")
     (place / "iamt_jax").symlink_to(commands.ROOT / "iamt_jax")
     return place
 
