@@ -49,11 +49,11 @@ DAMAGE = {
     "a file gone": (lambda x: largest(x).unlink(), "lacks state/"),
     "the state gone": (lambda x: shutil.rmtree(x / "state"), "lacks state/"),
     "broken checksums": (lambda x: flip(x / CHECKSUMS), "its seal.json is not what was written"),
-    "no checksums": (lambda x: (x / CHECKSUMS).unlink(), "is no finished checkpoint"),
-    "an empty folder": (lambda x: [shutil.rmtree(x), x.mkdir()], "is no finished checkpoint"),
+    "no checksums": (lambda x: (x / CHECKSUMS).unlink(), "is not a complete checkpoint"),
+    "an empty folder": (lambda x: [shutil.rmtree(x), x.mkdir()], "is not a complete checkpoint"),
     "a foreign folder": (
         lambda x: [shutil.rmtree(x), x.mkdir(), (x / "notes.txt").write_text("mine")],
-        "is no finished checkpoint",
+        "is not a complete checkpoint",
     ),
 }
 

@@ -172,7 +172,7 @@ def test_images_without_a_line_are_ignored_and_counted(tmp_path):
     write_shapes(tmp_path, 30)
     empty(tmp_path, "images/new.JPEG", "images/.hidden.png", "images/notes.txt", "other/far.png")
     dataset = open_own(tmp_path)
-    assert dataset.layout.endswith("), 1 images beside them not in it and ignored")
+    assert dataset.layout.endswith("), 1 further images that the list does not name, ignored")
     assert len(contents(dataset)) == 30
 
 

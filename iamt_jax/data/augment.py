@@ -51,7 +51,7 @@ def augment(image: _Picture, config: DataConfig, rng: np.random.Generator) -> _P
 
     Args:
       image: a square of pixels, uint8.
-      config: see `DataConfig.flip`, `shift`, `zoom`, `rotate`, `colour` and `erase`.
+      config: see `DataConfig.flip`, `shift`, `zoom`, `rotate` and `colour`.
       rng: the only source of randomness.
     """
     if config.flip and rng.random() < 0.5:

@@ -73,7 +73,7 @@ def open_own(root: str | os.PathLike[str], labels: str | None = None) -> Dataset
     counts = ", ".join(f"{part} {size:,}" for part, size in partitions.sizes.items())
     layout = f"images and {path.name} {how} ({counts})"
     if unlisted:
-        layout += f", {unlisted:,} images beside them not in it and ignored"
+        layout += f", {unlisted:,} further images that the list does not name, ignored"
     _warn(path, listed, partitions.records("train"))
     return Dataset(str(root), layout, listed.attributes, partitions, cure)
 

@@ -83,7 +83,7 @@ def _rows(path: Path, commas: bool) -> Iterator[_Row]:
     except (UnicodeDecodeError, csv.Error) as error:
         reason = " ".join(str(error).split())
         undecoded = isinstance(error, UnicodeDecodeError)
-        what, cure = ("as UTF-8 text ", "save it so") if undecoded else ("", "correct it")
+        what, cure = ("as UTF-8 text ", "save it as UTF-8") if undecoded else ("", "correct it")
         raise InputError(f"{path}: cannot be read {what}({reason}): {cure}") from error
 
 

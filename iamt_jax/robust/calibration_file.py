@@ -94,7 +94,7 @@ def read_calibration(workdir: Path, identity: str) -> Transformation:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     if not zipfile.is_zipfile(path):
-        raise ValueError("it is no npz file")
+        raise ValueError("it is not an npz file")
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     version = arrays["version"]
@@ -106,5 +106,5 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 def _numbers(array: np.ndarray) -> np.ndarray:
     """Finite values as float32; the file may hold float16."""
     if array.dtype.kind != "f" or not np.isfinite(array).all():
-        raise ValueError("an array of it is no finite numbers")
+        raise ValueError("one of its arrays has values that are not finite")
     return array.astype(np.float32)

@@ -114,7 +114,7 @@ def check_checksums(folder: Path, like: State | None = None) -> _Metrics | None:
         found = _digests(folder, content["files"])
     except FileNotFoundError as error:
         if error.filename == str(folder / CHECKSUMS):
-            raise Unfinished("is no finished checkpoint") from None
+            raise Unfinished("is not a complete checkpoint") from None
         raise Damaged(f"lacks {Path(error.filename).relative_to(folder)}") from None
     except OSError as error:
         raise Damaged(f"cannot be read ({error.strerror})") from None

@@ -153,7 +153,7 @@ CASES = (
     checkpoint(
         "all without their checksums",
         unfinished,
-        "{workdir}/checkpoints/4: is no finished checkpoint, and no other checkpoint can be "
+        "{workdir}/checkpoints/4: is not a complete checkpoint, and no other checkpoint can be "
         "read as the network that run.json describes; restore the matching files, or train "
         "again in another folder",
     ),
@@ -190,7 +190,7 @@ CASES = (
     passed_over(
         "an empty one",
         empty_step,
-        "{workdir}/checkpoints/9: is no finished checkpoint; step 4 is used",
+        "{workdir}/checkpoints/9: is not a complete checkpoint; step 4 is used",
     ),
     passed_over("other files beside it", own_text),
     started(

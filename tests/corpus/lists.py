@@ -52,13 +52,13 @@ CASES = (
         "binary",
         lambda root: (root / LIST).write_bytes(b"\x89\xff\xfe\x00" * 50),
         "{root}/celeba/Anno/list_attr_celeba.txt: cannot be read as UTF-8 text ('utf-8' codec "
-        "can't decode byte 0x89 in position 0: invalid start byte): save it so",
+        "can't decode byte 0x89 in position 0: invalid start byte): save it as UTF-8",
     ),
     label(
         "saved as UTF-16",
         lambda root: (root / LIST).write_bytes(layouts.label_text().encode("utf-16")),
         "{root}/celeba/Anno/list_attr_celeba.txt: cannot be read as UTF-8 text ('utf-8' codec "
-        "can't decode byte 0xff in position 0: invalid start byte): save it so",
+        "can't decode byte 0xff in position 0: invalid start byte): save it as UTF-8",
     ),
     label(
         "too few rows",

@@ -157,7 +157,7 @@ CASES = (
         "saved as UTF-16",
         TEXT.encode("utf-16"),
         f"{CSV}: cannot be read as UTF-8 text ('utf-8' codec can't decode byte 0xff in position 0: "
-        "invalid start byte): save it so",
+        "invalid start byte): save it as UTF-8",
     ),
     fault(
         "a quote that is never closed",

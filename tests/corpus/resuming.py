@@ -115,6 +115,6 @@ CASES = (
     put_aside(
         "an empty one",
         empty_step,
-        "{workdir}/checkpoints/9: is no finished checkpoint; put aside as {workdir}/damaged/9",
+        "{workdir}/checkpoints/9: is not a complete checkpoint; put aside as {workdir}/damaged/9",
     ),
 )

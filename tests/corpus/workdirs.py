@@ -210,25 +210,25 @@ CASES = (
     calibration(
         "empty",
         calibrated(b""),
-        "{workdir}/calibration.npz: not a calibration of this version (it is no npz file); "
+        "{workdir}/calibration.npz: not a calibration of this version (it is not an npz file); "
         "run python -m iamt_jax calibrate --workdir {workdir}",
     ),
     calibration(
         "a damaged archive",
         calibrated(b"PK\3\4" + bytes(50)),
-        "{workdir}/calibration.npz: not a calibration of this version (it is no npz file); "
+        "{workdir}/calibration.npz: not a calibration of this version (it is not an npz file); "
         "run python -m iamt_jax calibrate --workdir {workdir}",
     ),
     calibration(
         "a web page",
         calibrated(QUOTA_PAGE.encode()),
-        "{workdir}/calibration.npz: not a calibration of this version (it is no npz file); "
+        "{workdir}/calibration.npz: not a calibration of this version (it is not an npz file); "
         "run python -m iamt_jax calibrate --workdir {workdir}",
     ),
     calibration(
         "cut short",
         halved,
-        "{workdir}/calibration.npz: not a calibration of this version (it is no npz file); "
+        "{workdir}/calibration.npz: not a calibration of this version (it is not an npz file); "
         "run python -m iamt_jax calibrate --workdir {workdir}",
     ),
     Case(
