@@ -26,7 +26,7 @@ from iamt_jax.inference.classifier import Classifier, load
 from iamt_jax.inference.inputs import attribute_hint
 from iamt_jax.inference.predictor import Answer, Predictor, Setting
 from iamt_jax.metrics.classification import compute_metrics, majority_class, metrics_json
-from iamt_jax.metrics.groups import compare, comparison_json
+from iamt_jax.metrics.groups import compare
 from iamt_jax.robust.calibration_file import members
 from iamt_jax.robust.transform import Transformation
 
@@ -110,10 +110,15 @@ def _compared(
     """Compares the groups; the report's entry `groups`, empty if none is requested."""
     found = {}
     for name, k in _columns(groups, records.attributes).items():
-        comparison = compare(
-            answer.logits, records.labels, majority, k, bootstrap=bootstrap, seed=seed
+        found[name] = compare(
+            answer.logits,
+            records.labels,
+            majority,
+            k,
+            records.attributes,
+            bootstrap=bootstrap,
+            seed=seed,
         )
-        found[name] = comparison_json(comparison, records.attributes)
     return {"groups": found} if found else {}
 
 
