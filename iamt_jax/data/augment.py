@@ -27,6 +27,7 @@ class Augment(grain.transforms.RandomMap):
     """Examples from which a partner for mixup is drawn."""
 
     def random_map(self, example: _Example, rng: np.random.Generator) -> _Example:
+        """Augments one example, and blends it with another if `config.mixup` is not 0."""
         image, label = augment(example[0], self.config, rng), example[1].astype(np.float32)
         if self.config.mixup:
             other, other_label = self.source[rng.integers(len(self.source))]

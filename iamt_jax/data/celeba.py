@@ -66,6 +66,7 @@ class ListedPartitions:
 
     @property
     def attributes(self) -> tuple[str, ...]:
+        """Names of the labels."""
         return self.labels.attributes
 
     @property

@@ -33,6 +33,7 @@ class Masks(NamedTuple):
 
     @property
     def mask(self) -> Float[Array, "..."]:
+        """M, in [0, 1]."""
         return jnp.where(self.positive, self.high, 1 - self.high)
 
 

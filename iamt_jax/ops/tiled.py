@@ -38,6 +38,7 @@ class Tiles(NamedTuple):
 
     @classmethod
     def of(cls, batch: int, positions: int, attributes: int) -> Tiles:
+        """Chooses tiles of equal size, at most `ROWS` positions times `HEADS` attributes large."""
         blocks = -(-attributes // HEADS)
         heads = -(-attributes // blocks)
         if not isinstance(batch, int):  # Exported for any batch size: one tile.
@@ -71,11 +72,13 @@ class Tiles(NamedTuple):
         return jnp.moveaxis(x, (-4, -2), (0, 1))
 
     def kernel_back(self, x: Array, attributes: int) -> Array:
+        """Inverse of `kernel`, without the padding."""
         channels = x.shape[1]
         x = x.reshape(self.blocks, channels, self.heads, channels).swapaxes(1, 2)
         return x.reshape(-1, channels, channels)[:attributes]
 
     def pooled_back(self, x: Array, batch: int, attributes: int) -> Array:
+        """Inverse of `pooled`, without the padding."""
         x = jnp.moveaxis(x, (0, 1), (-4, -2))
         lead, channels = x.shape[:-4], x.shape[-1] // self.heads
         x = x.reshape(*lead, self.batches * self.images, -1, channels)
