@@ -139,25 +139,15 @@ def validation_metrics(logits: Logits, labels: LabelMatrix) -> dict[str, float]:
 def majority_class(labels: LabelMatrix) -> Majority:
     """True for each attribute that is present in more than half of its known labels.
 
-    A tie, or an attribute without any known label, counts as absent (False).
-
-    Args:
-      labels: (image, attribute), int8: 1, 0, or `MISSING`; of the training split, so that the
-        majority baseline uses nothing of the images it is measured on.
-
-    Returns:
-      (attribute,), bool.
+    A tie, or an attribute without any known label, counts as absent (False). Give the labels of the
+    training split, so that the baseline uses nothing of the images it is measured on.
     """
     labels = np.asarray(labels)
     return np.sum(labels == 1, axis=0) > np.sum(labels == 0, axis=0)
 
 
 def metrics_json(metrics: AttributeMetrics, names: Sequence[str]) -> dict:
-    """Converts the metrics to types that `json` can write, NaN to None.
-
-    Args:
-      metrics: the result of `compute_metrics`.
-      names: names of the attributes, in the order of the columns.
+    """Converts the metrics to types that `json` can write, NaN to None; `names` are the columns'.
 
     Returns:
       `average`: the keys of `METRIC_NAMES`, and `interval` with the same keys -> [low, high];

@@ -147,14 +147,7 @@ def newcombe(
 
         d - sqrt((p1 - l1)^2 + (u2 - p2)^2)    to    d + sqrt((u1 - p1)^2 + (p2 - l2)^2)
 
-    Args:
-      first: successes in the first group, any shape.
-      second: successes in the second group.
-      of_first: size of the first group, above 0.
-      of_second: size of the second group, above 0.
-
-    Returns:
-      (..., 2): low, high.
+    The groups have `of_first` and `of_second` members, at least one; the result is (low, high).
     """
     p1, l1, u1 = _wilson(first, of_first)
     p2, l2, u2 = _wilson(second, of_second)

@@ -8,7 +8,7 @@ The input of every function is a `report`: a dictionary with
   provenance  where the numbers come from: any names and plain values
 
 `average` and `attributes` come from `iamt_jax.metrics.classification.metrics_json`, each entry of
-`groups` from `iamt_jax.metrics.groups.comparison_json`. An undefined value is None (or NaN); it is
+`groups` from `iamt_jax.metrics.groups.compare`. An undefined value is None (or NaN); it is
 written as null in JSON, as an empty cell in csv, and as a dash elsewhere.
 """
 
@@ -80,10 +80,7 @@ _NARROWEST_HEADER = 6
 def write_tables(report: Mapping, folder: Path | str, beside: Sequence[Column] = ()) -> list[Path]:
     """Writes metrics.json, metrics.csv and metrics.md, each completely or not at all.
 
-    Args:
-      report: see the top of this file.
-      folder: created if necessary; files of the same names are replaced.
-      beside: published columns for the Markdown table, such as `published.TABLE_4`.
+    The folder is created if necessary; `beside` are published columns for the Markdown table.
 
     Raises:
       OSError: the folder cannot be written; files of an earlier run are then unchanged.
@@ -200,9 +197,7 @@ def metrics_markdown(report: Mapping, beside: Sequence[Column] = ()) -> str:
 def cells(report: Mapping, beside: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
     """Headers and rows of the table in percent: attributes, average, bounds of its interval.
 
-    Args:
-      report: see the top of this file.
-      beside: published columns to show beside ours, such as `published.TABLE_4`.
+    `beside` are published columns to show beside ours, such as `published.TABLE_4`.
     """
     headers = ["attribute", *COLUMN_HEADERS.values(), *(column.name for column in beside)]
     rows = []
