@@ -103,9 +103,13 @@ class ModelConfig:
     blocks: tuple[int, ...] = (0, 1, 0)
     """Residual blocks after each entry of `widths`."""
     dilations: tuple[int, ...] = (1, 2)
-    """Dilation of each residual block of the context module (Yu & Koltun 2016)."""
+    """Dilation of each residual block of the context module (Yu & Koltun 2016); 0 is a block of 1x1
+    convolutions, which leaves the receptive field as it is."""
     norm: Literal["batch", "group"] = "batch"
     """Normalisation of the extractor."""
+    mask_bias: float = 0.0
+    """Initial bias of the masks' logits; below 0, masks begin nearly closed, and open only where
+    that lowers the loss."""
     dropout: float = 0.0
     """Share of feature channels dropped in training, the same for every position and head."""
     multilabel: bool = True
@@ -114,6 +118,21 @@ class ModelConfig:
     """Train the reconstructor f_r (Eq. 5); Table 1 leaves it out."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of computations; parameters and statistics are always float32."""
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the input between two neighbouring positions of the features."""
+        return 2 ** len(self.widths)
+
+    @property
+    def receptive_field(self) -> int:
+        """Side of the square of input pixels that one position of the features depends on."""
+        field, spacing = 1, 1
+        for blocks in self.blocks:
+            field += 2 * spacing
+            spacing *= 2
+            field += 4 * spacing * blocks
+        return field + 4 * spacing * sum(self.dilations)
 
 
 @dataclass(frozen=True)
@@ -154,6 +173,10 @@ class TrainConfig:
     """Decoupled decay, on kernels only."""
     clip: float = 100.0
     """Largest global gradient norm; larger ones are scaled down to it."""
+    curve_share: float = 0.0
+    """Share of the training images whose masks pass through the tone curve n = 1, beta = 1: only
+    what a mask lets through is then classified. The others are trained by T(M) = 1 + M, as in the
+    paper, which is 0. Above 0, n = 1, beta = 1 is what evaluation applies by default."""
     ema: float = 0.0
     """Decay in each step of the moving average of the weights, which is evaluated and saved beside
     the trained weights; 0 evaluates the trained weights."""
@@ -265,7 +288,7 @@ def check(config: Config) -> None:
     """
     rules = chain(
         _type_rules(config),
-        _data_rules(config.data, 2 ** len(config.model.widths)),
+        _data_rules(config.data, config.model.stride),
         _model_rules(config.model),
         _loss_rules(config.loss),
         _train_rules(config.train),
@@ -315,7 +338,7 @@ def _model_rules(model: ModelConfig) -> Iterator[_Rule]:
     yield "model.widths", widths, min(widths, default=0) > 0, "positive numbers"
     yield "model.blocks", blocks, len(blocks) == len(widths), "one number a width"
     yield "model.blocks", blocks, min(blocks, default=0) >= 0, "numbers from 0 on"
-    yield "model.dilations", dilations, min(dilations, default=1) > 0, "positive numbers"
+    yield "model.dilations", dilations, min(dilations, default=0) >= 0, "numbers from 0 on"
     yield "model.dropout", model.dropout, 0 <= model.dropout < 1, "from 0 to below 1"
     if model.norm == "group":
         fits = all(width % GROUPS == 0 for width in widths)
@@ -334,5 +357,7 @@ def _train_rules(train: TrainConfig) -> Iterator[_Rule]:
     bounds = {name: (low, math.inf) for name, low in lowest.items()}
     yield from _within("train", train, bounds | {"seed": (0, LARGEST_SEED)})
     yield "train.learning-rate", train.learning_rate, train.learning_rate > 0, "above 0"
+    share = train.curve_share
+    yield "train.curve-share", share, 0 <= share <= 1, "from 0 to 1"
     yield "train.clip", train.clip, train.clip > 0, "above 0"
     yield "train.ema", train.ema, 0 <= train.ema < 1, "from 0 to below 1"

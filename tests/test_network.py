@@ -139,3 +139,32 @@ def test_eq3_the_multilabel_classifier_reads_the_pooled_plain_features():
     )
     expected = features.mean((1, 2)) @ kernel + bias
     np.testing.assert_allclose(outputs.multilabel[0], expected, rtol=1e-5, atol=1e-5)
+
+
+FIELDS = [
+    (ModelConfig(widths=(16, 16), blocks=(1, 1), dilations=(0, 0)), 31),
+    (ModelConfig(widths=(16, 16), blocks=(0, 1), dilations=(1, 0)), 39),
+    (ModelConfig(widths=(16, 16), blocks=(1, 0), dilations=(2,)), 47),
+    (ModelConfig(widths=(16, 16, 16), blocks=(0, 1, 0), dilations=()), 31),
+]
+
+
+@pytest.mark.parametrize(("config", "field"), FIELDS)
+def test_nothing_outside_the_receptive_field_moves_a_feature(config, field):
+    assert config.receptive_field == field
+    extractor, size = IAMT(config, 1, rngs=nnx.Rngs(0)).extractor, 96
+    images = jax.random.uniform(jax.random.key(0), (1, size, size, 3))
+    middle = size // config.stride // 2
+
+    moved = jax.grad(lambda x: jnp.sum(extractor(x)[0, middle, middle]))(images)
+    rows, columns = (jnp.any(moved[0] != 0, axis=(axis, 2)).nonzero()[0] for axis in (1, 0))
+    for seen in (rows, columns):
+        assert int(seen.max() - seen.min()) + 1 <= field
+    reached = max(int(seen.max() - seen.min()) + 1 for seen in (rows, columns))
+    assert reached > field - 2 * config.stride  # ReLUs may shut the outermost paths.
+
+
+def test_masks_begin_at_the_bias_that_the_config_gives():
+    config = dataclasses.replace(SMALL, mask_bias=-4.0)
+    _, bias = IAMT(config, 3, rngs=nnx.Rngs(0)).heads.mask_parameters()
+    np.testing.assert_array_equal(bias, np.full((3, 16), -4.0))

@@ -72,6 +72,11 @@ def run_train(arguments: Sequence[str]) -> int:
         f"{dataset.root}: {dataset.layout}, {len(records):,} images to train on, "
         f"{len(validation):,} to validate, {len(dataset.attributes)} attributes"
     )
+    places = config.data.size // config.model.stride
+    distributed.print_once(
+        f"features: {places} x {places} positions, {config.model.widths[-1]} channels; each position "
+        f"depends on {config.model.receptive_field} of {config.data.size} px"
+    )
     try:
         train_network(config, chosen.workdir, records, validation, chosen.resume.allow, left_out)
     except Interrupted as stop:

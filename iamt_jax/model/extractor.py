@@ -51,7 +51,7 @@ def normalisation(channels: int, config: ModelConfig, rngs: nnx.Rngs) -> nnx.Mod
 
 
 class ConvNorm(nnx.Module):
-    """A 3x3 convolution without bias, followed by normalisation."""
+    """A 3x3 convolution without bias, followed by normalisation; dilation 0 makes it 1x1."""
 
     def __init__(
         self, inputs: int, outputs: int, config: ModelConfig, *, stride=1, dilation=1, rngs
@@ -59,9 +59,9 @@ class ConvNorm(nnx.Module):
         self.conv = nnx.Conv(
             inputs,
             outputs,
-            (3, 3),
+            (3, 3) if dilation else (1, 1),
             strides=stride,
-            kernel_dilation=dilation,
+            kernel_dilation=dilation or 1,
             use_bias=False,
             dtype=config.dtype,
             kernel_init=scaled_normal(2),

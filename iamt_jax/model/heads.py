@@ -29,9 +29,11 @@ class HeadOutputs(NamedTuple):
 class Head(nnx.Module):
     """The head of one attribute: its mask M^k, and its classifier f_b^k of the masked features."""
 
-    def __init__(self, channels: int, *, rngs: nnx.Rngs):
+    def __init__(self, channels: int, mask_bias: float = 0.0, *, rngs: nnx.Rngs):
         init = scaled_normal(1)
-        self.mask = nnx.Linear(channels, channels, kernel_init=init, rngs=rngs)  # 1x1 convolution
+        bias = nnx.initializers.constant(mask_bias)
+        # A 1x1 convolution.
+        self.mask = nnx.Linear(channels, channels, kernel_init=init, bias_init=bias, rngs=rngs)
         self.classifier = nnx.Linear(channels, 1, kernel_init=init, rngs=rngs)
 
     def attend(self, features: Float[Array, "batch height width channel"]) -> Array:
@@ -59,6 +61,7 @@ class AttributeHeads(nnx.Module):
     Args:
       attributes: K, the number of heads.
       channels: C, the number of channels of the features.
+      mask_bias: initial bias of the masks' logits.
       rngs: keys of the initialisation.
 
     Example:
@@ -73,11 +76,13 @@ class AttributeHeads(nnx.Module):
       (2, 2, 4, 4, 8)
     """
 
-    def __init__(self, attributes: int, channels: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self, attributes: int, channels: int, mask_bias: float = 0.0, *, rngs: nnx.Rngs
+    ):
         @nnx.split_rngs(splits=attributes)
         @nnx.vmap(in_axes=0, out_axes=0)
         def build(rngs: nnx.Rngs) -> Head:
-            return Head(channels, rngs=rngs)
+            return Head(channels, mask_bias, rngs=rngs)
 
         self.stacked = build(rngs)
         self.attributes = attributes

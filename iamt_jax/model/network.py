@@ -90,7 +90,7 @@ class IAMT(nnx.Module):
     def __init__(self, config: ModelConfig, attributes: int, *, rngs: nnx.Rngs):
         channels = config.widths[-1]
         self.extractor = Extractor(config, rngs=rngs)
-        self.heads = AttributeHeads(attributes, channels, rngs=rngs)
+        self.heads = AttributeHeads(attributes, channels, config.mask_bias, rngs=rngs)
         init = scaled_normal(1)
         self.multilabel = (
             nnx.Linear(channels, attributes, kernel_init=init, rngs=rngs)
@@ -101,9 +101,12 @@ class IAMT(nnx.Module):
         self.dropout = config.dropout
 
     def __call__(
-        self, images: Float[Array, "batch height width 3"], keys: Key[Array, " batch"]
+        self,
+        images: Float[Array, "batch height width 3"],
+        keys: Key[Array, " batch"],
+        beta: Float[Array, " batch"] | None = None,
     ) -> Outputs:
-        """Forward pass of training: batch statistics, dropout, and T(M) = 1 + M (Eq. 1 to 5).
+        """Forward pass of training: batch statistics, dropout, and T(M) = 1 + g(M; 1, beta).
 
         Dropout acts on the features of the classifiers, not on those of the reconstructor. With
         BatchNorm it must run inside the mapped axis `extractor.DATA_AXIS`.
@@ -112,13 +115,15 @@ class IAMT(nnx.Module):
           images: float32 in [0, 1] units; height and width must be divisible by the stride,
             2 ** len(config.widths).
           keys: keys of the dropout, one for each image.
+          beta: offset of the tone curve of each image; None is 0, the paper's T(M) = 1 + M (Eq. 1
+            to 5).
 
         Returns:
           The inputs of `losses.losses`.
         """
         features = self.extractor(images, train=True)
         kept = drop_channels(features, self.dropout, keys)
-        heads = self.heads(kept)
+        heads = self.heads(kept, beta=None if beta is None else beta[:, None, None])
         pooled = jnp.mean(kept, axis=(1, 2), dtype=jnp.float32)
         return Outputs(
             features=features,
