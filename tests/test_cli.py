@@ -15,6 +15,7 @@ from cli import evaluate
 from conftest import flags
 
 from iamt_jax.attributes import CELEBA_ATTRIBUTES
+from iamt_jax.commands.flags import as_flags
 from iamt_jax.commands.main import commands
 from iamt_jax.inference.classifier import load
 from iamt_jax.inference.predictor import Setting
@@ -63,6 +64,19 @@ def test_the_version_of_a_copy_that_is_not_installed_is_unknown(monkeypatch, cap
     monkeypatch.setattr(importlib.metadata, "version", version)
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == "unknown\n"
+
+
+@pytest.mark.parametrize(
+    "message, printed",
+    [
+        ("`train.batch_size` 0: must be at least 1", "--train.batch-size 0: must be at least 1"),
+        ("give `data.root`, or `preset` faces", "give --data.root, or --preset faces"),
+        ("W/`x`.csv: no `attribute`, run `pip install y`", None),
+        ("images[0] (`n.png", None),
+    ],
+)
+def test_arguments_in_messages_become_flags(message, printed):
+    assert as_flags(message) == (printed or message)
 
 
 def test_flags_make_the_config(finished, tiny):

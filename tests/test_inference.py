@@ -97,18 +97,18 @@ def test_explanations_of_images_of_any_size(classifier):
     assert found.masks.shape[:3] == (3, 2, 3)
     one = classifier.explain(several[1], names, n=2, beta=0.5, top=3)
     close(one.maps, found.maps[1])
-    with pytest.raises(InputError, match="top: found 0, expected a whole number, 1 to"):
+    with pytest.raises(InputError, match="`top`: found 0, expected a whole number, 1 to"):
         classifier.explain(several, names, top=0)
 
 
 @pytest.mark.parametrize(
     "how, part",
     [
-        ({"n": -1}, "n: found -1, expected numbers from 0 to 1,000,000"),
-        ({"n": float("nan")}, "n: found nan"),
-        ({"n": "4"}, "n: found '4', expected numbers"),
-        ({"beta": 7}, "beta: found 7, expected numbers from 0 to 1"),
-        ({"n": np.array([1.0, 2.0])}, "n: its shape is (2,), expected one that broadcasts"),
+        ({"n": -1}, "`n`: found -1, expected numbers from 0 to 1,000,000"),
+        ({"n": float("nan")}, "`n`: found nan"),
+        ({"n": "4"}, "`n`: found '4', expected numbers"),
+        ({"beta": 7}, "`beta`: found 7, expected numbers from 0 to 1"),
+        ({"n": np.array([1.0, 2.0])}, "`n`: its shape is (2,), expected one that broadcasts"),
     ],
 )
 def test_curves_that_are_refused(classifier, how, part):
@@ -142,7 +142,7 @@ def test_other_refusals(classifier):
     for attributes in ("Smiling", []):
         with pytest.raises(InputError, match="expected a list of names"):
             classifier.explain(pictures(1), attributes)
-    with pytest.raises(InputError, match="auto: it chooses"):
+    with pytest.raises(InputError, match="`auto`: it chooses"):
         classifier(pictures(1), n=2, auto=True)
     with pytest.raises(InputError, match="does not exist"):
         classifier(pictures(1), auto=True)

@@ -127,7 +127,13 @@ def _onnx(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict
             f"--out: the network computes in {config.model.dtype}, which ONNX runtimes do not; "
             "name a file that ends in .iamt"
         )
-    content = onnx_program(classifier.network, config.data.size, metadata)
+    try:
+        content = onnx_program(classifier.network, config.data.size, metadata)
+    except ImportError:
+        raise InputError(
+            "--out: a file that ends in .onnx needs jax2onnx, which is not installed; install "
+            "it with pip install 'iamt-jax[onnx]', or name a file that ends in .iamt"
+        ) from None
     return content, OnnxModel(content), _CURVES
 
 

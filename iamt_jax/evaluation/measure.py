@@ -126,7 +126,7 @@ def _columns(groups: Sequence[str], attributes: tuple[str, ...]) -> dict[str, in
     for name in groups:
         if name not in attributes:
             hint = attribute_hint(name, attributes)
-            raise InputError(f"--groups {name}: is none of the network's attributes; {hint}")
+            raise InputError(f"`groups` {name}: is none of the network's attributes; {hint}")
     return {name: attributes.index(name) for name in groups}
 
 

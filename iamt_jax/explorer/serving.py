@@ -71,15 +71,15 @@ def bind_port(host: str, port: int | None) -> socket.socket:
                 raise _no_host(host, error) from None
             if port is not None:
                 raise InputError(
-                    f"--port {port}: cannot be had on {host} ({error.strerror}); name another, or "
+                    f"`port` {port}: cannot be had on {host} ({error.strerror}); name another, or "
                     "leave it out for the first free one"
                 ) from None
-    raise InputError(f"--port: all from {PORTS[0]} to {PORTS[-1]} are taken; name another")
+    raise InputError(f"`port`: all from {PORTS[0]} to {PORTS[-1]} are taken; name another")
 
 
 def _no_host(host: str, error: OSError) -> InputError:
     return InputError(
-        f"--host {host}: is no address of this machine ({error.strerror}); leave it out for "
+        f"`host` {host}: is no address of this machine ({error.strerror}); leave it out for "
         "127.0.0.1, or name 0.0.0.0 for all"
     )
 

@@ -17,7 +17,6 @@ from flax import nnx
 from jax import export
 from jaxtyping import Array, Float
 
-from iamt_jax.errors import InputError
 from iamt_jax.files import json_text
 from iamt_jax.inference.predictor import probability
 from iamt_jax.model.network import IAMT
@@ -95,16 +94,11 @@ def onnx_program(network: IAMT, size: int, metadata: Mapping) -> bytes:
       metadata: description of the network; each entry becomes a property, in JSON.
 
     Raises:
-      InputError: the converter is not installed.
+      ImportError: the extra `onnx` is not installed.
     """
-    try:
-        from jax2onnx import to_onnx
-        from onnx.helper import set_model_props
-    except ImportError:
-        raise InputError(
-            "--out: a file that ends in .onnx needs jax2onnx, which is not installed; install "
-            "it with pip install 'iamt-jax[onnx]', or name a file that ends in .iamt"
-        ) from None
+    from jax2onnx import to_onnx
+    from onnx.helper import set_model_props
+
     with _quiet():
         model = to_onnx(
             by_curve(network),

@@ -61,7 +61,7 @@ class Classifier:
       (2, 2, 4, 4, 16)
       >>> classifier.masks(images, ["Smilling"])
       Traceback (most recent call last):
-      iamt_jax.errors.InputError: attributes: Smilling is none of the network's; did you mean ...
+      iamt_jax.errors.InputError: `attributes`: Smilling is none of the network's; did you mean ...
     """
 
     workdir: Path
@@ -239,7 +239,7 @@ class Classifier:
         """
         channels = self.run.config.model.widths[-1]
         if not (isinstance(top, int) and 1 <= top <= channels):
-            raise InputError(f"top: found {top}, expected a whole number, 1 to {channels}")
+            raise InputError(f"`top`: found {top}, expected a whole number, 1 to {channels}")
         chosen = self._chosen(attributes)
         numbers = curve_values("n", n, LARGEST_N, ()), curve_values("beta", beta, 1, ())
         answer = lambda some, _: self._explainer(top)(some, chosen, *numbers)  # noqa: E731
@@ -259,12 +259,12 @@ class Classifier:
         """Indices of the named attributes."""
         if isinstance(attributes, str) or not len(attributes):
             raise InputError(
-                f"attributes: found {attributes!r}, expected a list of names, one at least"
+                f"`attributes`: found {attributes!r}, expected a list of names, one at least"
             )
         for name in attributes:
             if name not in self.attributes:
                 hint = attribute_hint(str(name), self.attributes)
-                raise InputError(f"attributes: {name} is none of the network's; {hint}")
+                raise InputError(f"`attributes`: {name} is none of the network's; {hint}")
         return np.array([self.attributes.index(name) for name in attributes])
 
     def _fitted(self, images: ImagesLike) -> Fitted:

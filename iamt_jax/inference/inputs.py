@@ -44,7 +44,7 @@ def fit_images(images: ImagesLike, size: int) -> Fitted:
     )
     several = [images] if single else list(images)
     if not several:
-        raise InputError("images: none were given; give one at least")
+        raise InputError("`images`: none were given; give one at least")
     squares = [square(x, size, f"images[{i}]") for i, x in enumerate(several)]
     if len({x.dtype for x in squares}) > 1:
         squares = [x / np.float32(255) if x.dtype == np.uint8 else x for x in squares]
@@ -62,15 +62,15 @@ def curve_values(name: str, value: Curve, largest: float, shape: tuple[int, ...]
             raise TypeError
         numbers = np.asarray(value, np.float32)
     except (TypeError, ValueError):
-        raise InputError(f"{name}: found {value!r}, expected numbers") from None
+        raise InputError(f"`{name}`: found {value!r}, expected numbers") from None
     if not ((numbers >= 0) & (numbers <= largest) & np.isfinite(numbers)).all():
-        raise InputError(f"{name}: found {value!r}, expected numbers from 0 to {largest:,.10g}")
+        raise InputError(f"`{name}`: found {value!r}, expected numbers from 0 to {largest:,.10g}")
     try:
         np.broadcast_to(numbers, shape)
     except ValueError:
         kind = "(image, attribute, channel) = " if shape else "a single number, "
         raise InputError(
-            f"{name}: its shape is {numbers.shape}, expected one that broadcasts to {kind}{shape}"
+            f"`{name}`: its shape is {numbers.shape}, expected one that broadcasts to {kind}{shape}"
         ) from None
     return numbers
 
@@ -78,7 +78,7 @@ def curve_values(name: str, value: Curve, largest: float, shape: tuple[int, ...]
 def refuse_curve_beside_auto(n: np.ndarray, beta: np.ndarray) -> None:
     """Raises `InputError` unless (n, beta) is the identity: `auto` chooses the curves itself."""
     if not (np.all(n == 1) and np.all(beta == 0)):
-        raise InputError("auto: it chooses the curves itself; give n and beta, or auto")
+        raise InputError("`auto`: it chooses the curves itself; give n and beta, or auto")
 
 
 def attribute_hint(name: str, attributes: Sequence[str]) -> str:

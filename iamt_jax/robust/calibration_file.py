@@ -71,7 +71,7 @@ def read_calibration(workdir: Path, identity: str) -> Transformation:
     path = workdir / FILE
     again = f"run python -m iamt_jax calibrate --workdir {shlex.quote(str(workdir))}"
     if not path.is_file():
-        raise InputError(f"{path}: does not exist, and --auto needs it; {again}")
+        raise InputError(f"{path}: does not exist, and `auto` needs it; {again}")
     try:
         arrays = _arrays(path)
         levels = Levels(*(_numbers(arrays[f"levels/{name}"]) for name in Levels._fields))
