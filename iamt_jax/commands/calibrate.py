@@ -17,7 +17,7 @@ from iamt_jax.config import FEWEST_IMAGES, OtherData
 from iamt_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from iamt_jax.robust.transform import Transformation
+    from iamt_jax.robust.treatment import Transformation
 
 
 @dataclass(frozen=True)

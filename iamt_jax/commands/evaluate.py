@@ -143,16 +143,17 @@ def _page(chosen: EvaluateArguments) -> Path:
 
 def _measure(chosen: EvaluateArguments) -> dict:
     from iamt_jax.evaluation.measure import evaluate_workdir
-    from iamt_jax.inference.predictor import Setting
+    from iamt_jax.inference.predictor import Noise
+    from iamt_jax.robust.treatment import ToneCurve
 
     return evaluate_workdir(
         chosen.workdir,
-        Setting(chosen.n, chosen.beta, chosen.sigma, chosen.clip_noise, chosen.seed),
+        None if chosen.auto else ToneCurve(chosen.n, chosen.beta),
+        Noise(chosen.sigma, chosen.clip_noise, chosen.seed),
         split=chosen.split,
         data=chosen.data,
         batch_size=chosen.batch_size,
         bootstrap=chosen.bootstrap,
-        automatic=chosen.auto,
         groups=chosen.groups,
     )
 

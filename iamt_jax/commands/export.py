@@ -174,13 +174,11 @@ def _thresholds(classifier: Classifier, chosen: ExportArguments) -> list[float]:
         return [HALF] * len(classifier.attributes)
 
     from iamt_jax.evaluation.measure import open_evaluation, predict_records
-    from iamt_jax.inference.predictor import Setting, probability
+    from iamt_jax.inference.predictor import probability
 
     opening = open_evaluation(chosen.workdir, "validation", chosen.data)
     config = classifier.run.config
-    answer = predict_records(
-        classifier.predictor, opening.records, config, chosen.batch_size, Setting()
-    )
+    answer = predict_records(classifier.predictor, opening.records, config, chosen.batch_size)
     return thresholds(
         probability(answer.logits), opening.records.labels, chosen.thresholds
     ).tolist()

@@ -16,11 +16,11 @@ from iamt_jax.config import OtherData
 from iamt_jax.data.dataset import Records
 from iamt_jax.evaluation.measure import open_evaluation
 from iamt_jax.inference.classifier import Classifier
-from iamt_jax.inference.predictor import Setting, one_behind
+from iamt_jax.inference.predictor import Noise, one_behind
 from iamt_jax.metrics.classification import HEADLINE_METRICS, compute_metrics
 from iamt_jax.model.tone_curve import tone_curve
 from iamt_jax.robust.calibration_file import FILE
-from iamt_jax.robust.transform import Transformation
+from iamt_jax.robust.treatment import Transformation
 
 GRID_SIGMAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 GRID_N = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -96,9 +96,9 @@ def measure_curve_grid(
         total=len(records) * len(sigmas), unit="image", desc="tone curves", dynamic_ncols=True
     ) as bar:
         for sigma in sigmas:
-            setting = Setting(sigma=sigma, clip=clip, seed=seed)
+            noise = Noise(sigma, clip, seed)
             parts, calibrated = [], []
-            for curves, answer in _swept(classifier, records, batch_size, setting, transformation):
+            for curves, answer in _swept(classifier, records, batch_size, noise, transformation):
                 parts.append(curves)
                 calibrated.append(answer)
                 bar.update(curves.shape[2])
@@ -123,7 +123,7 @@ def _swept(
     classifier: Classifier,
     records: Records,
     batch_size: int,
-    setting: Setting,
+    noise: Noise,
     transformation: Transformation | None,
 ) -> Iterator[tuple[Float[np.ndarray, "n beta image attribute"], np.ndarray | None]]:
     """Yields the logits of the grid, and the calibrated ones, batch by batch."""
@@ -131,10 +131,10 @@ def _swept(
     n, beta = np.array(GRID_N, np.float32), np.array(GRID_BETA, np.float32)
 
     def running() -> Iterator[tuple[Array, Array | None, np.ndarray]]:
-        for images, real in predictor.batches(records, size, batch_size, setting):
+        for images, real in predictor.batches(records, size, batch_size, noise):
             automatic = None
             if transformation is not None:
-                automatic, _ = predictor.automatic(images, transformation)
+                automatic = predictor.predict(images, transformation).logits
             yield predictor.sweep(images, n, beta), automatic, real
 
     for curves, automatic, real in one_behind(running()):

@@ -24,11 +24,11 @@ from iamt_jax.data.open import open_source, resolve_data, without_damaged
 from iamt_jax.errors import InputError
 from iamt_jax.inference.classifier import Classifier, load
 from iamt_jax.inference.inputs import attribute_hint
-from iamt_jax.inference.predictor import Answer, Predictor, Setting
+from iamt_jax.inference.predictor import Answer, Noise, Predictor
 from iamt_jax.metrics.classification import compute_metrics, majority_class, metrics_json
 from iamt_jax.metrics.groups import compare, comparison_json
 from iamt_jax.robust.calibration_file import members
-from iamt_jax.robust.transform import Transformation
+from iamt_jax.robust.treatment import ToneCurve, Transformation, Treatment
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 """Packages whose versions are recorded in the provenance."""
@@ -36,25 +36,25 @@ _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 def evaluate_workdir(
     workdir: Path,
-    setting: Setting,
+    curve: ToneCurve | None = ToneCurve(),
+    noise: Noise = Noise(),
     *,
     split: str = "test",
     data: OtherData = OtherData(),
     batch_size: int = 128,
     bootstrap: int = 1000,
-    automatic: bool = False,
     groups: Sequence[str] = (),
 ) -> dict:
     """Measures the best checkpoint of a workdir on one split.
 
     Args:
       workdir: folder that training wrote.
-      setting: n, beta, sigma, clip, and the seed of the noise and the bootstrap.
+      curve: tone curve of the masks; None applies the calibrated transformation.
+      noise: noise added to the images; its seed is also that of the bootstrap.
       split: train, validation, test or train+validation.
       data: another data set with the same attributes, and how many images may be damaged.
       batch_size: affects the speed only.
       bootstrap: number of resamples for the intervals.
-      automatic: use the calibrated transformation instead of n and beta.
       groups: attributes by whose labels the images are split; each group is also measured.
 
     Returns:
@@ -65,7 +65,7 @@ def evaluate_workdir(
       InputError: no run, no data, other attributes, unknown groups, or no calibration.
     """
     trained, dataset, records, left_out = open_evaluation(workdir, split, data)
-    transformation = trained.transformation if automatic else None
+    treatment = trained.transformation if curve is None else curve
     attributes = trained.attributes
     _columns(groups, attributes)
     majority, decided = np.array(trained.run.majority), "the run's training split"
@@ -73,10 +73,10 @@ def evaluate_workdir(
         training = select(dataset.split("train"), attributes, dataset.root)
         majority, decided = majority_class(training.labels), f"{dataset.root}, train"
     answer = predict_records(
-        trained.predictor, records, trained.run.config, batch_size, setting, transformation
+        trained.predictor, records, trained.run.config, batch_size, treatment, noise
     )
     metrics = compute_metrics(
-        answer.logits, records.labels, majority, bootstrap=bootstrap, seed=setting.seed
+        answer.logits, records.labels, majority, bootstrap=bootstrap, seed=noise.seed
     )
     provenance = {
         "workdir": str(workdir),
@@ -86,17 +86,15 @@ def evaluate_workdir(
         "split": split,
         "images": len(records),
         "left_out": list(left_out),
-        **setting._asdict(),
-        **({"n": None, "beta": None} if automatic else {}),
-        "applied": None
-        if transformation is None
-        else transformation_summary(transformation, answer.sigma),
+        **(curve or ToneCurve(None, None))._asdict(),
+        **noise._asdict(),
+        "applied": transformation_summary(treatment, answer.sigma) if curve is None else None,
         "majority_decided_on": decided,
         "bootstrap": bootstrap,
         **environment(),
     }
-    cut = _compared(answer, records, majority, groups, bootstrap, setting.seed)
-    return metrics_json(metrics, attributes) | cut | {"provenance": provenance}
+    compared = _compared(answer, records, majority, groups, bootstrap, noise.seed)
+    return metrics_json(metrics, attributes) | compared | {"provenance": provenance}
 
 
 def _compared(
@@ -169,13 +167,13 @@ def predict_records(
     records: Records,
     config: Config,
     batch_size: int,
-    setting: Setting,
-    transformation: Transformation | None = None,
+    treatment: Treatment = ToneCurve(),
+    noise: Noise = Noise(),
 ) -> Answer:
     """Predicts all records, with a progress bar; each process of the run handles one shard."""
     mine = records.take(distributed.shard_indices(len(records)))
     answers = []
-    running = predictor.predict_batches(mine, config.data.size, batch_size, setting, transformation)
+    running = predictor.predict_batches(mine, config.data.size, batch_size, treatment, noise)
     with tqdm(
         total=len(mine),
         unit="image",
@@ -186,8 +184,8 @@ def predict_records(
         for answer in running:
             answers.append(answer)
             bar.update(len(answer.logits))
-    parts = [np.concatenate(parts) for parts in zip(*answers, strict=True) if parts[0] is not None]
-    return Answer(*distributed.gather(parts, len(records)))
+    whole = jax.tree.map(lambda *parts: np.concatenate(parts), *answers)
+    return distributed.gather(whole, len(records))
 
 
 def transformation_summary(transformation: Transformation, sigma: np.ndarray) -> dict:
