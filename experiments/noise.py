@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import baselines
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +37,6 @@ from curves import draw, table
 from flax import nnx
 from tqdm.auto import tqdm
 
-from iamt_jax.evaluation import baselines
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.xla_setup import prepare
 
