@@ -67,7 +67,7 @@ def evaluate_workdir(
     trained, dataset, records, left_out = open_evaluation(workdir, split, data)
     treatment = trained.transformation if curve is None else curve
     attributes = trained.attributes
-    _columns(groups, attributes)
+    columns = _columns(groups, attributes)
     majority, decided = np.array(trained.run.majority), "the run's training split"
     if data.root is not None and dataset.partitions.sizes.get("train"):
         training = select(dataset.split("train"), attributes, dataset.root)
@@ -75,9 +75,9 @@ def evaluate_workdir(
     answer = predict_records(
         trained.predictor, records, trained.run.config, batch_size, treatment, noise
     )
-    metrics = compute_metrics(
-        answer.logits, records.labels, majority, bootstrap=bootstrap, seed=noise.seed
-    )
+    inputs = answer.logits, records.labels, majority
+    resampling = {"bootstrap": bootstrap, "seed": noise.seed}
+    metrics = compute_metrics(*inputs, **resampling)
     provenance = {
         "workdir": str(workdir),
         "checkpoint_step": trained.step,
@@ -93,30 +93,17 @@ def evaluate_workdir(
         "bootstrap": bootstrap,
         **environment(),
     }
-    compared = _compared(answer, records, majority, groups, bootstrap, noise.seed)
-    return metrics_json(metrics, attributes) | compared | {"provenance": provenance}
-
-
-def _compared(
-    answer: Answer,
-    records: Records,
-    majority: np.ndarray,
-    groups: Sequence[str],
-    bootstrap: int,
-    seed: int,
-) -> dict:
-    """Compares the groups; the report's entry `groups`, empty if none is requested."""
-    found = {}
-    for name, k in _columns(groups, records.attributes).items():
-        comparison = compare(
-            answer.logits, records.labels, majority, k, bootstrap=bootstrap, seed=seed
-        )
-        found[name] = comparison_json(comparison, records.attributes)
-    return {"groups": found} if found else {}
+    report = metrics_json(metrics, attributes)
+    if columns:
+        report["groups"] = {
+            name: comparison_json(compare(*inputs, k, **resampling), attributes)
+            for name, k in columns.items()
+        }
+    return report | {"provenance": provenance}
 
 
 def _columns(groups: Sequence[str], attributes: tuple[str, ...]) -> dict[str, int]:
-    """Columns of the attributes that define groups; also called first, to fail early.
+    """Columns of the attributes that define groups.
 
     Raises:
       InputError: the network has no such attribute.
