@@ -48,11 +48,7 @@ class ExportArguments:
 
 
 def run_export(arguments: Sequence[str]) -> int:
-    """Runs the command; returns the exit status.
-
-    Raises:
-      InputError: wrong flags, no run, no data for thresholds, or a file that cannot be written.
-    """
+    """Runs the command; returns the exit status."""
     chosen = parse(ExportArguments, arguments, "-m iamt_jax export")
     out = chosen.out or chosen.workdir / "model.iamt"
     _check(chosen, out)

@@ -68,11 +68,7 @@ def take_option(arguments: Sequence[str], flag: str) -> tuple[str | None, list[s
 
 
 def train_config(preset: str, arguments: Sequence[str], program: str) -> Config:
-    """The config of a preset after flags are applied.
-
-    Raises:
-      InputError: as `parse`.
-    """
+    """The config of a preset after flags are applied."""
     return parse(Config, arguments, program, PRESETS[preset])
 
 

@@ -66,11 +66,7 @@ class Model(NamedTuple):
 
 
 def run_predict(arguments: Sequence[str]) -> int:
-    """Runs the command; returns the exit status.
-
-    Raises:
-      InputError: wrong flags, no model, no image, or a table that cannot be written.
-    """
+    """Runs the command; returns the exit status."""
     chosen = parse(PredictArguments, arguments, "-m iamt_jax predict")
     _check(chosen)
     images, left_out = _list_images(chosen.images)

@@ -38,11 +38,7 @@ class TrainArguments(Config):
 
 
 def run_train(arguments: Sequence[str]) -> int:
-    """Runs the command; returns the exit status.
-
-    Raises:
-      InputError: wrong flags, no data, or an unusable workdir.
-    """
+    """Runs the command; returns the exit status."""
     preset, rest = take_preset(arguments)
     default = TrainArguments(**_fields(PRESETS[preset]), workdir=tyro.MISSING)
     chosen = parse(TrainArguments, rest, "train.py", default)
