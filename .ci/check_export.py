@@ -18,7 +18,7 @@ from iamt_jax.commands.main import main as command
 from iamt_jax.data.batches import Decoded
 from iamt_jax.evaluation.measure import open_evaluation, predict_records
 from iamt_jax.export.artefact import read_artefact
-from iamt_jax.inference.predictor import Setting
+from iamt_jax.robust.treatment import ToneCurve
 
 TOLERANCE = 1e-5
 IMAGES = 40
@@ -67,15 +67,12 @@ def main(workdir: Path, folder: Path) -> list[str]:
     np.save(folder / "images.npy", images)
     found = alone(folder, read_artefact(model).metadata["made_with"]["versions"]["jax"])
 
-    loaded, settings = load(workdir), [Setting(n, beta) for n, beta in CURVES]
+    loaded = load(workdir)
     evaluated = [
-        predict_records(loaded.predictor, records, config, 16, setting, transformation).logits
-        for setting, transformation in [
-            *((setting, None) for setting in settings),
-            (Setting(), loaded.transformation),
-        ]
+        predict_records(loaded.predictor, records, config, 16, treatment).logits
+        for treatment in [*(ToneCurve(n, beta) for n, beta in CURVES), loaded.transformation]
     ]
-    by_load = [*(loaded(images, n=s.n, beta=s.beta) for s in settings), loaded(images, auto=True)]
+    by_load = [*(loaded(images, n, beta) for n, beta in CURVES), loaded(images, auto=True)]
     failures = []
     names = [*(f"n {n}, beta {beta}" for n, beta in CURVES), "auto"]
     for name, ours, evaluate, load_ in zip(names, found, evaluated, by_load, strict=True):

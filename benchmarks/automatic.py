@@ -41,8 +41,8 @@ def main(arguments: Arguments) -> None:
     noise = np.random.default_rng(0).normal(0.5, 0.2, (arguments.batch_size, size, size, 3))
     images = noise.astype(np.float32)
     ways = {
-        "plain": lambda: trained.predictor.logits(images),
-        "auto": lambda: trained.predictor.automatic(images, transformation)[0],
+        "plain": lambda: trained.predictor.predict(images).logits,
+        "auto": lambda: trained.predictor.predict(images, transformation).logits,
     }
     times = measure.take_turns(ways, arguments.repeats)
     plain, auto = times["plain"], times["auto"]

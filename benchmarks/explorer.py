@@ -23,7 +23,7 @@ import tyro
 from iamt_jax.explorer import drawing
 from iamt_jax.explorer.view import Settings, View
 from iamt_jax.inference.classifier import load
-from iamt_jax.inference.predictor import Setting
+from iamt_jax.robust.treatment import ToneCurve
 from iamt_jax.xla_setup import prepare
 
 
@@ -47,7 +47,7 @@ def compare(arguments: Arguments) -> dict[str, Any]:
     face = view.examples(1)[0]
     images = np.repeat(face[None], classifier.predictor.devices, 0)
     settings = (
-        Settings(name, sigma, n, beta)
+        Settings(name, sigma, ToneCurve(n, beta))
         for name, sigma, n, beta in zip(
             itertools.cycle(view.attributes),
             itertools.cycle(np.linspace(0, 0.5, 51)),
@@ -58,7 +58,8 @@ def compare(arguments: Arguments) -> dict[str, Any]:
     )
 
     def compute(auto: bool = False):
-        chosen = next(settings)._replace(auto=auto)
+        chosen = next(settings)
+        chosen = chosen._replace(curve=None) if auto else chosen
         return chosen, view.compute(face, chosen)
 
     def update(auto: bool = False) -> None:
@@ -70,7 +71,7 @@ def compare(arguments: Arguments) -> dict[str, Any]:
     ways = {
         "update": update,
         "update_without_drawing": lambda: compute()[1].probabilities,
-        "prediction": lambda: classifier.predictor.logits(images, Setting(2.0, 0.5)),
+        "prediction": lambda: classifier.predictor.predict(images, ToneCurve(2.0, 0.5)).logits,
     }
     if view.no_auto is None:
         ways["update_auto"] = lambda: update(auto=True)

@@ -19,7 +19,6 @@ from iamt_jax.commands.flags import take_option
 from iamt_jax.commands.main import main as command
 from iamt_jax.errors import InputError
 from iamt_jax.files import json_text, replace_text
-from iamt_jax.inference.predictor import Setting
 from iamt_jax.metrics.classification import HEADLINE_METRICS
 from iamt_jax.xla_setup import prepare
 
@@ -55,7 +54,7 @@ def main(arguments: list[str]) -> int:
             )
             if status:
                 return status
-            average = evaluate_workdir(workdir, Setting(), bootstrap=0)["average"]
+            average = evaluate_workdir(workdir, bootstrap=0)["average"]
             scores[f"{name}/{seed}"] = {metric: average[metric] for metric in HEADLINE_METRICS}
             replace_text(path, json_text(scores, indent=1) + "\n")
     found = {

@@ -17,7 +17,7 @@ from iamt_jax.degradation import noise_keys
 from iamt_jax.errors import InputError
 from iamt_jax.files import json_text, replace_text
 from iamt_jax.inference.classifier import Classifier, load
-from iamt_jax.inference.predictor import Predictor, Setting
+from iamt_jax.inference.predictor import Noise, Predictor
 from iamt_jax.metrics.classification import HEADLINE_METRICS, compute_metrics
 
 BATCH = 128
@@ -69,12 +69,12 @@ def with_noise(
     predictor: Predictor, split: Split, sigma: float, clip: bool, seed: int = 0
 ) -> np.ndarray:
     """Adds noise keyed by image, sigma and seed to a split, the same for every rival; float32."""
-    setting, parts = Setting(sigma=sigma, clip=clip, seed=seed), []
+    noise, parts = Noise(sigma, clip, seed), []
     for start in range(0, len(split.names), BATCH):
         names = split.names[start : start + BATCH]
         keys = noise_keys(names, sigma, seed)
         clean = split.pictures[start : start + BATCH].astype(np.float32) / 255
-        parts.append(np.asarray(predictor.degraded(clean, setting, keys)))
+        parts.append(np.asarray(predictor.degraded(clean, noise, keys)))
     return np.concatenate(parts)
 
 

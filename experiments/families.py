@@ -45,8 +45,8 @@ def main(arguments: Arguments) -> None:
     results = Results(arguments.out / "families.json")
     predictor, majority = trained.predictor, trained.run.majority
     ways = {
-        "identity": predictor.logits,
-        "auto": lambda images: predictor.automatic(images, transformation)[0],
+        "identity": lambda images: predictor.predict(images).logits,
+        "auto": lambda images: predictor.predict(images, transformation).logits,
     }
     steps = [(family, severity) for family in arguments.families for severity in SEVERITIES]
     for family, severity in tqdm(steps, unit="level", desc="families", dynamic_ncols=True):

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from iamt_jax.robust.calibration import fit_transformation
 from iamt_jax.robust.calibration_file import read_calibration, write_calibration
+from iamt_jax.robust.treatment import ToneCurve
 from iamt_jax.xla_setup import prepare
 
 VARIANTS = {
@@ -59,7 +60,7 @@ def main(arguments: Arguments) -> None:
         prefix = f"{arguments.workdir.name}/{arguments.split}/{kind}/{title}"
         if not results.missing([f"{prefix}/{sigma:g}" for sigma in arguments.sigmas]):
             continue
-        answer = trained.predictor.logits
+        treatment = ToneCurve()
         if members is not None:
             folder = arguments.out / "calibrations" / arguments.workdir.name / "-".join(members)
             if not folder.exists():
@@ -68,15 +69,16 @@ def main(arguments: Arguments) -> None:
                 made = fit_transformation(network, training.pictures, training.names, members)
                 folder.mkdir(parents=True)
                 write_calibration(folder, made, trained.identity)
-            transformation = read_calibration(folder, trained.identity)
-            answer = lambda x, t=transformation: trained.predictor.automatic(x, t)[0]  # noqa: E731
+            treatment = read_calibration(folder, trained.identity)
         for sigma in arguments.sigmas:
             if sigma not in noise:
                 noise[sigma] = with_noise(trained.predictor, split, sigma, arguments.clip)
             results.once(
                 f"{prefix}/{sigma:g}",
-                lambda r=answer, s=sigma: score(
-                    batched(r, noise[s]), split.labels, trained.run.majority
+                lambda t=treatment, s=sigma: score(
+                    batched(lambda x: trained.predictor.predict(x, t).logits, noise[s]),
+                    split.labels,
+                    trained.run.majority,
                 ),
             )
     rows = [f"| members | {' | '.join(f'σ {s:g}' for s in arguments.sigmas)} | mean over σ > 0 |"]

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import baselines
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +37,6 @@ from curves import draw, table
 from flax import nnx
 from tqdm.auto import tqdm
 
-from iamt_jax.evaluation import baselines
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.xla_setup import prepare
 
@@ -170,7 +170,7 @@ class Subject:
         return score(logits, split.labels, self.trained.run.majority)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        return batched(self.predictor.logits, images)
+        return batched(lambda some: self.predictor.predict(some).logits, images)
 
     def once(self, noise: Noise, what: str, run: Callable[[], np.ndarray]) -> np.ndarray:
         """Logits that several rivals start from, computed once a noise level."""
@@ -183,7 +183,7 @@ class Subject:
 
     def automatic(self, noise: Noise, sigma: float | None) -> np.ndarray:
         def answer(images: np.ndarray) -> np.ndarray:
-            return self.predictor.automatic(images, self.transformation, sigma)[0]
+            return self.predictor.predict(images, self.transformation, sigma).logits
 
         return batched(answer, noise.images)
 

@@ -88,7 +88,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Structure of the network: the argument of `IAMT`, and the `--model` flags of a run.
+    """Structure of the network: the argument of `IAMT`, and the part `model` of a run's config.
 
     Example:
       >>> import iamt_jax
@@ -277,14 +277,14 @@ PRESETS = {"faces": _faces(), "small": _small(), "celeba": _celeba(), "debug": _
 
 
 _Rule = tuple[str, object, bool, str]
-"""A flag, its value, whether the value is allowed, and a description of the allowed values."""
+"""A field, its value, whether the value is allowed, and a description of the allowed values."""
 
 
 def check(config: Config) -> None:
     """Checks that every setting is within its bounds.
 
     Raises:
-      InputError: a value is out of bounds; the line names the flag, the value and what is allowed.
+      InputError: a value is out of bounds; the line names the field, the value and what is allowed.
     """
     rules = chain(
         _type_rules(config),
@@ -293,23 +293,23 @@ def check(config: Config) -> None:
         _loss_rules(config.loss),
         _train_rules(config.train),
     )
-    for flag, value, fits, expected in rules:
+    for name, value, fits, expected in rules:
         if not fits:
-            raise InputError(f"--{flag} {value}: must be {expected}")
+            raise InputError(f"`{name}` {value}: must be {expected}")
 
 
 def _type_rules(part: object, prefix: str = "") -> Iterator[_Rule]:
     """Rules from the types of the fields: one of the choices, or a finite number."""
     hints = get_type_hints(type(part))
     for one in fields(part):
-        value, flag = getattr(part, one.name), prefix + one.name.replace("_", "-")
+        value, name = getattr(part, one.name), prefix + one.name
         choices = get_args(hints[one.name])
         if is_dataclass(value):
-            yield from _type_rules(value, f"{flag}.")
+            yield from _type_rules(value, f"{name}.")
         elif get_origin(hints[one.name]) is Literal:
-            yield flag, value, value in choices, f"one of {', '.join(map(str, choices))}"
+            yield name, value, value in choices, f"one of {', '.join(map(str, choices))}"
         elif isinstance(value, float):
-            yield flag, value, math.isfinite(value), "a finite number"
+            yield name, value, math.isfinite(value), "a finite number"
 
 
 def _within(part: str, config: object, bounds: dict[str, tuple[float, float]]) -> Iterator[_Rule]:
@@ -317,14 +317,14 @@ def _within(part: str, config: object, bounds: dict[str, tuple[float, float]]) -
     for name, (low, high) in bounds.items():
         value = getattr(config, name)
         expected = f"at least {low}" if high == math.inf else f"from {low} to {high}"
-        yield f"{part}.{name.replace('_', '-')}", value, low <= value <= high, expected
+        yield f"{part}.{name}", value, low <= value <= high, expected
 
 
 def _data_rules(data: DataConfig, stride: int) -> Iterator[_Rule]:
     fits = data.size > 0 and data.size % stride == 0
     yield "data.size", data.size, fits, f"a positive multiple of {stride}"
     own = data.name == "folder" or data.labels is None
-    yield "data.labels", data.labels, own, "left out without --data.name folder"
+    yield "data.labels", data.labels, own, "left out without `data.name` folder"
     bounds = {"shift": (0, 0.25), "zoom": (0, 0.5), "rotate": (0, 180), "colour": (0, 1)}
     free = ("mixup", "noise_max", "workers", "cache_gib", "damaged_limit")
     yield from _within("data", data, bounds | dict.fromkeys(free, (0, math.inf)))
@@ -356,8 +356,8 @@ def _train_rules(train: TrainConfig) -> Iterator[_Rule]:
     lowest |= {"weight_decay": 0}
     bounds = {name: (low, math.inf) for name, low in lowest.items()}
     yield from _within("train", train, bounds | {"seed": (0, LARGEST_SEED)})
-    yield "train.learning-rate", train.learning_rate, train.learning_rate > 0, "above 0"
+    yield "train.learning_rate", train.learning_rate, train.learning_rate > 0, "above 0"
     share = train.curve_share
-    yield "train.curve-share", share, 0 <= share <= 1, "from 0 to 1"
+    yield "train.curve_share", share, 0 <= share <= 1, "from 0 to 1"
     yield "train.clip", train.clip, train.clip > 0, "above 0"
     yield "train.ema", train.ema, 0 <= train.ema < 1, "from 0 to below 1"

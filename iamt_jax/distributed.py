@@ -29,13 +29,13 @@ def initialize(processes: Processes, preemption_notices: bool = False) -> None:
     instead of ending at it.
 
     Raises:
-      InputError: the flags contradict each other, the other processes were not found, or JAX has no
-        such devices.
+      InputError: the fields contradict each other, the other processes were not found, or JAX has
+        no such devices.
     """
     if processes.coordinator is None:
         if (processes.count, processes.index) != (None, None):
             raise InputError(
-                "--processes.coordinator: missing beside --processes.count and --processes.index; "
+                "`processes.coordinator`: missing beside `processes.count` and `processes.index`; "
                 "give HOST:PORT of process 0, or leave all three out"
             )
         xla_setup.start_devices()
@@ -56,7 +56,7 @@ def initialize(processes: Processes, preemption_notices: bool = False) -> None:
         jax.distributed.initialize(**options)
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"--processes.coordinator {processes.coordinator}: the processes did not find each "
+            f"`processes.coordinator` {processes.coordinator}: the processes did not find each "
             f"other ({' '.join(str(error).split())[:200]}); start all of them, with the same "
             "address"
         ) from error
@@ -68,22 +68,22 @@ def _check(processes: Processes) -> None:
     host, _, port = processes.coordinator.rpartition(":")
     if not host or not port.isdecimal():
         raise InputError(
-            f"--processes.coordinator {processes.coordinator}: expected HOST:PORT of process 0, "
+            f"`processes.coordinator` {processes.coordinator}: expected HOST:PORT of process 0, "
             f"such as 10.0.0.1:1234, or {AUTO}"
         )
     for name, value in (("count", processes.count), ("index", processes.index)):
         if value is None:
             raise InputError(
-                f"--processes.{name}: missing beside --processes.coordinator; give all three, or "
-                f"--processes.coordinator {AUTO}"
+                f"`processes.{name}`: missing beside `processes.coordinator`; give all three, or "
+                f"`processes.coordinator` {AUTO}"
             )
     if processes.count < 1:
         raise InputError(
-            f"--processes.count {processes.count}: expected the number of processes, at least 1"
+            f"`processes.count` {processes.count}: expected the number of processes, at least 1"
         )
     if not 0 <= processes.index < processes.count:
         raise InputError(
-            f"--processes.index {processes.index}: expected this process's number, from 0 to "
+            f"`processes.index` {processes.index}: expected this process's number, from 0 to "
             f"{processes.count - 1}"
         )
 

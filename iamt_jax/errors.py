@@ -15,12 +15,13 @@ def printable(text: str) -> str:
 
 
 class InputError(Exception):
-    """Bad input from outside: a flag, a file or a field.
+    """Bad input from outside: an argument, a file or a field.
 
-    The message is one line that names the file, field or flag, what was found, what was
-    expected, and what to do. The command line prints it and exits with status 2, the explorer shows
-    it on its page; nothing else may catch it. Text from a file within the message is escaped
-    (`printable`), and a long message is cut in the middle.
+    The message is one line that names the file, field or argument, what was found, what was
+    expected, and what to do. Arguments and fields of the config are in backticks, such as
+    `train.batch_size`; the command line prints them as flags and exits with status 2, the explorer
+    shows the message on its page. Nothing else may catch it. Text from a file within the message
+    is escaped (`printable`), and a long message is cut in the middle.
 
     Args:
       message: the line.
@@ -29,7 +30,7 @@ class InputError(Exception):
       >>> import iamt_jax
       >>> iamt_jax.load("no-such-folder")
       Traceback (most recent call last):
-      iamt_jax.errors.InputError: --workdir no-such-folder: holds no run.json; train first, ...
+      iamt_jax.errors.InputError: `workdir` no-such-folder: holds no run.json; train first, ...
     """
 
     def __init__(self, message: str):
@@ -49,7 +50,7 @@ def cannot_write(subject: str, error: OSError, advice: str) -> InputError:
     """Returns the error for a file or folder that cannot be written.
 
     Args:
-      subject: the path, with its flag where there is one, such as "--out table.csv".
+      subject: the path, after its argument if it is one, such as "`workdir` W".
       error: of the operating system.
       advice: what the user can do about it.
     """

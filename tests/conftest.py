@@ -1,9 +1,11 @@
 """What must stand before JAX starts, and the small data set and run that tests share."""
 
 import atexit
+import contextlib
 import dataclasses
 import fcntl
 import gc
+import logging
 import os
 import shutil
 import sys
@@ -52,6 +54,19 @@ LONGEST = (
 
 The first trains the run that many share; the second needs none, and keeps the other worker.
 """
+
+
+@contextlib.contextmanager
+def compilations(caplog, largest):
+    """Asserts that programs of `Predictor.program` are compiled at most so often inside."""
+    import jax
+
+    caplog.clear()
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        yield
+    lines = [record.getMessage() for record in caplog.records]
+    found = [x for x in lines if x.startswith("Compiling") and "merged" in x]
+    assert len(found) <= largest, found
 
 
 def pytest_collection_modifyitems(items):

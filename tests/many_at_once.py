@@ -26,7 +26,7 @@ from iamt_jax.inference.predictor import Predictor  # noqa: E402
 from iamt_jax.model.network import build  # noqa: E402
 from iamt_jax.robust.denoiser import fit_prior  # noqa: E402
 from iamt_jax.robust.noise_level import Levels  # noqa: E402
-from iamt_jax.robust.transform import Transformation  # noqa: E402
+from iamt_jax.robust.treatment import Transformation  # noqa: E402
 from iamt_jax.runs.run_file import Run  # noqa: E402
 
 CONFIG: Config = PRESETS["faces"]
@@ -142,8 +142,8 @@ def comparisons_of_predictor(predictor, images, indices, rng):
 
     transformation = made_transformation(images)
     noisy = images + 0.1 * rng.standard_normal(images.shape).astype(np.float32)
-    many = predictor.automatic(noisy, transformation)
-    ones = [predictor.automatic(noisy[i : i + 1], transformation) for i in each]
+    many = predictor.predict(noisy, transformation)
+    ones = [predictor.predict(noisy[i : i + 1], transformation) for i in each]
     for part, name in enumerate(("logits", "sigma")):
         yield f"auto: {name}", many[part], np.concatenate([one[part] for one in ones])
 

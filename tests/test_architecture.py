@@ -1,6 +1,7 @@
 """The shape of the code: packages import only from those above them in one list."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -116,6 +117,30 @@ def test_no_public_name_is_defined_in_two_modules():
         for one in public_names(path):
             places.setdefault(one, set()).add(name(path))
     assert {one: where for one, where in places.items() if len(where) > 1} == {}
+
+
+SHELL = re.compile(
+    r"((python )?-m iamt_jax \w+|(python )?(train|evaluate)\.py|docker run|tfds convert_format)"
+    r"( --\S+( \w+)?)*"
+)
+"""A whole shell command, which a message may quote."""
+
+FOREIGN_FLAGS = (
+    *("--always", "--dirty", "--match="),
+    "--xla_cpu_experimental_ynn_fusion_type=",
+    " --out_file_format=array_record`",
+)
+"""Flags of git, XLA and tensorflow-datasets."""
+
+
+@pytest.mark.parametrize("path", [x for x in FILES if layer(x) != "commands"], ids=name)
+def test_nothing_below_the_commands_names_a_flag(path):
+    """Messages name arguments in backticks; `commands.flags.as_flags` turns them into flags."""
+    if name(path) == "explorer/style.py":  # Its variables of CSS begin with hyphens as well.
+        return
+    texts = {x.value for x in ast.walk(ast.parse(path.read_text())) if isinstance(x, ast.Constant)}
+    for text in texts - set(FOREIGN_FLAGS):
+        assert not re.search(r"--[a-z]", SHELL.sub("", str(text))), text
 
 
 def test_json_is_written_by_one_function():

@@ -2,17 +2,12 @@
 
 import dataclasses
 
+import baselines
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
-from skimage.restoration import denoise_nl_means
-
-from iamt_jax.config import MISSING, ModelConfig
-from iamt_jax.data.batches import Decoded
-from iamt_jax.evaluation import baselines
-from iamt_jax.evaluation.baselines import (
+from baselines import (
     adapt_by_tent,
     begin_tent,
     binary_entropy,
@@ -21,6 +16,11 @@ from iamt_jax.evaluation.baselines import (
     refit,
     with_batch_statistics,
 )
+from flax import nnx
+from skimage.restoration import denoise_nl_means
+
+from iamt_jax.config import MISSING, ModelConfig
+from iamt_jax.data.batches import Decoded
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.model.network import IAMT
 

@@ -12,7 +12,7 @@ from flax import nnx
 
 from iamt_jax.errors import InputError
 from iamt_jax.inference.classifier import load
-from iamt_jax.inference.predictor import Setting
+from iamt_jax.inference.predictor import Noise
 from iamt_jax.robust.calibration import CALIBRATED_SIGMAS, fit_transformation
 from iamt_jax.robust.calibration_file import (
     MEMBERS,
@@ -62,14 +62,12 @@ def test_auto_leaves_clean_images_alone_and_says_what_it_did(calibrated, tmp_pat
 def test_auto_does_not_depend_on_the_batch(calibrated, dataset, tiny):
     trained = load(calibrated)
     transformation = trained.transformation
-    records, setting = dataset.split("test"), Setting(sigma=0.2)
+    records, noise = dataset.split("test"), Noise(0.2)
     runs = [
         np.concatenate([answer.logits for answer in answers])
         for size in (8, 16)
         for answers in [
-            trained.predictor.predict_batches(
-                records, tiny.data.size, size, setting, transformation
-            )
+            trained.predictor.predict_batches(records, tiny.data.size, size, transformation, noise)
         ]
     ]
     np.testing.assert_allclose(*runs, atol=1e-4)
@@ -85,10 +83,10 @@ def test_all_members_come_back_from_the_file(finished, pictures, tmp_path):
     write_calibration(tmp_path, whole, "this")
     again = read_calibration(tmp_path, "this")
     assert members(again) == list(MEMBERS)
-    np.testing.assert_array_equal(again.levels.reading, whole.levels.reading)
+    np.testing.assert_array_equal(again.levels.estimate, whole.levels.estimate)
     np.testing.assert_allclose(again.prior.basis, whole.prior.basis, atol=1e-3)  # half precision
     images = np.random.default_rng(0).random((8, 32, 32, 3)).astype(np.float32)
-    one, other = (trained.predictor.automatic(images, t, 0.2)[0] for t in (whole, again))
+    one, other = (trained.predictor.predict(images, t, 0.2).logits for t in (whole, again))
     np.testing.assert_allclose(one, other, atol=2e-2)
 
 

@@ -12,12 +12,13 @@ import cli
 import numpy as np
 import pytest
 from cli import evaluate
-from conftest import flags
+from conftest import compilations, flags
 
 from iamt_jax.attributes import CELEBA_ATTRIBUTES
+from iamt_jax.commands.flags import as_flags
 from iamt_jax.commands.main import commands
 from iamt_jax.inference.classifier import load
-from iamt_jax.inference.predictor import Setting
+from iamt_jax.robust.treatment import ToneCurve
 from iamt_jax.runs.run_file import read_run
 
 REPOSITORY = Path(__file__).parent.parent
@@ -65,6 +66,19 @@ def test_the_version_of_a_copy_that_is_not_installed_is_unknown(monkeypatch, cap
     assert capsys.readouterr().out == "unknown\n"
 
 
+@pytest.mark.parametrize(
+    "message, printed",
+    [
+        ("`train.batch_size` 0: must be at least 1", "--train.batch-size 0: must be at least 1"),
+        ("give `data.root`, or `preset` faces", "give --data.root, or --preset faces"),
+        ("W/`x`.csv: no `attribute`, run `pip install y`", None),
+        ("images[0] (`n.png", None),
+    ],
+)
+def test_arguments_in_messages_become_flags(message, printed):
+    assert as_flags(message) == (printed or message)
+
+
 def test_flags_make_the_config(finished, tiny):
     run = read_run(finished)
     assert run.config == tiny
@@ -102,14 +116,14 @@ def test_evaluation_repeats_itself_at_any_batch_size(finished, tmp_path):
     assert reports[0]["provenance"]["sigma"] == 0.1
 
 
-def test_another_curve_compiles_nothing(finished):
+def test_another_curve_compiles_nothing(finished, caplog):
     predictor = load(finished).predictor
     images = np.zeros((8, 32, 32, 3), np.uint8)
-    logits = [
-        np.asarray(predictor.logits(images, Setting(n, beta)))
-        for n, beta in ((1.0, 0.0), (4.0, 0.5), (0.0, 1.0), (2.5, 0.25))
-    ]
-    assert predictor._curve._cache_size() == 1
+    with compilations(caplog, 1):
+        logits = [
+            np.asarray(predictor.predict(images, ToneCurve(n, beta)).logits)
+            for n, beta in ((1.0, 0.0), (4, 0.5), (0.0, 1), (np.float64(2.5), 0.25))
+        ]
     assert all((x != logits[0]).any() for x in logits[1:])
 
 

@@ -231,9 +231,9 @@ def test_a_program_of_another_jax_is_refused_in_one_line(path, exported, monkeyp
 
 
 def test_what_it_cannot_judge_is_refused(exported):
-    one_line(lambda: exported(pictures(1), n=-1), "n: found -1, expected numbers from 0")
-    one_line(lambda: exported(pictures(1), beta=[0.1, 0.2]), "beta: its shape is (2,)")
-    one_line(lambda: exported(pictures(1), auto=True, n=2), "auto: it chooses the curves itself")
+    one_line(lambda: exported(pictures(1), n=-1), "`n`: found -1, expected numbers from 0")
+    one_line(lambda: exported(pictures(1), beta=[0.1, 0.2]), "`beta`: its shape is (2,)")
+    one_line(lambda: exported(pictures(1), auto=True, n=2), "`auto`: it chooses the curves itself")
     one_line(lambda: exported(pictures(1)[..., :2]), "images[0]: its shape")
 
 

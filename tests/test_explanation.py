@@ -23,7 +23,7 @@ from iamt_jax.evaluation.mask_statistics import (
     strongest,
 )
 from iamt_jax.explanation.explain import blurred, coarse, explain
-from iamt_jax.inference.predictor import Setting
+from iamt_jax.robust.treatment import ToneCurve
 from iamt_jax.synthetic import LOCAL_ATTRIBUTES, faces, render
 
 
@@ -42,7 +42,7 @@ def test_contributions_sum_to_the_logit(classifier, n, beta):
     chosen = np.array([3, 31])
     run = classifier.predictor.program(functools.partial(explain, top=4))
     found = run(images, chosen, np.float32(n), np.float32(beta))
-    logits = np.asarray(classifier.predictor.logits(images, Setting(n, beta)))[:, chosen]
+    logits = np.asarray(classifier.predictor.predict(images, ToneCurve(n, beta)).logits)[:, chosen]
     close(found.logits, logits)
     close(found.contributions.sum(-1) + found.bias, logits)
     close(found.maps.sum((2, 3)) + found.bias, logits)

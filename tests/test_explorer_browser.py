@@ -339,7 +339,7 @@ def test_the_server_keeps_to_itself(server):
     status, headers, body = asked(server.address)
     assert status == 200 and server.address.startswith("http://127.0.0.1:")
     assert "default-src 'self'" in headers["Content-Security-Policy"]
-    assert asked(server.address, "evil.example")[0] == 421
+    assert asked(server.address, "evil.example")[0] == 400
     config = json.loads(re.search(r"window\.gradio_config = (\{.*?\});</script>", body)[1])
     assert config["analytics_enabled"] is False
     assert all(x["api_visibility"] == "private" for x in config["dependencies"])

@@ -215,7 +215,7 @@ def test_a_folder_is_no_image(tmp_path):
 
 def test_without_data_name_the_message_names_it(tmp_path):
     write_shapes(tmp_path, 1)
-    one_line(lambda: open_dataset(tmp_path), "--data.name folder")
+    one_line(lambda: open_dataset(tmp_path), "`data.name` folder")
 
 
 ODD_ROWS = [["image", "x", "split"], ["a.png", "1", "train"], ["b/c.png", "0", "2"]]
@@ -269,8 +269,8 @@ def test_other_data_is_of_the_kind_trained_on(trained_on, other, expected):
 
 def test_labels_need_a_folder():
     config = dataclasses.replace(PRESETS["debug"], data=DataConfig(labels="x.csv"))
-    one_line(lambda: check(config), "--data.labels x.csv", "--data.name folder")
-    one_line(lambda: open_source(DataConfig("folder")), "--data.root")
+    one_line(lambda: check(config), "`data.labels` x.csv", "`data.name` folder")
+    one_line(lambda: open_source(DataConfig("folder")), "`data.root`")
 
 
 # End to end.

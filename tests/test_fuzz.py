@@ -30,7 +30,7 @@ from iamt_jax.data.label_files import read_labels, read_partitions
 from iamt_jax.robust.calibration_file import FILE, read_calibration, write_calibration
 from iamt_jax.robust.denoiser import PatchPrior
 from iamt_jax.robust.noise_level import Levels
-from iamt_jax.robust.transform import Transformation
+from iamt_jax.robust.treatment import Transformation
 from iamt_jax.runs.run_file import RUN, Run, read_run, write_run
 
 suffixes = st.sampled_from((".txt", ".csv"))

@@ -5,6 +5,7 @@ import io
 import jax
 import numpy as np
 import pytest
+from conftest import compilations
 from PIL import Image
 from scipy.special import expit
 
@@ -13,7 +14,8 @@ from iamt_jax.data.batches import evaluation_batches
 from iamt_jax.data.decode import decode
 from iamt_jax.errors import InputError
 from iamt_jax.inference.inputs import fit_images
-from iamt_jax.inference.predictor import Setting, probability
+from iamt_jax.inference.predictor import probability
+from iamt_jax.robust.treatment import ToneCurve
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def test_a_probability_is_above_half_where_the_logit_is_above_0(run):
 def test_as_evaluation_does(classifier, dataset):
     records = dataset.split("test")
     batch = next(evaluation_batches(records, classifier.run.config.data.size, 16))
-    logits = classifier.predictor.logits(batch.images, Setting(n=3.0, beta=0.5))
+    logits = classifier.predictor.predict(batch.images, ToneCurve(3.0, 0.5)).logits
     encoded = [Image.open(io.BytesIO(records.read(i))) for i in range(16)]
     close(classifier.logits(encoded, n=3, beta=0.5), logits)
     close(classifier(encoded, n=3, beta=0.5), 1 / (1 + np.exp(-np.asarray(logits))))
@@ -62,14 +64,13 @@ def test_one_or_many_of_any_size(classifier):
     close(classifier(mixed)[0], answers[0])
 
 
-def test_any_number_compiles_for_a_few_shapes(classifier, monkeypatch):
+def test_any_number_compiles_for_a_few_shapes(classifier, monkeypatch, caplog):
     monkeypatch.setattr("iamt_jax.inference.inputs.SHAPES", (8, 16))
     many = pictures(37)
     answers = classifier(many)
-    compiled = classifier.predictor._curve._cache_size()
-    close(classifier(many[:21], n=1.0), answers[:21])
-    close(classifier(many[:3], n=2.0), classifier(many, n=2.0)[:3])
-    assert classifier.predictor._curve._cache_size() <= compiled + 1
+    with compilations(caplog, 1):
+        close(classifier(many[:21], n=1.0), answers[:21])
+        close(classifier(many[:3], n=2.0), classifier(many, n=2.0)[:3])
 
 
 def test_a_curve_an_image(classifier):
@@ -97,18 +98,18 @@ def test_explanations_of_images_of_any_size(classifier):
     assert found.masks.shape[:3] == (3, 2, 3)
     one = classifier.explain(several[1], names, n=2, beta=0.5, top=3)
     close(one.maps, found.maps[1])
-    with pytest.raises(InputError, match="top: found 0, expected a whole number, 1 to"):
+    with pytest.raises(InputError, match="`top`: found 0, expected a whole number, 1 to"):
         classifier.explain(several, names, top=0)
 
 
 @pytest.mark.parametrize(
     "how, part",
     [
-        ({"n": -1}, "n: found -1, expected numbers from 0 to 1,000,000"),
-        ({"n": float("nan")}, "n: found nan"),
-        ({"n": "4"}, "n: found '4', expected numbers"),
-        ({"beta": 7}, "beta: found 7, expected numbers from 0 to 1"),
-        ({"n": np.array([1.0, 2.0])}, "n: its shape is (2,), expected one that broadcasts"),
+        ({"n": -1}, "`n`: found -1, expected numbers from 0 to 1,000,000"),
+        ({"n": float("nan")}, "`n`: found nan"),
+        ({"n": "4"}, "`n`: found '4', expected numbers"),
+        ({"beta": 7}, "`beta`: found 7, expected numbers from 0 to 1"),
+        ({"n": np.array([1.0, 2.0])}, "`n`: its shape is (2,), expected one that broadcasts"),
     ],
 )
 def test_curves_that_are_refused(classifier, how, part):
@@ -142,7 +143,7 @@ def test_other_refusals(classifier):
     for attributes in ("Smiling", []):
         with pytest.raises(InputError, match="expected a list of names"):
             classifier.explain(pictures(1), attributes)
-    with pytest.raises(InputError, match="auto: it chooses"):
+    with pytest.raises(InputError, match="`auto`: it chooses"):
         classifier(pictures(1), n=2, auto=True)
     with pytest.raises(InputError, match="does not exist"):
         classifier(pictures(1), auto=True)

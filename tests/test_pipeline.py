@@ -13,7 +13,8 @@ from iamt_jax.data.augment import augment, mixup
 from iamt_jax.data.batches import Decoded, evaluation_batches, training_batches
 from iamt_jax.degradation import gaussian_noise, noise_keys
 from iamt_jax.inference.classifier import load
-from iamt_jax.inference.predictor import Setting
+from iamt_jax.inference.predictor import Noise
+from iamt_jax.robust.treatment import ToneCurve
 
 SIZE = 16
 PLAIN = DataConfig(size=SIZE, flip=False)
@@ -107,14 +108,14 @@ def test_evaluation_visits_every_image_once_and_in_order(records, batch_size):
     assert seen == list(range(64))
 
 
-@pytest.mark.parametrize("setting", [Setting(), Setting(n=4, beta=0.5, sigma=0.1)])
-def test_logits_do_not_depend_on_the_batch_size(finished, dataset, tiny, setting):
+@pytest.mark.parametrize("does", [(), (ToneCurve(4, 0.5), Noise(0.1))])
+def test_logits_do_not_depend_on_the_batch_size(finished, dataset, tiny, does):
     predictor, records = load(finished).predictor, dataset.split("validation")
     logits = [
         np.concatenate(
             [
                 a.logits
-                for a in predictor.predict_batches(records, tiny.data.size, batch_size, setting)
+                for a in predictor.predict_batches(records, tiny.data.size, batch_size, *does)
             ]
         )
         for batch_size in (1, 7, 128)

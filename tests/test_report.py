@@ -21,12 +21,13 @@ from iamt_jax.evaluation.curve_grid import (
     sampled_curves,
 )
 from iamt_jax.evaluation.measure import evaluate_workdir, open_evaluation
-from iamt_jax.inference.predictor import Setting
+from iamt_jax.inference.predictor import Noise
 from iamt_jax.metrics import classification as measured
 from iamt_jax.report import explanation_files, overlays
 from iamt_jax.report.figures import clustered
 from iamt_jax.report.page import noise_table, page
 from iamt_jax.report.published import TABLE_4
+from iamt_jax.robust.treatment import ToneCurve
 
 SECTIONS = ["accuracy", "noise", "plane", "atlas", "attributes", "features", "judged", "made"]
 
@@ -210,7 +211,8 @@ def test_the_plane_agrees_with_an_evaluation(finished):
     classifier, _, records, _ = open_evaluation(finished, "test")
     found = measure_curve_grid(classifier, records, (0.0, 0.2), 8, clip=True, seed=3)
     for s, sigma in enumerate((0.0, 0.2)):
-        one = evaluate_workdir(finished, Setting(4, 0.5, sigma, True, 3), bootstrap=0)["average"]
+        made = evaluate_workdir(finished, ToneCurve(4, 0.5), Noise(sigma, True, 3), bootstrap=0)
+        one = made["average"]
         for name in measured.HEADLINE_METRICS:
             assert found.scores[name][s, GRID_N.index(4), GRID_BETA.index(0.5)] == pytest.approx(
                 one[name]

@@ -315,7 +315,7 @@ def test_workers_fit_into_shared_memory(megabytes, workers, dataset, monkeypatch
     assert batches._workers_that_fit(8, 128, 256, dataset.split("train")) == workers
     said = capsys.readouterr().err.splitlines()
     assert len(said) == (workers < 8)
-    assert all(re.match(r"warning: --data.workers 8: need 51\d MB of shared", x) for x in said)
+    assert all(re.match(r"warning: `data.workers` 8: need 51\d MB of shared", x) for x in said)
 
 
 def test_a_worker_that_is_killed_is_one_line(tiny, dataset):
@@ -328,7 +328,7 @@ def test_a_worker_that_is_killed_is_one_line(tiny, dataset):
         os.kill(worker.pid, number)
     next(running)
     worker.kill()
-    one_line(lambda: list(running), "--data.workers 1", "SIGKILL", "--resume.allow data.workers")
+    one_line(lambda: list(running), "`data.workers` 1", "SIGKILL", "`resume.allow` data.workers")
 
 
 def test_home_is_expanded_in_every_flag(finished, tmp_path, monkeypatch, capsys):

@@ -223,7 +223,7 @@ def test_existing_folders_and_unknown_splits_are_refused(tmp_path):
         write_dataset(tmp_path, COUNTS)
     with pytest.raises(InputError, match="dev"):
         write_dataset(tmp_path / "faces", {"dev": 3})
-    with pytest.raises(InputError, match="at least one"):
+    with pytest.raises(InputError, match="one image at least"):
         write_dataset(tmp_path / "faces", {"train": 0})
 
 

@@ -58,10 +58,10 @@ def test_incomplete_prepared_folders(tmp_path):
 
 
 def test_download_says_what_to_do_instead(tmp_path, monkeypatch):
-    one_line(lambda: download("mnist", tmp_path), "--data.name mnist", "celeb_a", "--data.root")
+    one_line(lambda: download("mnist", tmp_path), "`data.name` mnist", "celeb_a", "`data.root`")
     monkeypatch.setattr(tfds.importlib.util, "find_spec", lambda name: None)
-    by_hand = ("pip install tensorflow", "by hand", f"--data.root {tmp_path / 'celeba'}")
-    one_line(lambda: download("celeb_a", tmp_path), "--data.name celeb_a", tmp_path, *by_hand)
+    by_hand = ("pip install tensorflow", "by hand", f"`data.root` {tmp_path / 'celeba'}")
+    one_line(lambda: download("celeb_a", tmp_path), "`data.name` celeb_a", tmp_path, *by_hand)
 
 
 def test_a_refused_download_says_what_to_do_instead(tmp_path, monkeypatch):
@@ -77,5 +77,5 @@ def test_a_refused_download_says_what_to_do_instead(tmp_path, monkeypatch):
         lambda: download("celeb_a", tmp_path),
         "NonMatchingChecksumError",
         "Google Drive",
-        f"--data.root {tmp_path / 'celeba'}",
+        f"`data.root` {tmp_path / 'celeba'}",
     )

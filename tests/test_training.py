@@ -149,7 +149,7 @@ def test_a_batch_that_does_not_fit_is_refused(tiny, dataset, tmp_path):
     for batch_size, part in ((12, "8 devices; try 8"), (128, "64 training images")):
         config = with_train(tiny, batch_size=batch_size)
         run = lambda config=config: train_network(config, tmp_path / "W", *splits(dataset))  # noqa: E731
-        one_line(run, f"--train.batch-size {batch_size}", part)
+        one_line(run, f"`train.batch_size` {batch_size}", part)
     assert not (tmp_path / "W").exists()
 
 
@@ -169,7 +169,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny, dataset, tmp_path, monkey
 
     monkeypatch.setattr(loop, "stepper", poisoned)
     config = with_train(tiny, log_every=20)
-    with pytest.raises(Diverged, match=r"at step 3 \(.*total nan.*--train.learning-rate") as stop:
+    with pytest.raises(Diverged, match=r"at step 3 \(.*total nan.*`train.learning_rate`") as stop:
         train_network(config, tmp_path / "W", *splits(dataset))
     assert "binary nan" in str(stop.value) and "\n" not in str(stop.value)
     assert kept(tmp_path / "W") == [2]
@@ -198,13 +198,13 @@ def test_init_from_starts_from_the_other_runs_weights(tiny, finished):
 
 def test_init_from_another_network_is_refused(tiny, finished):
     config = with_train(tiny, init_from=str(finished))
-    one_line(lambda: initial_weights(config, 7), "--train.init-from", finished)
+    one_line(lambda: initial_weights(config, 7), "`train.init_from`", finished)
 
 
 def test_init_from_nothing_leaves_nothing(tiny, dataset, tmp_path):
     config = with_train(tiny, init_from=str(tmp_path / "absent"))
     run = lambda: train_network(config, tmp_path / "W", *splits(dataset))  # noqa: E731
-    one_line(run, f"--train.init-from {tmp_path / 'absent'}: holds no run.json")
+    one_line(run, f"`train.init_from` {tmp_path / 'absent'}: holds no run.json")
     assert not (tmp_path / "W").exists()
 
 

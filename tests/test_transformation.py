@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import lsq_linear
 from skimage.restoration import estimate_sigma as skimage_sigma
 
-from iamt_jax.robust.channel_curves import RIDGE, fit_beta
+from iamt_jax.robust.calibration import RIDGE, fit_beta
 from iamt_jax.robust.denoiser import (
     BLOCK,
     VALUES,
@@ -22,7 +22,7 @@ from iamt_jax.robust.noise_level import (
     is_clipped,
     median,
 )
-from iamt_jax.robust.transform import Transformation, transform
+from iamt_jax.robust.treatment import Transformation, treat
 from iamt_jax.synthetic import render, sample_attributes, sample_nuisance
 
 SIDE = 32
@@ -210,9 +210,9 @@ LEVELS = Levels(
 
 
 def test_levels_interpolate_and_leave_clean_images_alone():
-    reading = np.array([0.0029, 0.1, 0.2, 0.2, 0.9], np.float32)
+    estimate = np.array([0.0029, 0.1, 0.2, 0.2, 0.9], np.float32)
     clipped = np.array([False, False, False, True, False])
-    place = LEVELS.of_reading(reading, clipped)
+    place = LEVELS.of_estimate(estimate, clipped)
     np.testing.assert_allclose(place, [0, 1, 1.5, 2, 2], atol=1e-6)
     np.testing.assert_allclose(LEVELS.sigma_at(place), [0, 0.1, 0.2, 0.3, 0.3], atol=1e-6)
     np.testing.assert_allclose(LEVELS.of_sigma(np.array([0, 0.2, 9.0])), [0, 1.5, 2])
@@ -228,12 +228,11 @@ def test_the_whole_leaves_clean_images_alone_and_believes_a_known_sigma(faces, p
     levels = LEVELS._replace(floor=np.float32(0.05))
     whole = Transformation(levels, prior, beta)
     images = np.concatenate([faces[80:82], noisy(faces[80:81], 0.1)])
-    unknown = np.full(3, np.nan, np.float32)
-    done = transform(images, whole, unknown)
+    done = treat(images, whole)
     np.testing.assert_array_equal(done.sigma[:2], 0)
     np.testing.assert_allclose(done.images[:2], images[:2], atol=1e-6)
     np.testing.assert_array_equal(done.beta[:2], 0)
     np.testing.assert_allclose(done.sigma[2], 0.1, rtol=0.1)
-    told = transform(images, whole, np.array([0.3, np.nan, 0.3], np.float32))
+    told = treat(images, whole, np.array([0.3, 0, 0.3], np.float32))
     np.testing.assert_allclose(told.sigma, [0.3, 0, 0.3], atol=1e-6)
     assert psnr(done.images[2], faces[80]) > psnr(images[2], faces[80]) + 4

@@ -17,7 +17,7 @@ from iamt_jax.config import FEWEST_IMAGES, OtherData
 from iamt_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from iamt_jax.robust.transform import Transformation
+    from iamt_jax.robust.treatment import Transformation
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,7 @@ class CalibrateArguments:
 
 
 def run_calibrate(arguments: Sequence[str]) -> int:
-    """Runs the command; returns the exit status.
-
-    Raises:
-      InputError: wrong flags, no run, no data, or a folder that cannot be written.
-    """
+    """Runs the command; returns the exit status."""
     chosen = parse(CalibrateArguments, arguments, "-m iamt_jax calibrate")
     check_range("images", chosen.images, FEWEST_IMAGES, math.inf)
     xla_setup.prepare()

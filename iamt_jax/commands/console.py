@@ -1,4 +1,5 @@
-"""Standard output and error of a command, made tolerant: a failed write never ends the command."""
+"""Standard output and error of a command: a failed write never ends it, and messages of the package
+name flags instead of arguments."""
 
 from __future__ import annotations
 
@@ -7,8 +8,10 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TextIO
+
+from iamt_jax.commands.flags import as_flags
 
 _READER_GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
 """Errors of a closed pipe, a closed terminal and a closed descriptor."""
@@ -27,20 +30,22 @@ class TolerantStream:
     Args:
       stream: the stream to write to; None if Python found the descriptor closed.
       replacement: error handler for characters that cannot be encoded, as for `str.encode`.
+      edit: applied to each text before it is written.
     """
 
-    def __init__(self, stream: TextIO | None, replacement: str):
+    def __init__(self, stream: TextIO | None, replacement: str, edit: Callable[[str], str] = str):
         self._stream = stream or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-        self._replacement, self._gone = replacement, False
+        self._replacement, self._edit, self._gone = replacement, edit, False
 
     def write(self, text: str) -> int:
         """Writes the text as far as the stream accepts it; returns the text's length."""
+        written = self._edit(text)
         with self._tolerated():
             try:
-                self._stream.write(text)
+                self._stream.write(written)
             except UnicodeEncodeError:
                 encoding = self._stream.encoding
-                self._stream.write(text.encode(encoding, self._replacement).decode(encoding))
+                self._stream.write(written.encode(encoding, self._replacement).decode(encoding))
         return len(text)
 
     def writelines(self, lines) -> None:
@@ -90,6 +95,8 @@ class TolerantStream:
 def tolerant_output() -> Iterator[None]:
     """Makes printing safe within the context: closed pipes and unknown characters raise nothing.
 
+    Errors and warnings name flags: `flags.as_flags` edits what is written to standard error.
+
     A closed descriptor (`>&-`) is opened on the null device. Otherwise the next file to be opened
     would get its number, and printed text would be written into that file.
     """
@@ -100,7 +107,7 @@ def tolerant_output() -> Iterator[None]:
             os.open(os.devnull, os.O_RDWR)  # Takes the lowest free number, which is this one.
     with (
         contextlib.redirect_stdout(TolerantStream(sys.stdout, "replace")),
-        contextlib.redirect_stderr(TolerantStream(sys.stderr, "backslashreplace")),
+        contextlib.redirect_stderr(TolerantStream(sys.stderr, "backslashreplace", as_flags)),
     ):
         try:
             yield

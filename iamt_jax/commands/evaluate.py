@@ -59,23 +59,29 @@ class EvaluateArguments:
 
 
 def run_evaluate(arguments: Sequence[str]) -> int:
-    """Runs the command; returns the exit status.
-
-    Raises:
-      InputError: wrong flags, no run, no data, or a folder that cannot be written.
-    """
+    """Runs the command; returns the exit status."""
     chosen = parse(EvaluateArguments, arguments, "evaluate.py")
     _check(chosen)
     xla_setup.prepare()
 
     from iamt_jax import distributed
+    from iamt_jax.evaluation import mask_statistics
+    from iamt_jax.evaluation.curve_grid import curve_grid_workdir
 
     distributed.initialize(chosen.processes)
     # Everything is measured before anything is written, so that a failure keeps old results.
-    metrics = _measure(chosen)
-    plane = _measure_curves(chosen) if chosen.report else None
-    explained = _explain(chosen) if chosen.explain or chosen.report else None
-
+    metrics, plane, explained = _measure(chosen), None, None
+    measured = {"split": chosen.split, "data": chosen.data, "seed": chosen.seed}
+    if chosen.report:
+        size, clip = chosen.batch_size, chosen.clip_noise
+        found = curve_grid_workdir(chosen.workdir, batch_size=size, clip=clip, **measured)
+        plane = found.as_json()
+    if chosen.explain or chosen.report:
+        found = mask_statistics.explain_workdir(chosen.workdir, **measured)
+        explained = (
+            mask_statistics.explanation_findings(found),
+            mask_statistics.explanation_arrays(found),
+        )
     if distributed.is_first():
         _write(chosen, metrics, plane, explained)
     return 0
@@ -143,43 +149,19 @@ def _page(chosen: EvaluateArguments) -> Path:
 
 def _measure(chosen: EvaluateArguments) -> dict:
     from iamt_jax.evaluation.measure import evaluate_workdir
-    from iamt_jax.inference.predictor import Setting
+    from iamt_jax.inference.predictor import Noise
+    from iamt_jax.robust.treatment import ToneCurve
 
     return evaluate_workdir(
         chosen.workdir,
-        Setting(chosen.n, chosen.beta, chosen.sigma, chosen.clip_noise, chosen.seed),
+        None if chosen.auto else ToneCurve(chosen.n, chosen.beta),
+        Noise(chosen.sigma, chosen.clip_noise, chosen.seed),
         split=chosen.split,
         data=chosen.data,
         batch_size=chosen.batch_size,
         bootstrap=chosen.bootstrap,
-        automatic=chosen.auto,
         groups=chosen.groups,
     )
-
-
-def _explain(chosen: EvaluateArguments) -> tuple[dict, dict]:
-    """Findings in JSON types, and arrays."""
-    from iamt_jax.evaluation.mask_statistics import (
-        explain_workdir,
-        explanation_arrays,
-        explanation_findings,
-    )
-
-    found = explain_workdir(chosen.workdir, split=chosen.split, data=chosen.data, seed=chosen.seed)
-    return explanation_findings(found), explanation_arrays(found)
-
-
-def _measure_curves(chosen: EvaluateArguments) -> dict:
-    from iamt_jax.evaluation.curve_grid import curve_grid_workdir
-
-    return curve_grid_workdir(
-        chosen.workdir,
-        split=chosen.split,
-        data=chosen.data,
-        batch_size=chosen.batch_size,
-        clip=chosen.clip_noise,
-        seed=chosen.seed,
-    ).as_json()
 
 
 def _published(metrics: Mapping) -> Sequence:

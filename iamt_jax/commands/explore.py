@@ -44,11 +44,7 @@ class ExploreArguments:
 
 
 def run_explore(arguments: Sequence[str]) -> int:
-    """Runs the command, which serves the page until Ctrl-C; returns the exit status.
-
-    Raises:
-      InputError: wrong flags, no Gradio, no run, or a port in use.
-    """
+    """Runs the command, which serves the page until Ctrl-C; returns the exit status."""
     chosen = parse(ExploreArguments, arguments, "-m iamt_jax explore")
     if chosen.port is not None:
         check_range("port", chosen.port, 1, _LARGEST_PORT)

@@ -48,11 +48,7 @@ class ExportArguments:
 
 
 def run_export(arguments: Sequence[str]) -> int:
-    """Runs the command; returns the exit status.
-
-    Raises:
-      InputError: wrong flags, no run, no data for thresholds, or a file that cannot be written.
-    """
+    """Runs the command; returns the exit status."""
     chosen = parse(ExportArguments, arguments, "-m iamt_jax export")
     out = chosen.out or chosen.workdir / "model.iamt"
     _check(chosen, out)
@@ -127,7 +123,13 @@ def _onnx(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict
             f"--out: the network computes in {config.model.dtype}, which ONNX runtimes do not; "
             "name a file that ends in .iamt"
         )
-    content = onnx_program(classifier.network, config.data.size, metadata)
+    try:
+        content = onnx_program(classifier.network, config.data.size, metadata)
+    except ImportError:
+        raise InputError(
+            "--out: a file that ends in .onnx needs jax2onnx, which is not installed; install "
+            "it with pip install 'iamt-jax[onnx]', or name a file that ends in .iamt"
+        ) from None
     return content, OnnxModel(content), _CURVES
 
 
@@ -168,13 +170,11 @@ def _thresholds(classifier: Classifier, chosen: ExportArguments) -> list[float]:
         return [HALF] * len(classifier.attributes)
 
     from iamt_jax.evaluation.measure import open_evaluation, predict_records
-    from iamt_jax.inference.predictor import Setting, probability
+    from iamt_jax.inference.predictor import probability
 
     opening = open_evaluation(chosen.workdir, "validation", chosen.data)
     config = classifier.run.config
-    answer = predict_records(
-        classifier.predictor, opening.records, config, chosen.batch_size, Setting()
-    )
+    answer = predict_records(classifier.predictor, opening.records, config, chosen.batch_size)
     return thresholds(
         probability(answer.logits), opening.records.labels, chosen.thresholds
     ).tolist()

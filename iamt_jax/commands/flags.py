@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_type_hints
 
 import tyro
 
@@ -67,11 +68,7 @@ def take_option(arguments: Sequence[str], flag: str) -> tuple[str | None, list[s
 
 
 def train_config(preset: str, arguments: Sequence[str], program: str) -> Config:
-    """The config of a preset after flags are applied.
-
-    Raises:
-      InputError: as `parse`.
-    """
+    """The config of a preset after flags are applied."""
     return parse(Config, arguments, program, PRESETS[preset])
 
 
@@ -159,6 +156,34 @@ def with_absolute_paths(config: Config) -> Config:
         data=dataclasses.replace(config.data, root=absolute(config.data.root)),
         train=dataclasses.replace(config.train, init_from=absolute(config.train.init_from)),
     )
+
+
+def as_flags(message: str) -> str:
+    """Writes the arguments that a message names as flags: `train.batch_size` becomes
+    --train.batch-size. Other words in backticks stay as they are."""
+
+    def flag(found: re.Match) -> str:
+        return f"--{found[1].replace('_', '-')}" if found[1] in _flag_names() else found[0]
+
+    return re.sub(r"`([a-z0-9_.]+)`", flag, message)
+
+
+@functools.cache
+def _flag_names() -> frozenset[str]:
+    """Names of the flags of all commands, such as train.batch_size."""
+    from iamt_jax.commands.main import commands
+
+    flags = (name for command in commands().values() for name in _field_names(command.flags))
+    return frozenset({"preset", *flags})
+
+
+def _field_names(kind: type, prefix: str = "") -> Iterator[str]:
+    """Names of the fields of a dataclass and, dotted, of the dataclasses in it."""
+    for name, hint in get_type_hints(kind, include_extras=False).items():
+        if dataclasses.is_dataclass(hint):
+            yield from _field_names(hint, f"{prefix}{name}.")
+        else:
+            yield prefix + name
 
 
 def check_range(flag: str, value: float, low: float, high: float) -> None:

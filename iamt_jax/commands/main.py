@@ -21,7 +21,7 @@ class Command(NamedTuple):
     """One of the six commands."""
 
     run: Callable[[Sequence[str]], int]
-    """Flags -> exit status."""
+    """Flags -> exit status; raises `InputError` if the command refuses its input."""
     flags: type
     """Dataclass of the flags; the first paragraph of its docstring describes the command."""
 
@@ -86,11 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    """Runs the command that the first argument names.
-
-    Raises:
-      InputError: there is no such command, or the command refuses its input.
-    """
+    """Runs the command that the first argument names."""
     known, name = commands(), arguments[0] if arguments else None
     if name == "--version":
         print(_version())

@@ -56,7 +56,7 @@ class Model(NamedTuple):
     """A network, from a workdir or an exported file."""
 
     predict: Callable
-    """(images, n, beta, auto) -> probabilities."""
+    """images -> probabilities."""
     attributes: Sequence[str]
     size: int
     """Height and width of its input, in pixels."""
@@ -66,11 +66,7 @@ class Model(NamedTuple):
 
 
 def run_predict(arguments: Sequence[str]) -> int:
-    """Runs the command; returns the exit status.
-
-    Raises:
-      InputError: wrong flags, no model, no image, or a table that cannot be written.
-    """
+    """Runs the command; returns the exit status."""
     chosen = parse(PredictArguments, arguments, "-m iamt_jax predict")
     _check(chosen)
     images, left_out = _list_images(chosen.images)
@@ -80,9 +76,8 @@ def run_predict(arguments: Sequence[str]) -> int:
     from iamt_jax.report.predictions import Journal, write_predictions
 
     model = _artefact(chosen) if chosen.model.is_file() else _workdir(chosen)
-    settings = {"model": model.identity, "n": chosen.n, "beta": chosen.beta, "auto": chosen.auto}
     try:
-        journal = Journal(chosen.out, settings)
+        journal = Journal(chosen.out, {"model": model.identity, **_curve(chosen)})
         _fill_journal(chosen, model, images, journal)
         rows = [journal[image] for image in images]
         errors = [row.error for row in rows if row.error]
@@ -158,8 +153,9 @@ def _artefact(chosen: PredictArguments) -> Model:
     artefact = read_artefact(chosen.model)
     if chosen.auto:
         artefact.require_automatic()
+    predict = functools.partial(artefact, **_curve(chosen))
     return Model(
-        artefact, artefact.attributes, artefact.size, artefact.thresholds, artefact.identity
+        predict, artefact.attributes, artefact.size, artefact.thresholds, artefact.identity
     )
 
 
@@ -180,8 +176,14 @@ def _workdir(chosen: PredictArguments) -> Model:
         parts = jax.tree.leaves(classifier.transformation)
         content = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
         identity += hashlib.sha256(content).hexdigest()[:16]
+    predict = functools.partial(classifier, **_curve(chosen))
     size = classifier.run.config.data.size
-    return Model(classifier, attributes, size, [HALF] * len(attributes), identity)
+    return Model(predict, attributes, size, [HALF] * len(attributes), identity)
+
+
+def _curve(chosen: PredictArguments) -> dict[str, float | bool]:
+    """Arguments of `Classifier` and `Artefact` beside the images."""
+    return {"n": chosen.n, "beta": chosen.beta, "auto": chosen.auto}
 
 
 def _fill_journal(
@@ -208,7 +210,7 @@ def _fill_journal(
         for batch, following in zip(batches, [*batches[1:], []], strict=True):
             decoded = dict(zip(batch, ahead, strict=True))
             ahead = pool.map(decode, following)
-            rows = _predict_batch(chosen, model, decoded)
+            rows = _predict_batch(model, decoded)
             for error in [row.error for row in rows.values() if row.error][: _SHOWN - shown]:
                 bar.write(f"warning: {error}", file=sys.stderr)
                 shown += 1
@@ -217,7 +219,7 @@ def _fill_journal(
 
 
 def _predict_batch(
-    chosen: PredictArguments, model: Model, decoded: Mapping[Path, np.ndarray | PredictionRow]
+    model: Model, decoded: Mapping[Path, np.ndarray | PredictionRow]
 ) -> dict[Path, PredictionRow]:
     """Replaces pixels by rows of probabilities; keeps the order, and the rows of damaged images."""
     import numpy as np
@@ -227,8 +229,7 @@ def _predict_batch(
     pictures = {image: x for image, x in decoded.items() if not isinstance(x, PredictionRow)}
     if not pictures:
         return dict(decoded)
-    batch = np.stack(list(pictures.values()))
-    probabilities = model.predict(batch, n=chosen.n, beta=chosen.beta, auto=chosen.auto)
+    probabilities = model.predict(np.stack(list(pictures.values())))
     return decoded | dict(zip(pictures, map(PredictionRow, probabilities), strict=True))
 
 

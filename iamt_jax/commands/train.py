@@ -38,11 +38,7 @@ class TrainArguments(Config):
 
 
 def run_train(arguments: Sequence[str]) -> int:
-    """Runs the command; returns the exit status.
-
-    Raises:
-      InputError: wrong flags, no data, or an unusable workdir.
-    """
+    """Runs the command; returns the exit status."""
     preset, rest = take_preset(arguments)
     default = TrainArguments(**_fields(PRESETS[preset]), workdir=tyro.MISSING)
     chosen = parse(TrainArguments, rest, "train.py", default)
@@ -74,8 +70,8 @@ def run_train(arguments: Sequence[str]) -> int:
     )
     places = config.data.size // config.model.stride
     distributed.print_once(
-        f"features: {places} x {places} positions, {config.model.widths[-1]} channels; each position "
-        f"depends on {config.model.receptive_field} of {config.data.size} px"
+        f"features: {places} x {places} positions, {config.model.widths[-1]} channels; each "
+        f"position depends on {config.model.receptive_field} of {config.data.size} px"
     )
     try:
         train_network(config, chosen.workdir, records, validation, chosen.resume.allow, left_out)

@@ -136,7 +136,7 @@ def _workers_that_fit(workers: int, size: int, batch: int, records: Records) -> 
         need = (workers * _BATCHES_HELD + 1) * batch_bytes
         instead = f"by {fitting} of them" if fitting else "in threads"
         print(
-            f"warning: --data.workers {workers}: need {need / 1e6:,.0f} MB of shared memory, and "
+            f"warning: `data.workers` {workers}: need {need / 1e6:,.0f} MB of shared memory, and "
             f"{_SHARED_MEMORY} has {free / 1e6:,.0f} MB free; decoding {instead}, with the same "
             "result (in a container, docker run --shm-size gives more)",
             file=sys.stderr,
@@ -195,8 +195,8 @@ def _explain_lost_workers(batches: Iterator[Batch], workers: int) -> Iterator[Ba
         code = int(found[1])
         by = signal.Signals(-code).name if code < 0 else f"status {code}"
         raise InputError(
-            f"--data.workers {workers}: one of them ended by {by}{_CAUSES.get(by, '')}; give "
-            "fewer, or 0, with --resume.allow data.workers, to continue this run"
+            f"`data.workers` {workers}: one of them ended by {by}{_CAUSES.get(by, '')}; give "
+            "fewer, or 0, with `resume.allow` data.workers, to continue this run"
         ) from None
 
 

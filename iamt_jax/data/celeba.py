@@ -99,7 +99,7 @@ def open_dataset(root: str | os.PathLike[str]) -> Dataset:
         raise InputError(f"{root}: {found}; expected a folder with CelebA: give another root")
     dataset = _open(root)
     if dataset is None:
-        own = ", or --data.name folder for images and a csv of your own"
+        own = ", or `data.name` folder for images and a csv of your own"
         raise InputError(
             f"{root}: holds no data that we know; looked, there and in a folder called CelebA, "
             f"for {', '.join(layout.labels for layout in _LAYOUTS)} and for tensorflow-datasets' "
@@ -121,7 +121,7 @@ def download(name: str = NAME, data_dir: str | os.PathLike[str] | None = None) -
       InputError: another name, or it cannot be prepared; the message says what to do instead.
     """
     if name != NAME:
-        raise InputError(f"--data.name {name}: unknown, expected {NAME}; or give --data.root")
+        raise InputError(f"`data.name` {name}: unknown, expected {NAME}; or give `data.root`")
     default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
     data_dir = Path(expanded(data_dir or default))
     dataset = _open(data_dir) if data_dir.is_dir() else None

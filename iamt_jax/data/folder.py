@@ -89,8 +89,8 @@ def _csv(root: Path, labels: str | None) -> Path:
         path = root / expanded(labels)
         if not path.is_file():
             raise InputError(
-                f"--data.labels {labels}: {path} is not there; give the csv's path seen from "
-                "--data.root, or its whole path"
+                f"`data.labels` {labels}: {path} is not there; give the csv's path seen from "
+                "`data.root`, or its whole path"
             )
         return path
     found = sorted(
@@ -99,12 +99,12 @@ def _csv(root: Path, labels: str | None) -> Path:
     if not found:
         raise InputError(
             f"{root}: holds no csv; expected one with a first line such as image,striped,round "
-            "and a line an image (docs/your_own_data.md): add it, or name it by --data.labels"
+            "and a line an image (docs/your_own_data.md): add it, or name it by `data.labels`"
         )
     if len(found) > 1:
         raise InputError(
             f"{root}: holds {len(found)} csv files ({found[0]}, {found[1]}, ...), expected one: "
-            "name the one with the labels by --data.labels"
+            "name the one with the labels by `data.labels`"
         )
     return root / found[0]
 

@@ -39,7 +39,7 @@ def open_source(config: DataConfig) -> Dataset:
     if config.name == "folder":
         if config.root is None:
             raise InputError(
-                "--data.root: missing; give the folder that holds your images and their csv "
+                "`data.root`: missing; give the folder that holds your images and their csv "
                 "(docs/your_own_data.md)"
             )
         return open_own(config.root, config.labels)
@@ -47,8 +47,8 @@ def open_source(config: DataConfig) -> Dataset:
         return open_dataset(config.root)
     if config.name == "celeba":
         raise InputError(
-            "--data.root: missing; give the folder of a data set in CelebA's layout, or "
-            "--data.name celeb_a to download CelebA, or --preset faces for synthetic faces"
+            "`data.root`: missing; give the folder of a data set in CelebA's layout, or "
+            "`data.name` celeb_a to download CelebA, or `preset` faces for synthetic faces"
         )
     s = config.synthetic
     counts = {"train": s.train, "validation": s.validation, "test": s.test}
@@ -113,7 +113,7 @@ def without_damaged(
     names = tuple(records.names[row] for row in left_out)
     if len(names) > limit:
         raise InputError(
-            f"--data.damaged-limit {limit}: {len(names)} of {len(records):,} images cannot be "
+            f"`data.damaged_limit` {limit}: {len(names)} of {len(records):,} images cannot be "
             f"decoded, first {names[0]}; restore them, take them off the lists, or raise the limit"
         )
     if names:

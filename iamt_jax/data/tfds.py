@@ -121,12 +121,12 @@ def download_and_prepare(data_dir: Path) -> None:
         to get the files by hand.
     """
     by_hand = (
-        f"give --data.root {data_dir / 'celeba'} after downloading Anno, Eval and Img by hand "
+        f"give `data.root` {data_dir / 'celeba'} after downloading Anno, Eval and Img by hand "
         f"from {_HOMEPAGE} into it"
     )
     if importlib.util.find_spec("tensorflow") is None:
         raise InputError(
-            f"--data.name {NAME}: not prepared in {data_dir}, and preparing it needs TensorFlow, "
+            f"`data.name` {NAME}: not prepared in {data_dir}, and preparing it needs TensorFlow, "
             f"which is not installed: `pip install tensorflow`, or {by_hand}"
         )
     import tensorflow_datasets as tfds
@@ -136,7 +136,7 @@ def download_and_prepare(data_dir: Path) -> None:
     except Exception as error:  # Network, quota page, checksum, disk: each has its own type.
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"--data.name {NAME}: tensorflow-datasets could not prepare it in {data_dir} "
+            f"`data.name` {NAME}: tensorflow-datasets could not prepare it in {data_dir} "
             f"({type(error).__name__}: {reason}); Google Drive often refuses: {by_hand}"
         ) from error
 

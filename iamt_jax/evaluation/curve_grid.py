@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +16,11 @@ from iamt_jax.config import OtherData
 from iamt_jax.data.dataset import Records
 from iamt_jax.evaluation.measure import open_evaluation
 from iamt_jax.inference.classifier import Classifier
-from iamt_jax.inference.predictor import Setting, one_behind
+from iamt_jax.inference.predictor import Noise, one_behind
 from iamt_jax.metrics.classification import HEADLINE_METRICS, compute_metrics
 from iamt_jax.model.tone_curve import tone_curve
 from iamt_jax.robust.calibration_file import FILE
-from iamt_jax.robust.transform import Transformation
+from iamt_jax.robust.treatment import Transformation
 
 GRID_SIGMAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 GRID_N = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -90,58 +90,40 @@ def measure_curve_grid(
     Memory holds the logits of one sigma: (n, beta, image, attribute), float32. The noise is keyed
     by image name, sigma and seed, as in `evaluate.py --sigma`.
     """
-    scores: dict[str, list] = {name: [] for name in HEADLINE_METRICS}
-    automatic: dict[str, list] = {name: [] for name in HEADLINE_METRICS}
+    predictor, size = classifier.predictor, classifier.run.config.data.size
+    n, beta = np.array(GRID_N, np.float32), np.array(GRID_BETA, np.float32)
+
+    def logits(images: Array) -> tuple[Array, Array | None]:
+        """Logits by image: of the grid, and under the transformation."""
+        grid = jnp.moveaxis(predictor.sweep(images, n, beta), 2, 0)
+        if transformation is None:
+            return grid, None
+        return grid, predictor.predict(images, transformation).logits
+
+    scores, automatic = [], []
     with tqdm(
         total=len(records) * len(sigmas), unit="image", desc="tone curves", dynamic_ncols=True
     ) as bar:
         for sigma in sigmas:
-            setting = Setting(sigma=sigma, clip=clip, seed=seed)
-            parts, calibrated = [], []
-            for curves, answer in _swept(classifier, records, batch_size, setting, transformation):
-                parts.append(curves)
-                calibrated.append(answer)
-                bar.update(curves.shape[2])
-            logits = np.concatenate(parts, axis=2)
+            batches = predictor.batches(records, size, batch_size, Noise(sigma, clip, seed))
+            parts = []
+            for found, real in one_behind((logits(images), real) for images, real in batches):
+                parts.append(jax.tree.map(lambda x, real=real: np.asarray(x)[real], found))
+                bar.update(int(real.sum()))
+            grid, calibrated = jax.tree.map(lambda *x: np.concatenate(x), *parts)
             del parts
-            for name, values in grid_scores(logits, records.labels).items():
-                scores[name].append(values)
-            if transformation is not None:
-                whole = np.concatenate(calibrated)[None, None]
-                for name, values in grid_scores(whole, records.labels).items():
-                    automatic[name].append(values[0, 0])
+            scores.append(grid_scores(np.moveaxis(grid, 0, 2), records.labels))
+            if calibrated is not None:
+                found = grid_scores(calibrated[None, None], records.labels)
+                automatic.append({name: values[0, 0] for name, values in found.items()})
     return CurveGrid(
-        tuple(sigmas),
-        GRID_N,
-        GRID_BETA,
-        {name: np.stack(values) for name, values in scores.items()},
-        None if transformation is None else {k: np.array(v) for k, v in automatic.items()},
+        tuple(sigmas), GRID_N, GRID_BETA, _stacked(scores), _stacked(automatic) or None
     )
 
 
-def _swept(
-    classifier: Classifier,
-    records: Records,
-    batch_size: int,
-    setting: Setting,
-    transformation: Transformation | None,
-) -> Iterator[tuple[Float[np.ndarray, "n beta image attribute"], np.ndarray | None]]:
-    """Yields the logits of the grid, and the calibrated ones, batch by batch."""
-    predictor, size = classifier.predictor, classifier.run.config.data.size
-    n, beta = np.array(GRID_N, np.float32), np.array(GRID_BETA, np.float32)
-
-    def running() -> Iterator[tuple[Array, Array | None, np.ndarray]]:
-        for images, real in predictor.batches(records, size, batch_size, setting):
-            automatic = None
-            if transformation is not None:
-                automatic, _ = predictor.automatic(images, transformation)
-            yield predictor.sweep(images, n, beta), automatic, real
-
-    for curves, automatic, real in one_behind(running()):
-        yield (
-            np.asarray(curves)[:, :, real],
-            None if automatic is None else np.asarray(automatic)[real],
-        )
+def _stacked(found: Sequence[_Scores]) -> _Scores:
+    """Scores of all sigmas; empty if there are none."""
+    return {name: np.stack([scores[name] for scores in found]) for name in (found or [{}])[0]}
 
 
 def grid_scores(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -46,10 +45,8 @@ def pointing(maps: _Maps, regions: Bool[Array, "pair y x"]) -> _Scores:
 
 
 def deletion(probability: Callable, images: Array, maps: _Maps, hidden: Array) -> _Scores:
-    """Area under the probability of the original decision while pixels are hidden, the most
-    important first (RISE, Petsiuk et al. 2018). Lower is better.
-
-    The area is over the share of hidden pixels, by the trapezoid rule.
+    """Deletion score (RISE, Petsiuk et al. 2018): the mean probability of the original decision
+    while pixels are hidden in steps, the most important first. Lower is better.
 
     Args:
       probability: images (pair, y, x, 3) -> probability (pair,) of the decision that the network
@@ -61,26 +58,30 @@ def deletion(probability: Callable, images: Array, maps: _Maps, hidden: Array) -
     Returns:
       (pair,), from 0 to 1.
     """
-    return _curve(probability, images, hidden, maps)
+    return _mean_while_replaced(probability, images, hidden, maps)
 
 
 def insertion(probability: Callable, images: Array, maps: _Maps, hidden: Array) -> _Scores:
-    """As `deletion`, while pixels are shown, the most important first. Higher is better."""
-    return _curve(probability, hidden, images, maps)
+    """As `deletion`, while the pixels of a hidden image are shown. Higher is better."""
+    return _mean_while_replaced(probability, hidden, images, maps)
 
 
-def _curve(probability: Callable, before: Array, after: Array, maps: _Maps) -> _Scores:
-    """Area under the probability on the way from one image to the other, which has length 1."""
-    place = ranks(maps)[..., None]
+def _mean_while_replaced(
+    probability: Callable, before: Array, after: Array, maps: _Maps
+) -> _Scores:
+    """Mean probability while the pixels of `before` are replaced by those of `after` in `STEPS`
+    steps, the most important first: the integral over the share of replaced pixels, by the
+    trapezoid rule."""
+    rank = ranks(maps)[..., None]
     pixels = maps.shape[1] * maps.shape[2]
     steps = [
-        probability(jnp.where(place * STEPS < i * pixels, after, before)) for i in range(STEPS + 1)
+        probability(jnp.where(rank * STEPS < i * pixels, after, before)) for i in range(STEPS + 1)
     ]
     return jnp.trapezoid(jnp.stack(steps), dx=1 / STEPS, axis=0)
 
 
 def ranks(maps: _Maps) -> Int[Array, "pair y x"]:
-    """Rank of each pixel, 0 for the greatest value."""
+    """Rank of each pixel of a map by its value; the largest has rank 0."""
     flat = maps.reshape(len(maps), -1)
     order = jnp.argsort(-flat, axis=1, stable=True)
     return jnp.argsort(order, axis=1).reshape(maps.shape)
@@ -90,8 +91,8 @@ def spearman(first: _Maps, second: _Maps) -> _Scores:
     """Spearman rank correlation of two maps, signs included."""
 
     def centred(maps: _Maps) -> Array:
-        place = ranks(maps).reshape(len(maps), -1).astype(jnp.float32)
-        return place - jnp.mean(place, axis=1, keepdims=True)
+        rank = ranks(maps).reshape(len(maps), -1).astype(jnp.float32)
+        return rank - jnp.mean(rank, axis=1, keepdims=True)
 
     a, b = centred(first), centred(second)
     return jnp.sum(a * b, axis=1) / jnp.sqrt(jnp.sum(a * a, axis=1) * jnp.sum(b * b, axis=1))
@@ -101,7 +102,7 @@ _BATCH = 16
 """Number of images that are decoded at once, and that randomisation is measured on."""
 
 _HIDDEN_PAIRS = 2
-"""Number of attributes an image for deletion and insertion, which take 34 passes a map each."""
+"""Number of attributes an image for deletion and insertion, which need 34 predictions a map."""
 
 _Judgement = dict[str, dict[str, float]]
 """Name of a map -> metric -> mean."""
@@ -165,10 +166,9 @@ def draw_maps(predictor: Predictor, images: np.ndarray, chosen: np.ndarray, seed
 
     A greater value is more evidence for the decision of the network.
     """
-    ours = functools.partial(explain, top=1)
 
     def summary(network: IAMT, images: Array, chosen: Array) -> Array:
-        found = ours(network, images, chosen, jnp.ones(()), jnp.zeros(()))
+        found = explain(network, images, chosen, top=1)
         return found.summary * jnp.sign(found.logits)[..., None, None]
 
     programs = {
@@ -241,7 +241,7 @@ def randomisation_test(
     heads = trained | {"heads": params["heads"]}
 
     def summary(network: IAMT, images: Array, chosen: Array) -> Array:
-        return explain(network, images, chosen, jnp.ones(()), jnp.zeros(()), 1).summary
+        return explain(network, images, chosen, top=1).summary
 
     def maps(predictor: Predictor) -> np.ndarray:
         run = predictor.program(summary)

@@ -24,11 +24,11 @@ from iamt_jax.data.open import open_source, resolve_data, without_damaged
 from iamt_jax.errors import InputError
 from iamt_jax.inference.classifier import Classifier, load
 from iamt_jax.inference.inputs import attribute_hint
-from iamt_jax.inference.predictor import Answer, Predictor, Setting
+from iamt_jax.inference.predictor import Answer, Noise, Predictor
 from iamt_jax.metrics.classification import compute_metrics, majority_class, metrics_json
 from iamt_jax.metrics.groups import compare
 from iamt_jax.robust.calibration_file import members
-from iamt_jax.robust.transform import Transformation
+from iamt_jax.robust.treatment import ToneCurve, Transformation, Treatment
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 """Packages whose versions are recorded in the provenance."""
@@ -36,25 +36,25 @@ _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 def evaluate_workdir(
     workdir: Path,
-    setting: Setting,
+    curve: ToneCurve | None = ToneCurve(),
+    noise: Noise = Noise(),
     *,
     split: str = "test",
     data: OtherData = OtherData(),
     batch_size: int = 128,
     bootstrap: int = 1000,
-    automatic: bool = False,
     groups: Sequence[str] = (),
 ) -> dict:
     """Measures the best checkpoint of a workdir on one split.
 
     Args:
       workdir: folder that training wrote.
-      setting: n, beta, sigma, clip, and the seed of the noise and the bootstrap.
+      curve: tone curve of the masks; None applies the calibrated transformation.
+      noise: noise added to the images; its seed is also that of the bootstrap.
       split: train, validation, test or train+validation.
       data: another data set with the same attributes, and how many images may be damaged.
       batch_size: affects the speed only.
       bootstrap: number of resamples for the intervals.
-      automatic: use the calibrated transformation instead of n and beta.
       groups: attributes by whose labels the images are split; each group is also measured.
 
     Returns:
@@ -65,19 +65,19 @@ def evaluate_workdir(
       InputError: no run, no data, other attributes, unknown groups, or no calibration.
     """
     trained, dataset, records, left_out = open_evaluation(workdir, split, data)
-    transformation = trained.transformation if automatic else None
+    treatment = trained.transformation if curve is None else curve
     attributes = trained.attributes
-    _columns(groups, attributes)
+    columns = _columns(groups, attributes)
     majority, decided = np.array(trained.run.majority), "the run's training split"
     if data.root is not None and dataset.partitions.sizes.get("train"):
         training = select(dataset.split("train"), attributes, dataset.root)
         majority, decided = majority_class(training.labels), f"{dataset.root}, train"
     answer = predict_records(
-        trained.predictor, records, trained.run.config, batch_size, setting, transformation
+        trained.predictor, records, trained.run.config, batch_size, treatment, noise
     )
-    metrics = compute_metrics(
-        answer.logits, records.labels, majority, bootstrap=bootstrap, seed=setting.seed
-    )
+    inputs = answer.logits, records.labels, majority
+    resampling = {"bootstrap": bootstrap, "seed": noise.seed}
+    metrics = compute_metrics(*inputs, **resampling)
     provenance = {
         "workdir": str(workdir),
         "checkpoint_step": trained.step,
@@ -86,44 +86,23 @@ def evaluate_workdir(
         "split": split,
         "images": len(records),
         "left_out": list(left_out),
-        **setting._asdict(),
-        **({"n": None, "beta": None} if automatic else {}),
-        "applied": None
-        if transformation is None
-        else transformation_summary(transformation, answer.sigma),
+        **(curve or ToneCurve(None, None))._asdict(),
+        **noise._asdict(),
+        "applied": transformation_summary(treatment, answer.sigma) if curve is None else None,
         "majority_decided_on": decided,
         "bootstrap": bootstrap,
         **environment(),
     }
-    cut = _compared(answer, records, majority, groups, bootstrap, setting.seed)
-    return metrics_json(metrics, attributes) | cut | {"provenance": provenance}
-
-
-def _compared(
-    answer: Answer,
-    records: Records,
-    majority: np.ndarray,
-    groups: Sequence[str],
-    bootstrap: int,
-    seed: int,
-) -> dict:
-    """Compares the groups; the report's entry `groups`, empty if none is requested."""
-    found = {}
-    for name, k in _columns(groups, records.attributes).items():
-        found[name] = compare(
-            answer.logits,
-            records.labels,
-            majority,
-            k,
-            records.attributes,
-            bootstrap=bootstrap,
-            seed=seed,
-        )
-    return {"groups": found} if found else {}
+    report = metrics_json(metrics, attributes)
+    if columns:
+        report["groups"] = {
+            name: compare(*inputs, k, attributes, **resampling) for name, k in columns.items()
+        }
+    return report | {"provenance": provenance}
 
 
 def _columns(groups: Sequence[str], attributes: tuple[str, ...]) -> dict[str, int]:
-    """Columns of the attributes that define groups; also called first, to fail early.
+    """Columns of the attributes that define groups.
 
     Raises:
       InputError: the network has no such attribute.
@@ -131,7 +110,7 @@ def _columns(groups: Sequence[str], attributes: tuple[str, ...]) -> dict[str, in
     for name in groups:
         if name not in attributes:
             hint = attribute_hint(name, attributes)
-            raise InputError(f"--groups {name}: is none of the network's attributes; {hint}")
+            raise InputError(f"`groups` {name}: is none of the network's attributes; {hint}")
     return {name: attributes.index(name) for name in groups}
 
 
@@ -174,13 +153,13 @@ def predict_records(
     records: Records,
     config: Config,
     batch_size: int,
-    setting: Setting,
-    transformation: Transformation | None = None,
+    treatment: Treatment = ToneCurve(),
+    noise: Noise = Noise(),
 ) -> Answer:
     """Predicts all records, with a progress bar; each process of the run handles one shard."""
     mine = records.take(distributed.shard_indices(len(records)))
     answers = []
-    running = predictor.predict_batches(mine, config.data.size, batch_size, setting, transformation)
+    running = predictor.predict_batches(mine, config.data.size, batch_size, treatment, noise)
     with tqdm(
         total=len(mine),
         unit="image",
@@ -191,8 +170,8 @@ def predict_records(
         for answer in running:
             answers.append(answer)
             bar.update(len(answer.logits))
-    parts = [np.concatenate(parts) for parts in zip(*answers, strict=True) if parts[0] is not None]
-    return Answer(*distributed.gather(parts, len(records)))
+    whole = jax.tree.map(lambda *parts: np.concatenate(parts), *answers)
+    return distributed.gather(whole, len(records))
 
 
 def transformation_summary(transformation: Transformation, sigma: np.ndarray) -> dict:

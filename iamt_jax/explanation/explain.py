@@ -13,12 +13,10 @@ from iamt_jax.model.tone_curve import tone_curve
 
 
 def blurred(images: Float[Array, "*batch y x"], spread: float) -> Float[Array, "*batch y x"]:
-    """Gaussian blur by one matrix product for each axis.
-
-    The rows of the matrices sum to 1, so that a constant image stays constant.
+    """Gaussian blur of the last two axes; a constant image stays constant.
 
     Args:
-      images: the last two axes are blurred.
+      images: of any type and number of leading axes.
       spread: standard deviation as a share of the shorter side.
     """
     deviation = spread * min(images.shape[-2:])
@@ -33,13 +31,13 @@ def blurred(images: Float[Array, "*batch y x"], spread: float) -> Float[Array, "
 
 
 def coarse(images: Float[Array, "*batch y x 3"]) -> Float[Array, "*batch y x 3"]:
-    """Blurs images by a tenth of their shorter side; such pixels stand in for hidden ones."""
+    """Blurs images by a tenth of their shorter side; the result replaces hidden pixels."""
     return jnp.moveaxis(blurred(jnp.moveaxis(images, -1, -3), 0.1), -3, -1)
 
 
 SPREAD = 1 / 32
-"""Standard deviation of the blur of the sensitivity, as a share of the image's side; the evidence
-is blurred by half of it."""
+"""Width of the blur in `summary_map`: the standard deviation for the sensitivity, as a share of the
+image's side. The evidence is blurred half as much."""
 
 
 class Explanation(NamedTuple):

@@ -11,6 +11,7 @@ import gradio as gr
 from iamt_jax.errors import InputError
 from iamt_jax.explorer import drawing
 from iamt_jax.explorer.view import Settings, Square, View
+from iamt_jax.robust.treatment import ToneCurve
 
 N_VALUES = (
     *(0, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1),
@@ -172,7 +173,8 @@ def _settings(
     sigma: float, n: int, beta: float, auto: bool, attribute: str, order: drawing.Order
 ) -> tuple[Settings, drawing.Order]:
     """The controls' values as settings, and the order of the table."""
-    return Settings(attribute, sigma, N_VALUES[int(n)], beta, auto), order
+    curve = None if auto else ToneCurve(N_VALUES[int(n)], beta)
+    return Settings(attribute, sigma, curve), order
 
 
 def _n_html(n: float) -> str:

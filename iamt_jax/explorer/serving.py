@@ -7,13 +7,12 @@ import errno
 import ipaddress
 import logging
 import os
-import re
 import socket
 import sys
 import tempfile
 import threading
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from iamt_jax.errors import InputError
@@ -71,15 +70,15 @@ def bind_port(host: str, port: int | None) -> socket.socket:
                 raise _no_host(host, error) from None
             if port is not None:
                 raise InputError(
-                    f"--port {port}: cannot be had on {host} ({error.strerror}); name another, or "
+                    f"`port` {port}: cannot be had on {host} ({error.strerror}); name another, or "
                     "leave it out for the first free one"
                 ) from None
-    raise InputError(f"--port: all from {PORTS[0]} to {PORTS[-1]} are taken; name another")
+    raise InputError(f"`port`: all from {PORTS[0]} to {PORTS[-1]} are taken; name another")
 
 
 def _no_host(host: str, error: OSError) -> InputError:
     return InputError(
-        f"--host {host}: is no address of this machine ({error.strerror}); leave it out for "
+        f"`host` {host}: is no address of this machine ({error.strerror}); leave it out for "
         "127.0.0.1, or name 0.0.0.0 for all"
     )
 
@@ -152,18 +151,26 @@ def application(page: Any, host: str) -> Callable:
         theme=theme,
         css=CSS,
     )
-    names = {"127.0.0.1", "localhost", "[::1]", host} if is_local(host) else None
-    return secured(mounted, names)
+    return secured(mounted, local_names(host) if is_local(host) else ["*"])
 
 
-def secured(inner: Callable, names: set[str] | None) -> Callable:
+def local_names(host: str) -> list[str]:
+    """Host names that a page on this address of the machine itself answers to."""
+    # Starlette before 1.10 reads the name of [::1]:7860 as "[".
+    return [host, "127.0.0.1", "localhost", "[::1]", "["]
+
+
+def secured(inner: Callable, names: Sequence[str]) -> Callable:
     """Adds `SECURITY_HEADERS` and a check of the Host header to an ASGI application.
 
     Args:
       inner: the application.
-      names: accepted host names; requests to others get status 421, which prevents DNS rebinding.
-        None accepts all.
+      names: accepted host names; requests to others get status 400, which prevents DNS rebinding.
+        "*" accepts all.
     """
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    trusted = TrustedHostMiddleware(inner, names, www_redirect=False)
     headers = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
     async def run(scope: dict, receive: Callable, send: Callable) -> None:
@@ -172,20 +179,9 @@ def secured(inner: Callable, names: set[str] | None) -> Callable:
                 message = message | {"headers": [*message.get("headers", ()), *headers]}
             await send(message)
 
-        host = dict(scope.get("headers", ())).get(b"host", b"").decode("latin-1")
-        if scope["type"] == "http" and names is not None and _name(host) not in names:
-            start = {"type": "http.response.start", "status": 421, "headers": []}
-            await send_with(start)
-            await send({"type": "http.response.body", "body": b"unknown host name"})
-        else:
-            await inner(scope, receive, send_with)
+        await trusted(scope, receive, send_with)
 
     return run
-
-
-def _name(host: str) -> str:
-    """The Host header without its port."""
-    return re.sub(r":\d+$", "", host)
 
 
 def open_browser(address: str) -> None:

@@ -17,7 +17,7 @@ from iamt_jax.inference.predictor import probability
 from iamt_jax.model.network import IAMT
 from iamt_jax.model.tone_curve import tone_curve
 from iamt_jax.robust.calibration_file import members
-from iamt_jax.robust.transform import Transformation, transform
+from iamt_jax.robust.treatment import ToneCurve, Treatment, predict
 from iamt_jax.synthetic import faces, render
 
 MASKS_SHOWN = 5
@@ -39,12 +39,8 @@ class Settings(NamedTuple):
     """Attribute whose explanation is shown."""
     sigma: float = 0.0
     """Standard deviation of the Gaussian noise added to the picture, [0, 1] pixel units."""
-    n: float = 1.0
-    """Power of the tone curve, n >= 0."""
-    beta: float = 0.0
-    """Offset of the tone curve, 0 <= beta <= 1."""
-    auto: bool = False
-    """Apply the calibrated transformation instead of n and beta."""
+    curve: ToneCurve | None = ToneCurve()
+    """Tone curve of the masks; None, `auto`, applies the calibrated transformation."""
 
 
 class AutoChoice(NamedTuple):
@@ -81,8 +77,8 @@ class ViewResult(NamedTuple):
 class View:
     """A trained network, applied to one picture at a time.
 
-    It compiles two programs, one for a tone curve and one for the transformation; changing
-    settings never recompiles.
+    Two programs are compiled, for a tone curve and for the transformation; changing settings
+    never recompiles.
 
     Args:
       classifier: the trained network.
@@ -103,8 +99,7 @@ class View:
             self._transformation = jax.device_put(classifier.transformation)
         except InputError as error:
             self.no_auto = str(error)
-        self._with_tone_curve = classifier.predictor.program(_with_tone_curve)
-        self._with_auto = classifier.predictor.program(_with_auto)
+        self._look = classifier.predictor.program(_look)
 
     def examples(self, count: int) -> UInt8[np.ndarray, "count size size 3"]:
         """The first rendered faces of the test split."""
@@ -124,7 +119,7 @@ class View:
         blank = np.zeros((self.size, self.size, 3), np.uint8)
         self.compute(blank, first)
         if self.no_auto is None:
-            self.compute(blank, first._replace(auto=True))
+            self.compute(blank, first._replace(curve=None))
 
     def compute(self, picture: Square, settings: Settings) -> ViewResult:
         """Computes what the page shows for a picture under these settings."""
@@ -132,11 +127,13 @@ class View:
         # Each device gets one copy; the first result is used.
         images = np.repeat(noisy[None], self._devices, 0)
         index = self.attributes.index(settings.attribute)
-        attribute = np.array([index])
+        treatment = self._transformation
+        if settings.curve is not None:
+            treatment = ToneCurve(*map(np.float32, settings.curve))
+        found = self._look(images, treatment, np.array([index]))
+        logits, plain, treated, beta, sigma = (np.asarray(x)[0] for x in found[:-1])
         chosen = None
-        if settings.auto:
-            found = self._with_auto(images, self._transformation, attribute)
-            logits, plain, treated, beta, sigma = (np.asarray(x)[0] for x in found[:-1])
+        if settings.curve is None:
             some = [beta, beta[index]]
             quantiles = np.stack([np.quantile(x, QUANTILES) for x in some]).astype(np.float32)
             chosen = AutoChoice(
@@ -147,10 +144,7 @@ class View:
             )
             curves = _curves(1.0, quantiles[1])
         else:
-            n, beta = np.float32(settings.n), np.float32(settings.beta)
-            found = self._with_tone_curve(images, n, beta, attribute)
-            logits, plain = (np.asarray(x)[0] for x in found[:-1])
-            treated, curves = noisy, _curves(n, beta[None])
+            curves = _curves(treatment.n, treatment.beta[None])
         return ViewResult(
             noisy=_to_uint8(noisy),
             treated=_to_uint8(treated),
@@ -162,35 +156,24 @@ class View:
         )
 
 
-def _with_tone_curve(
+def _look(
     network: IAMT,
     images: Float[Array, "batch y x 3"],
-    n: Float[Array, ""],
-    beta: Float[Array, ""],
-    attribute: Int[Array, "1"],
-) -> tuple[Array, Array, Explanation]:
-    """Logits under the tone curve, logits without it, and the explanation."""
-    features = network.extractor(images)
-    grid = network.heads.sweep(features, jnp.stack([1.0, n]), jnp.stack([0.0, beta]))
-    return grid[1, 1], grid[0, 0], explain(network, images, attribute, n, beta, MASKS_SHOWN)
-
-
-def _with_auto(
-    network: IAMT,
-    images: Float[Array, "batch y x 3"],
-    transformation: Transformation,
+    treatment: Treatment,
     attribute: Int[Array, "1"],
 ) -> tuple[Array, Array, Array, Array, Array, Explanation]:
-    """Logits under the transformation, logits without it, its images, betas and sigmas, and the
+    """Logits under the treatment, logits without it, its images, betas and sigmas, and the
     explanation."""
-    done = transform(images, transformation, jnp.full(len(images), jnp.nan))
+    logits, treated = predict(network, images, treatment)
     weights, _ = network.heads.classifiers()
-    beta = jnp.zeros((len(images), *weights.shape)) if done.beta is None else done.beta
-    logits = network.predict(done.images, None, done.beta)
+    beta = 0.0 if treated.beta is None else treated.beta
+    beta = jnp.broadcast_to(beta, (len(images), *weights.shape))
     # `explain` takes one attribute at a time; its masks are batch, height, width, channel.
     of_attribute = beta[:, attribute[0], None, None]
-    why = explain(network, done.images, attribute, 1.0, of_attribute, MASKS_SHOWN)
-    return logits, network.predict(images), done.images, beta, done.sigma, why
+    n = 1.0 if treated.n is None else treated.n
+    sigma = jnp.zeros(len(images)) if treated.sigma is None else treated.sigma
+    why = explain(network, treated.images, attribute, n, of_attribute, MASKS_SHOWN)
+    return logits, network.predict(images), treated.images, beta, sigma, why
 
 
 def _curves(n: float, betas: Float[np.ndarray, " curve"]) -> Float[np.ndarray, "curve point"]:

@@ -21,16 +21,9 @@ from jax import export
 from jaxtyping import Float
 
 from iamt_jax import xla_setup
-from iamt_jax.config import LARGEST_N
 from iamt_jax.errors import InputError
 from iamt_jax.files import expanded, json_text
-from iamt_jax.inference.inputs import (
-    ImagesLike,
-    batched,
-    curve_values,
-    fit_images,
-    refuse_curve_beside_auto,
-)
+from iamt_jax.inference.inputs import ImagesLike, batched, curve_or_auto, fit_images
 
 METADATA = "metadata.json"
 _FORMAT, _VERSION = "iamt", 1
@@ -119,17 +112,16 @@ class Artefact:
           InputError: an invalid image, a curve out of range, `auto` together with a curve or
             without a calibration, or a program that this version of jax cannot read.
         """
-        n, beta = curve_values("n", n, LARGEST_N, ()), curve_values("beta", beta, 1, ())
-        if auto:
+        curve = curve_or_auto(n, beta, auto)
+        if curve is None:
             self.require_automatic()
-            refuse_curve_beside_auto(n, beta)
 
         def answer(pictures: np.ndarray, _) -> jax.Array:
             scale = 255 if pictures.dtype == np.uint8 else 1
             pictures = pictures.astype(np.float32) / np.float32(scale)
-            if auto:
+            if curve is None:
                 return self.program(AUTOMATIC)(pictures)[0]
-            return self.program(CURVE)(pictures, n, beta)
+            return self.program(CURVE)(pictures, *curve)
 
         return batched(answer, fit_images(images, self.size))
 

@@ -17,28 +17,24 @@ from flax import nnx
 from jax import export
 from jaxtyping import Array, Float
 
-from iamt_jax.errors import InputError
 from iamt_jax.files import json_text
 from iamt_jax.inference.predictor import probability
 from iamt_jax.model.network import IAMT
-from iamt_jax.robust.transform import Transformation, transform
+from iamt_jax.robust.treatment import ToneCurve, Transformation, predict
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """Platforms that the programs are lowered for; the one to run on is chosen when they are called."""
 
-_Curved = Callable[
-    [Float[Array, "batch size size 3"], Float[Array, ""], Float[Array, ""]],
-    Float[Array, "batch attribute"],
-]
-"""(images, n, beta) -> probabilities; images in [0, 1] units, beyond them if noisy."""
 
+def by_curve(network: IAMT) -> Callable[[Array, Array, Array], Float[Array, "batch attribute"]]:
+    """Function (images, n, beta) -> probabilities, Eq. 9 and a sigmoid, with constant weights.
 
-def by_curve(network: IAMT) -> _Curved:
-    """Function for Eq. 9 followed by a sigmoid, with the weights as constants."""
+    Images are in [0, 1] units; noise may leave that range.
+    """
     merged = _frozen(network)
 
     def run(images: Array, n: Array, beta: Array) -> Array:
-        return probability(merged().predict(images, n, beta))
+        return probability(predict(merged(), images, ToneCurve(n, beta))[0])
 
     return run
 
@@ -62,9 +58,8 @@ def automatic_program(network: IAMT, size: int, transformation: Transformation) 
     transformation = jax.tree.map(np.asarray, transformation)
 
     def run(images: Array) -> tuple[Array, Float[Array, " batch"]]:
-        done = transform(images, transformation, jnp.full(images.shape[:1], jnp.nan))
-        logits = merged().predict(done.images, None, done.beta)
-        return probability(logits), done.sigma
+        logits, treated = predict(merged(), images, transformation)
+        return probability(logits), treated.sigma
 
     return _exported(run, size)
 
@@ -95,16 +90,11 @@ def onnx_program(network: IAMT, size: int, metadata: Mapping) -> bytes:
       metadata: description of the network; each entry becomes a property, in JSON.
 
     Raises:
-      InputError: the converter is not installed.
+      ImportError: the extra `onnx` is not installed.
     """
-    try:
-        from jax2onnx import to_onnx
-        from onnx.helper import set_model_props
-    except ImportError:
-        raise InputError(
-            "--out: a file that ends in .onnx needs jax2onnx, which is not installed; install "
-            "it with pip install 'iamt-jax[onnx]', or name a file that ends in .iamt"
-        ) from None
+    from jax2onnx import to_onnx
+    from onnx.helper import set_model_props
+
     with _quiet():
         model = to_onnx(
             by_curve(network),

@@ -25,15 +25,15 @@ from iamt_jax.inference.inputs import (
     ImagesLike,
     attribute_hint,
     batched,
+    curve_of_rows,
+    curve_or_auto,
     curve_values,
     fit_images,
-    refuse_curve_beside_auto,
-    rows_of,
 )
-from iamt_jax.inference.predictor import Predictor, Setting, as_float, probability
+from iamt_jax.inference.predictor import Predictor, as_float, probability
 from iamt_jax.model.network import IAMT, build
 from iamt_jax.robust.calibration_file import read_calibration
-from iamt_jax.robust.transform import Transformation
+from iamt_jax.robust.treatment import Transformation
 from iamt_jax.runs.checkpoints import best_weights
 from iamt_jax.runs.run_file import Run
 
@@ -61,7 +61,7 @@ class Classifier:
       (2, 2, 4, 4, 16)
       >>> classifier.masks(images, ["Smilling"])
       Traceback (most recent call last):
-      iamt_jax.errors.InputError: attributes: Smilling is none of the network's; did you mean ...
+      iamt_jax.errors.InputError: `attributes`: Smilling is none of the network's; did you mean ...
     """
 
     workdir: Path
@@ -143,14 +143,11 @@ class Classifier:
         """
         fitted = self._fitted(images)
         shape = len(fitted.pictures), len(self.attributes), self.run.config.model.widths[-1]
-        n, beta = curve_values("n", n, LARGEST_N, shape), curve_values("beta", beta, 1, shape)
-        if auto:
-            refuse_curve_beside_auto(n, beta)
+        curve = curve_or_auto(n, beta, auto, shape)
 
         def answer(some, rows):
-            if auto:
-                return self.predictor.automatic(some, self.transformation)[0]
-            return self.predictor.logits(some, Setting(rows_of(n, rows), rows_of(beta, rows)))
+            treatment = self.transformation if curve is None else curve_of_rows(curve, rows)
+            return self.predictor.predict(some, treatment).logits
 
         return self._batched(answer, fitted)
 
@@ -239,10 +236,10 @@ class Classifier:
         """
         channels = self.run.config.model.widths[-1]
         if not (isinstance(top, int) and 1 <= top <= channels):
-            raise InputError(f"top: found {top}, expected a whole number, 1 to {channels}")
+            raise InputError(f"`top`: found {top}, expected a whole number, 1 to {channels}")
         chosen = self._chosen(attributes)
-        numbers = curve_values("n", n, LARGEST_N, ()), curve_values("beta", beta, 1, ())
-        answer = lambda some, _: self._explainer(top)(some, chosen, *numbers)  # noqa: E731
+        curve = curve_or_auto(n, beta, auto=False)
+        answer = lambda some, _: self._explainer(top)(some, chosen, *curve)  # noqa: E731
         return self._batched(answer, self._fitted(images))
 
     def _explainer(self, top: int) -> Callable:
@@ -259,12 +256,12 @@ class Classifier:
         """Indices of the named attributes."""
         if isinstance(attributes, str) or not len(attributes):
             raise InputError(
-                f"attributes: found {attributes!r}, expected a list of names, one at least"
+                f"`attributes`: found {attributes!r}, expected a list of names, one at least"
             )
         for name in attributes:
             if name not in self.attributes:
                 hint = attribute_hint(str(name), self.attributes)
-                raise InputError(f"attributes: {name} is none of the network's; {hint}")
+                raise InputError(f"`attributes`: {name} is none of the network's; {hint}")
         return np.array([self.attributes.index(name) for name in attributes])
 
     def _fitted(self, images: ImagesLike) -> Fitted:

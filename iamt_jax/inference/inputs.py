@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
+from iamt_jax.config import LARGEST_N
 from iamt_jax.data.decode import DecodedImage, square
 from iamt_jax.errors import InputError, did_you_mean
+from iamt_jax.robust.treatment import ToneCurve
 
 SHAPES = (1, 8, 32, 128)
 """Batch sizes that programs are compiled for: smaller batches are padded, larger ones split."""
@@ -44,7 +46,7 @@ def fit_images(images: ImagesLike, size: int) -> Fitted:
     )
     several = [images] if single else list(images)
     if not several:
-        raise InputError("images: none were given; give one at least")
+        raise InputError("`images`: none were given; give one at least")
     squares = [square(x, size, f"images[{i}]") for i, x in enumerate(several)]
     if len({x.dtype for x in squares}) > 1:
         squares = [x / np.float32(255) if x.dtype == np.uint8 else x for x in squares]
@@ -52,7 +54,13 @@ def fit_images(images: ImagesLike, size: int) -> Fitted:
 
 
 def curve_values(name: str, value: Curve, largest: float, shape: tuple[int, ...]) -> np.ndarray:
-    """Converts n or beta to float32.
+    """Converts an argument, n or beta, to float32.
+
+    Args:
+      name: of the argument.
+      value: its value.
+      largest: largest number that is allowed; the smallest is 0.
+      shape: shape that it must broadcast to; () asks for a single number.
 
     Raises:
       InputError: it is not a number, not in [0, largest], or does not broadcast to `shape`.
@@ -62,23 +70,33 @@ def curve_values(name: str, value: Curve, largest: float, shape: tuple[int, ...]
             raise TypeError
         numbers = np.asarray(value, np.float32)
     except (TypeError, ValueError):
-        raise InputError(f"{name}: found {value!r}, expected numbers") from None
+        raise InputError(f"`{name}`: found {value!r}, expected numbers") from None
     if not ((numbers >= 0) & (numbers <= largest) & np.isfinite(numbers)).all():
-        raise InputError(f"{name}: found {value!r}, expected numbers from 0 to {largest:,.10g}")
+        raise InputError(f"`{name}`: found {value!r}, expected numbers from 0 to {largest:,.10g}")
     try:
         np.broadcast_to(numbers, shape)
     except ValueError:
         kind = "(image, attribute, channel) = " if shape else "a single number, "
         raise InputError(
-            f"{name}: its shape is {numbers.shape}, expected one that broadcasts to {kind}{shape}"
+            f"`{name}`: its shape is {numbers.shape}, expected one that broadcasts to {kind}{shape}"
         ) from None
     return numbers
 
 
-def refuse_curve_beside_auto(n: np.ndarray, beta: np.ndarray) -> None:
-    """Raises `InputError` unless (n, beta) is the identity: `auto` chooses the curves itself."""
-    if not (np.all(n == 1) and np.all(beta == 0)):
-        raise InputError("auto: it chooses the curves itself; give n and beta, or auto")
+def curve_or_auto(
+    n: Curve, beta: Curve, auto: bool, shape: tuple[int, ...] = ()
+) -> ToneCurve | None:
+    """Checks the arguments `n`, `beta` and `auto`; returns the tone curve, None under `auto`.
+
+    Raises:
+      InputError: as `curve_values`, or a curve was given together with `auto`.
+    """
+    curve = ToneCurve(curve_values("n", n, LARGEST_N, shape), curve_values("beta", beta, 1, shape))
+    if not auto:
+        return curve
+    if not (np.all(curve.n == 1) and np.all(curve.beta == 0)):
+        raise InputError("`auto`: it chooses the curves itself; give n and beta, or auto")
+    return None
 
 
 def attribute_hint(name: str, attributes: Sequence[str]) -> str:
@@ -86,9 +104,9 @@ def attribute_hint(name: str, attributes: Sequence[str]) -> str:
     return did_you_mean(name, attributes, f"it has {', '.join(attributes)}")
 
 
-def rows_of(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Selects the rows of n or beta if it has one row an image; else returns it unchanged."""
-    return values[rows] if values.ndim == 3 and len(values) > 1 else values
+def curve_of_rows(curve: ToneCurve, rows: np.ndarray) -> ToneCurve:
+    """The tone curve of some images; n or beta may have a row for each image."""
+    return ToneCurve(*(x[rows] if x.ndim == 3 and len(x) > 1 else x for x in curve))
 
 
 def batched(answer: Callable, fitted: Fitted, devices: int = 1) -> Any:
@@ -127,6 +145,5 @@ def by_rows(
         size = next(size for size in sizes if size >= real)
         size = -(-size // devices) * devices
         rows = np.minimum(start + np.arange(size), count - 1)
-        cut = lambda x, real=real: np.asarray(x)[:real]  # noqa: E731
-        parts.append(jax.tree.map(cut, answer(rows)))
+        parts.append(jax.tree.map(lambda x, real=real: np.asarray(x)[:real], answer(rows)))
     return jax.tree.map(lambda *x: np.concatenate(x), *parts)

@@ -21,7 +21,7 @@ from iamt_jax.degradation import gaussian_noise, noise_keys
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.model.heads import sweep
 from iamt_jax.model.network import IAMT, Tree
-from iamt_jax.robust.transform import Transformation, transform
+from iamt_jax.robust.treatment import ToneCurve, Treatment, predict
 
 ImageBatch = UInt8[Array, "batch height width 3"] | Float[Array, "batch height width 3"]
 """uint8, or float in [0, 1] units; with noise, values may leave that range."""
@@ -51,27 +51,22 @@ def probability(
     return xp.where(logits > 0, xp.maximum(found, _ABOVE_HALF), found)
 
 
-class Setting(NamedTuple):
-    """Noise on the images and tone curve of the masks; changing a value never recompiles."""
+class Noise(NamedTuple):
+    """Gaussian noise on the network's input; changing a value never recompiles."""
 
-    n: float = 1.0
-    """Power of the tone curve, n >= 0."""
-    beta: float = 0.0
-    """Offset of the tone curve, 0 <= beta <= 1."""
     sigma: float = 0.0
-    """Standard deviation of Gaussian noise on the network's input, [0, 1] pixel units."""
+    """Standard deviation, [0, 1] pixel units."""
     clip: bool = False
     """Clip noisy images to [0, 1]."""
     seed: int = 0
-    """Seed of the noise."""
 
 
 class Answer(NamedTuple):
-    """Predictions for a batch."""
+    """Predictions for a batch, NumPy or JAX arrays."""
 
-    logits: Float[np.ndarray, "batch attribute"]
-    sigma: Float[np.ndarray, " batch"] | None = None
-    """Noise level that the transformation was chosen for; None without a transformation."""
+    logits: Float[Array, "batch attribute"]
+    sigma: Float[Array, " batch"] | None
+    """Noise level that the images were transformed for; None under a tone curve."""
 
 
 class Predictor:
@@ -93,14 +88,9 @@ class Predictor:
             noisy = gaussian_noise(as_float(images), sigma, keys)
             return jnp.where(clip, jnp.clip(noisy, 0, 1), noisy)
 
-        def curve(params, statistics, images, n, beta):
-            network = nnx.merge(definition, params, statistics)
-            return network.predict(as_float(images), n, beta)
-
-        def automatic(params, statistics, images, transformation, sigma):
-            network = nnx.merge(definition, params, statistics)
-            done = transform(as_float(images), transformation, sigma)
-            return network.predict(done.images, None, done.beta), done.sigma
+        def answer(network, images, treatment, sigma):
+            logits, treated = predict(network, as_float(images), treatment, sigma)
+            return Answer(logits, treated.sigma)
 
         def grid(network, images, n_values, beta_values):
             return sweep(network, as_float(images), n_values, beta_values)
@@ -109,8 +99,8 @@ class Predictor:
             features = network.extractor(as_float(images))
             return jnp.moveaxis(network.heads.masks(features, chosen), 0, 1)
 
-        self._noisy, self._curve, self._automatic = map(jax.jit, (noisy, curve, automatic))
-        self._grid, self._masks = self.program(grid), self.program(masks)
+        self._noisy = jax.jit(noisy)
+        self._answer, self._grid, self._masks = map(self.program, (answer, grid, masks))
 
     def load(self, params: Tree, statistics: Tree) -> None:
         """Replaces the weights by others of the same shapes, without recompilation."""
@@ -131,9 +121,10 @@ class Predictor:
         Images are sharded over the devices, the others are not. Each call uses the weights that
         the predictor has at that time.
         """
-        merged = lambda weights, *inputs: function(  # noqa: E731
-            nnx.merge(self._definition, *weights), *inputs
-        )
+
+        def merged(weights, *inputs):
+            return function(nnx.merge(self._definition, *weights), *inputs)
+
         compiled = jax.jit(merged)
 
         def run(images, *others):
@@ -142,52 +133,32 @@ class Predictor:
         return run
 
     def degraded(
-        self, images: ImageBatch, setting: Setting, keys: Key[Array, " batch"] | None = None
+        self, images: ImageBatch, noise: Noise, keys: Key[Array, " batch"] | None = None
     ) -> ImageBatch:
-        """Adds the noise of the setting to the images, if its sigma is above 0."""
+        """Adds noise to the images, drawn by one key an image, if its sigma is above 0."""
         images = jax.device_put(images, self._split)
-        if not setting.sigma:
+        if not noise.sigma:
             return images
-        keys, sigma = jax.device_put(keys, self._split), jnp.asarray(setting.sigma, jnp.float32)
-        return self._noisy(images, keys, sigma, jnp.asarray(setting.clip))
+        keys, sigma = jax.device_put(keys, self._split), jnp.asarray(noise.sigma, jnp.float32)
+        return self._noisy(images, keys, sigma, jnp.asarray(noise.clip))
 
-    def logits(
+    def predict(
         self,
         images: ImageBatch,
-        setting: Setting = Setting(),
-        keys: Key[Array, " batch"] | None = None,
-    ) -> Float[Array, "batch attribute"]:
-        """Logits of f_b^k((1 + g(M^k; n, beta)) * f) (Eq. 9).
+        treatment: Treatment = ToneCurve(),
+        sigma: Float[np.ndarray, " batch"] | float | None = None,
+    ) -> Answer:
+        """Logits of f_b^k((1 + g(M^k; n, beta)) * f) (Eq. 9) under a treatment.
 
         Args:
           images: at the network's size, uint8, or float in [0, 1] units; the batch must be a
             multiple of the number of devices.
-          setting: its n and beta may be arrays that broadcast to (batch, attribute, channel).
-          keys: one an image, for the noise; required if sigma is above 0.
-
-        Returns:
-          (batch, attribute), float32.
+          treatment: a tone curve for all images, or the calibrated transformation.
+          sigma: noise level of the images if known; None lets the transformation estimate it.
         """
-        n, beta = jnp.asarray(setting.n, jnp.float32), jnp.asarray(setting.beta, jnp.float32)
-        return self._curve(*self._weights, self.degraded(images, setting, keys), n, beta)
-
-    def automatic(
-        self,
-        images: ImageBatch,
-        transformation: Transformation,
-        sigma: Float[np.ndarray, " batch"] | float | None = None,
-    ) -> tuple[Float[Array, "batch attribute"], Float[Array, " batch"]]:
-        """Logits under the calibrated transformation, and the sigma that it was chosen for.
-
-        Args:
-          images: as for `logits`; noise is part of them.
-          transformation: result of `iamt_jax.robust.calibration`.
-          sigma: noise level of the images if known; None estimates it for each image.
-        """
-        known = np.nan if sigma is None else sigma
-        known = np.broadcast_to(np.asarray(known, np.float32), (len(images),))
-        images, known = jax.device_put((images, known), self._split)
-        return self._automatic(*self._weights, images, transformation, known)
+        if isinstance(treatment, ToneCurve):  # A number of another type would recompile.
+            treatment = ToneCurve(*(jnp.asarray(x, jnp.float32) for x in treatment))
+        return self._answer(images, treatment, sigma)
 
     def masks(
         self, images: ImageBatch, chosen: Int[np.ndarray, " some"]
@@ -206,9 +177,9 @@ class Predictor:
         return self._grid(images, np.asarray(n_values), np.asarray(beta_values))
 
     def batches(
-        self, records: Records, size: int, batch_size: int, setting: Setting = Setting()
+        self, records: Records, size: int, batch_size: int, noise: Noise = Noise()
     ) -> Iterator[tuple[ImageBatch, Bool[np.ndarray, " batch"]]]:
-        """Yields all records in order, with the noise of the setting, and which rows are real.
+        """Yields all records in order, with noise, and which rows are real.
 
         The last batch is padded with copies, which are not real. A batch is a multiple of the
         number of devices, and not larger than the records need.
@@ -216,35 +187,28 @@ class Predictor:
         batch_size = -(-min(batch_size, len(records)) // self.devices) * self.devices
         for batch in evaluation_batches(records, size, batch_size):
             names = [records.names[i] for i in batch.indices]
-            keys = noise_keys(names, setting.sigma, setting.seed) if setting.sigma else None
-            yield self.degraded(batch.images, setting, keys), batch.real
+            keys = noise_keys(names, noise.sigma, noise.seed) if noise.sigma else None
+            yield self.degraded(batch.images, noise, keys), batch.real
 
     def predict_batches(
         self,
         records: Records,
         size: int,
         batch_size: int,
-        setting: Setting = Setting(),
-        transformation: Transformation | None = None,
+        treatment: Treatment = ToneCurve(),
+        noise: Noise = Noise(),
     ) -> Iterator[Answer]:
-        """Yields the predictions for all records in order, batch by batch.
+        """Yields the predictions for all records in order, batch by batch, as NumPy arrays.
 
-        The batch size affects the speed only. With a transformation, n and beta of the setting
-        are ignored.
+        The batch size affects the speed only.
         """
-        if transformation is not None:
-            transformation = jax.device_put(transformation, self._whole)
-        curve = setting._replace(sigma=0.0)  # The noise is already in the batches.
-
-        def running() -> Iterator[tuple[tuple[Array, ...], np.ndarray]]:
-            for images, real in self.batches(records, size, batch_size, setting):
-                if transformation is None:
-                    yield (self.logits(images, curve),), real
-                else:
-                    yield self.automatic(images, transformation), real
-
-        for parts, real in one_behind(running()):
-            yield Answer(*(np.asarray(part)[real] for part in parts))
+        treatment = jax.device_put(treatment, self._whole)
+        running = (
+            (self.predict(images, treatment), real)
+            for images, real in self.batches(records, size, batch_size, noise)
+        )
+        for answer, real in one_behind(running):
+            yield jax.tree.map(lambda x, real=real: np.asarray(x)[real], answer)
 
 
 def one_behind(items: Iterator[_Item]) -> Iterator[_Item]:

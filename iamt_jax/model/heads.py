@@ -76,9 +76,7 @@ class AttributeHeads(nnx.Module):
       (2, 2, 4, 4, 8)
     """
 
-    def __init__(
-        self, attributes: int, channels: int, mask_bias: float = 0.0, *, rngs: nnx.Rngs
-    ):
+    def __init__(self, attributes: int, channels: int, mask_bias: float = 0.0, *, rngs: nnx.Rngs):
         @nnx.split_rngs(splits=attributes)
         @nnx.vmap(in_axes=0, out_axes=0)
         def build(rngs: nnx.Rngs) -> Head:

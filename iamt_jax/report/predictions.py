@@ -66,7 +66,7 @@ class Journal:
         if header != self._header:
             raise InputError(
                 f"{self.path}: was begun with another model or other flags; finish that with its "
-                "own command, delete the file, or give another --out"
+                "own command, delete the file, or give another `out`"
             )
         for number, line in enumerate(lines, 2):
             try:

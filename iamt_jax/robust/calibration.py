@@ -1,29 +1,38 @@
-"""Calibration: fits the transformation of a trained network to unlabelled images."""
+"""Calibration: fits the transformation of a trained network to unlabelled images.
+
+With n = 1 the tone curve is g = (1 + beta) M - beta, and a logit is linear in its betas. The betas
+of a noise level are those in [0, 1] that bring the logits of noisy images nearest to the logits of
+the same images without noise: a bounded least-squares problem for each attribute, without labels
+or gradients. They emphasise the channels that survive noise.
+"""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
+from scipy.linalg import solve_triangular
+from scipy.optimize import lsq_linear
 from tqdm.auto import tqdm
 
 from iamt_jax.degradation import gaussian_noise, noise_keys
 from iamt_jax.model.network import IAMT
 from iamt_jax.robust.calibration_file import MEMBERS
-from iamt_jax.robust.channel_curves import fit_beta
-from iamt_jax.robust.denoiser import fit_prior
+from iamt_jax.robust.denoiser import PatchPrior, fit_prior
 from iamt_jax.robust.noise_level import Levels, estimate_sigma
-from iamt_jax.robust.transform import Transformation, transform
+from iamt_jax.robust.treatment import Transformation, treat
 
 CALIBRATED_SIGMAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7)
 """Noise levels that are calibrated; values between them are interpolated linearly."""
 
 CLEAN_QUANTILE = 0.995
 """Share of the clean images whose noise estimate is to count as clean."""
+
+RIDGE = 1e-2
+"""Weight of |beta|^2, in units of a channel's mean square contribution."""
 
 BATCH_SIZE = 128
 """Images processed at once."""
@@ -53,51 +62,38 @@ def fit_transformation(
     """
     some, some_names = pictures[:sample], names[:sample]
     levels = _levels(some, some_names, seed)
-    prior = None
-    if "denoiser" in members:
-        prior = fit_prior(_floats(pictures))
-    beta = None
-    if "curve" in members:
-        fits = _CurveFits(network, some, some_names, levels, prior, seed)
-        nodes = [(clip, level) for clip in (False, True) for level in range(len(CALIBRATED_SIGMAS))]
-        bar = tqdm(nodes, unit="level", desc="calibrating", dynamic_ncols=True)
-        beta = np.stack([fits.beta(clip, level) for clip, level in bar])
+    prior = fit_prior(_floats(pictures)) if "denoiser" in members else None
+    curves = "curve" in members
+    beta = _fit_curves(network, some, some_names, levels, prior, seed) if curves else None
     return Transformation(levels, prior, beta)
 
 
-class _CurveFits:
-    """The betas of every noise level; holds the network's outputs on the clean images."""
-
-    def __init__(self, network, pictures, names, levels, prior, seed):
-        self.network, self.names, self.seed = network, names, seed
-        self.clean = list(_floats(pictures))
-        denoiser = Transformation(levels, prior, None)
-
-        def denoised(images, sigma):
-            return transform(images, denoiser, sigma).images
-
-        def contributions(images):
-            return network.heads.contributions(network.extractor(images))
-
-        # Compiled once for all levels.
-        self.denoised, self.contributions = jax.jit(denoised), jax.jit(contributions)
-
-    @functools.cached_property
-    def logits(self) -> Float[np.ndarray, "image attribute"]:
-        """Logits of the clean images."""
-        return _joined(jax.jit(self.network.predict), self.clean)
-
-    def beta(self, clip: bool, level: int) -> Float[np.ndarray, "attribute channel"]:
-        """Betas of one noise level; 0 for clean images."""
-        heads = self.network.heads
-        if level == 0:
-            return np.zeros(heads.stacked.mask.bias[...].shape, np.float32)
-        _, bias = heads.classifiers()
-        noisy = _noisy(self.clean, self.names, CALIBRATED_SIGMAS[level], clip, self.seed)
-        # Denoised as in use: sigma is estimated.
-        images = [self.denoised(x, np.full(len(x), np.nan, np.float32)) for x in noisy]
-        plain, masked = _joined(self.contributions, images)
-        return fit_beta(plain, masked, self.logits - np.asarray(bias))
+def _fit_curves(
+    network: IAMT,
+    pictures: _Pixels,
+    names: Sequence[str],
+    levels: Levels,
+    prior: PatchPrior | None,
+    seed: int,
+) -> Float[np.ndarray, "2*level attribute channel"]:
+    """The betas of every noise level, unclipped and clipped; 0 for clean images."""
+    denoiser = Transformation(levels, prior, None)
+    # Compiled once for all levels.
+    denoised = jax.jit(lambda images: treat(images, denoiser).images)
+    contributions = jax.jit(lambda x: network.heads.contributions(network.extractor(x)))
+    batches = list(_floats(pictures))
+    _, bias = network.heads.classifiers()
+    clean = _joined(jax.jit(network.predict), batches) - np.asarray(bias)
+    nodes = [(clip, sigma) for clip in (False, True) for sigma in CALIBRATED_SIGMAS]
+    betas = []
+    for clip, sigma in tqdm(nodes, unit="level", desc="calibrating", dynamic_ncols=True):
+        if sigma == 0:
+            betas.append(np.zeros(network.heads.stacked.mask.bias[...].shape, np.float32))
+            continue
+        noisy = _noisy(batches, names, sigma, clip, seed)
+        plain, masked = _joined(contributions, [denoised(images) for images in noisy])
+        betas.append(fit_beta(plain, masked, clean))
+    return np.stack(betas)
 
 
 def _joined(run: Callable, batches: list[Array]):
@@ -122,13 +118,49 @@ def _levels(pictures: _Pixels, names: Sequence[str], seed: int) -> Levels:
     clean = list(_floats(pictures))
     estimate = jax.jit(estimate_sigma)
 
-    def readings(sigma: float, clip: bool) -> np.ndarray:
+    def estimates(sigma: float, clip: bool) -> np.ndarray:
         noisy = _noisy(clean, names, sigma, clip, seed) if sigma else clean
         return np.concatenate([estimate(images) for images in noisy])
 
-    rows = [[readings(sigma, clip).mean() for sigma in CALIBRATED_SIGMAS] for clip in (False, True)]
+    rows = [
+        [estimates(sigma, clip).mean() for sigma in CALIBRATED_SIGMAS] for clip in (False, True)
+    ]
     return Levels(
         np.array(CALIBRATED_SIGMAS, np.float32),
         np.maximum.accumulate(np.array(rows, np.float32), axis=1),
-        np.quantile(readings(0.0, False), CLEAN_QUANTILE).astype(np.float32),
+        np.quantile(estimates(0.0, False), CLEAN_QUANTILE).astype(np.float32),
     )
+
+
+def fit_beta(
+    plain: Float[np.ndarray, "image attribute channel"],
+    masked: Float[np.ndarray, "image attribute channel"],
+    clean: Float[np.ndarray, "image attribute"],
+) -> Float[np.ndarray, "attribute channel"]:
+    r"""Fits the betas of each attribute and channel at one noise level.
+
+    .. math::
+      z_k(\beta) = \sum_c (1 - \beta_{kc}) F_{kc} + (1 + \beta_{kc}) H_{kc}, \qquad
+      \min_{0 \le \beta \le 1} \sum_i (z_{ik}(\beta) - z^{clean}_{ik})^2 + \rho |\beta_k|^2
+
+    Args:
+      plain: F, contributions of the unmasked features to the logits of noisy images.
+      masked: H, contributions of M * f.
+      clean: logits of the same images without noise, minus the heads' biases.
+
+    Returns:
+      Beta in [0, 1], float32.
+    """
+    gap = (masked - plain).astype(np.float64)
+    left = clean - (plain + masked).sum(2)
+    return np.stack([_bounded(gap[:, k], left[:, k]) for k in range(gap.shape[1])])
+
+
+def _bounded(gap: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Solves the problem in its smaller form, with as many rows as channels:
+    |R beta - R^-T gap^T left|^2, where R^T R is gap^T gap plus the ridge."""
+    products = gap.T @ gap
+    ridge = RIDGE * np.trace(products) / len(products) + 1e-12
+    root = np.linalg.cholesky(products + ridge * np.eye(len(products))).T
+    target = solve_triangular(root, gap.T @ left, trans="T")
+    return lsq_linear(root, target, bounds=(0, 1)).x.astype(np.float32)

@@ -13,10 +13,13 @@ from iamt_jax.errors import InputError, cannot_write
 from iamt_jax.files import replace_bytes
 from iamt_jax.robust.denoiser import PatchPrior
 from iamt_jax.robust.noise_level import Levels
-from iamt_jax.robust.transform import Transformation
+from iamt_jax.robust.treatment import Transformation
 
 FILE = "calibration.npz"
 CALIBRATION_VERSION = 2
+
+_LEVELS = ("levels/sigma", "levels/reading", "levels/floor")
+"""Names in the file of the arrays of `Levels`."""
 
 MEMBERS = ("denoiser", "curve")
 """Parts that a transformation may have."""
@@ -29,19 +32,18 @@ def members(transformation: Transformation) -> list[str]:
 
 
 def write_calibration(workdir: Path, transformation: Transformation, identity: str) -> Path:
-    """Writes the calibration into the workdir, whole or not at all.
+    """Writes a calibration into a workdir atomically; returns the path.
 
     Args:
-      workdir: of the run.
-      transformation: from `calibration`.
-      identity: of the network that it was fitted to (`Classifier.identity`).
+      workdir: folder of the run.
+      transformation: result of `iamt_jax.robust.calibration.fit_transformation`.
+      identity: identity of the network that it was fitted to, `Classifier.identity`.
 
     Raises:
       InputError: the folder cannot be written.
     """
     arrays = {"version": CALIBRATION_VERSION, "identity": identity}
-    for name, part in zip(Levels._fields, transformation.levels, strict=True):
-        arrays[f"levels/{name}"] = part
+    arrays |= dict(zip(_LEVELS, transformation.levels, strict=True))
     if transformation.prior is not None:
         for name, part in zip(PatchPrior._fields, transformation.prior, strict=True):
             arrays[f"prior/{name}"] = np.asarray(part, np.float16 if name == "basis" else None)
@@ -58,23 +60,23 @@ def write_calibration(workdir: Path, transformation: Transformation, identity: s
 
 
 def read_calibration(workdir: Path, identity: str) -> Transformation:
-    """Reads a workdir's calibration.
+    """Reads the calibration of a workdir.
 
     Args:
-      workdir: of the run.
-      identity: of the network that it must have been fitted to (`Classifier.identity`).
+      workdir: folder of the run.
+      identity: identity of the network, `Classifier.identity`; a calibration of another is refused.
 
     Raises:
-      InputError: there is none, it is damaged, it was fitted to another network, or an earlier
-        version wrote corrections of layer statistics into it.
+      InputError: there is none, it is damaged, it was fitted to another network, or it holds
+        corrections of layer statistics, which only earlier versions could apply.
     """
     path = workdir / FILE
     again = f"run python -m iamt_jax calibrate --workdir {shlex.quote(str(workdir))}"
     if not path.is_file():
-        raise InputError(f"{path}: does not exist, and --auto needs it; {again}")
+        raise InputError(f"{path}: does not exist, and `auto` needs it; {again}")
     try:
         arrays = _arrays(path)
-        levels = Levels(*(_numbers(arrays[f"levels/{name}"]) for name in Levels._fields))
+        levels = Levels(*(_numbers(arrays[name]) for name in _LEVELS))
         prior = None
         if "prior/mean" in arrays:
             prior = PatchPrior(*(_numbers(arrays[f"prior/{name}"]) for name in PatchPrior._fields))

@@ -37,10 +37,10 @@ def estimate_sigma(images: Float[Array, "batch height width 3"]) -> Float[Array,
     (docs/log.md), so that clean images can be distinguished from slightly noisy ones. Noise that
     is equal in all three colours is not measured.
 
-    Clipping to [0, 1] lowers the estimate: `Levels.of_reading` corrects that.
+    Clipping to [0, 1] lowers the estimate: `Levels.of_estimate` corrects that.
 
     Args:
-      images: in [0, 1] pixel units; open noise may leave that range.
+      images: in [0, 1] pixel units; noise may leave that range.
 
     Returns:
       Sigma of each image, [0, 1] pixel units, float32.
@@ -76,29 +76,26 @@ def is_clipped(images: Float[Array, "batch height width 3"]) -> Array:
 
 
 class Levels(NamedTuple):
-    """Calibrated noise levels, for open noise (row 0) and for clipped noise (row 1).
+    """Calibrated noise levels, and the estimates of `estimate_sigma` that belong to them.
 
-    An image lies at a fractional index of them, from 0 (clean) to level - 1.
+    The noise level of an image is a fractional index into them, from 0 (clean) to level - 1.
     """
 
     sigma: Float[Array, " level"]
-    """Ascending from 0, [0, 1] pixel units; the same for both rows."""
-    reading: Float[Array, "2 level"]
-    """Average of `estimate_sigma` at each level, ascending; lower where noise is clipped."""
+    """Ascending from 0, [0, 1] pixel units."""
+    estimate: Float[Array, "2 level"]
+    """Average estimate at each level, ascending: row 0 for noise that is not clipped, row 1 for
+    noise clipped to [0, 1], where it is lower."""
     floor: Float[Array, ""]
     """Largest estimate that counts as a clean image."""
 
-    def of_reading(
-        self, reading: Float[Array, " batch"], clipped: Bool[Array, " batch"]
+    def of_estimate(
+        self, estimate: Float[Array, " batch"], clipped: Bool[Array, " batch"]
     ) -> Float[Array, " batch"]:
-        """Index of images by their estimates from `estimate_sigma`; exactly 0 for a clean one."""
+        """Index of images by their estimates; exactly 0 for a clean image."""
         index = jnp.arange(self.sigma.size, dtype=jnp.float32)
-
-        def look_up(row: Array) -> Array:
-            return jnp.interp(reading, row, index)
-
-        index = jnp.where(clipped, look_up(self.reading[1]), look_up(self.reading[0]))
-        return jnp.where(reading <= self.floor, 0.0, index)
+        plain, lower = (jnp.interp(estimate, row, index) for row in self.estimate)
+        return jnp.where(estimate <= self.floor, 0.0, jnp.where(clipped, lower, plain))
 
     def of_sigma(self, sigma: Float[Array, " batch"]) -> Float[Array, " batch"]:
         """Index of images whose sigma is known."""
@@ -111,7 +108,8 @@ class Levels(NamedTuple):
     def weights(
         self, index: Float[Array, " batch"], clipped: Bool[Array, " batch"]
     ) -> Float[Array, "batch 2*level"]:
-        """Weights of all levels for linear interpolation, open ones first; each row sums to 1."""
+        """Weights of all levels for linear interpolation, those of unclipped noise first; each row
+        sums to 1."""
         levels = self.sigma.size
         hat = jnp.maximum(0, 1 - jnp.abs(index[:, None] - jnp.arange(levels)))
         side = jax.nn.one_hot(clipped.astype(jnp.int32), 2)

@@ -381,7 +381,7 @@ def read(path: Path, like: State) -> State:
             read_network(path, {"params": like.params, "statistics": like.statistics})
             reason = (
                 "its network can be read, but not its optimiser's state, which another version of "
-                "this package wrote: start a new run with --train.init-from"
+                "this package wrote: start a new run with `train.init_from`"
             )
         raise Damaged(reason) from error
 

@@ -41,7 +41,7 @@ class Run:
     left_out: tuple[str, ...] = ()
     """Training images that were left out because they are damaged (`data.damaged_limit`)."""
     history: tuple[str, ...] = ()
-    """Changes of the config that --resume.allow permitted, such as `train.steps 1000 -> 2000`."""
+    """Changes of the config that `resume.allow` permitted, such as `train.steps 1000 -> 2000`."""
 
 
 @contextlib.contextmanager
@@ -59,11 +59,11 @@ def workdir_lock(workdir: Path) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         raise InputError(
-            f"--workdir {workdir}: another run is writing into it (it holds {LOCK}); stop it, wait "
+            f"`workdir` {workdir}: another run is writing into it (it holds {LOCK}); stop it, wait "
             "for it, or name another folder"
         ) from None
     except OSError as error:
-        raise cannot_write(f"--workdir {workdir}", error, _ADVICE) from None
+        raise cannot_write(f"`workdir` {workdir}", error, _ADVICE) from None
     try:
         yield
     finally:
@@ -81,7 +81,7 @@ def write_run(workdir: Path, run: Run) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         replace_text(workdir / RUN, text)
     except OSError as error:
-        raise cannot_write(f"--workdir {workdir}", error, _ADVICE) from None
+        raise cannot_write(f"`workdir` {workdir}", error, _ADVICE) from None
 
 
 def read_run(workdir: Path) -> Run:
@@ -92,10 +92,10 @@ def read_run(workdir: Path) -> Run:
     """
     path = workdir / RUN
     if workdir.is_file():
-        raise InputError(f"--workdir {workdir}: is a file; name the folder that training wrote")
+        raise InputError(f"`workdir` {workdir}: is a file; name the folder that training wrote")
     if not path.is_file():
         raise InputError(
-            f"--workdir {workdir}: holds no {RUN}; train first, "
+            f"`workdir` {workdir}: holds no {RUN}; train first, "
             f"with python train.py --workdir {shlex.quote(str(workdir))}"
         )
     try:
@@ -149,18 +149,18 @@ def start_or_continue(
         changed = differences(before.config, run.config)
         if refused := [text for name, text in changed.items() if name not in allowed]:
             raise InputError(
-                f"--workdir {workdir}: holds a run with other settings ({'; '.join(refused)}); "
-                "give the same flags to continue it, name the fields after --resume.allow, or "
+                f"`workdir` {workdir}: holds a run with other settings ({'; '.join(refused)}); "
+                "give the same flags to continue it, name the fields after `resume.allow`, or "
                 "give another folder"
             )
         if before.attributes != run.attributes:
             raise InputError(
-                f"--workdir {workdir}: holds a run with other attributes; name another folder"
+                f"`workdir` {workdir}: holds a run with other attributes; name another folder"
             )
         # Older versions did not count images.
         if before.images and (before.images, before.left_out) != (run.images, run.left_out):
             raise InputError(
-                f"--workdir {workdir}: holds a run on {before.images:,} training images "
+                f"`workdir` {workdir}: holds a run on {before.images:,} training images "
                 f"({len(before.left_out)} left out), found {run.images:,} ({len(run.left_out)} "
                 "left out); restore the data as it was, or name another folder"
             )
@@ -178,17 +178,17 @@ def differences(old: Config, new: Config) -> dict[str, str]:
 
 
 def _allowed_fields(allow: Sequence[str]) -> set[str]:
-    """Fields of the config that --resume.allow names, with hyphens or underscores."""
+    """Fields of the config that `resume.allow` names, with hyphens or underscores."""
     known = _flat(dataclasses.asdict(Config()))
     names = [name.removeprefix("--").replace("-", "_") for name in allow]
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known, "give names such as train.steps")
-            raise InputError(f"--resume.allow {name}: is no field of the config; {hint}")
+            raise InputError(f"`resume.allow` {name}: is no field of the config; {hint}")
         if name.startswith("model."):
             raise InputError(
-                f"--resume.allow {name}: a run keeps its network; start another with "
-                "--train.init-from, or with fresh weights"
+                f"`resume.allow` {name}: a run keeps its network; start another with "
+                "`train.init_from`, or with fresh weights"
             )
     return set(names)
 

@@ -88,10 +88,10 @@ def render(
       InputError: the size is under 32, or the shapes do not match.
     """
     if size < 32:
-        raise InputError(f"size: {size} is too small for a face; use 32 or more")
+        raise InputError(f"`size`: {size} is too small for a face; use 32 or more")
     if np.shape(attributes) != (len(nuisance), len(CELEBA_ATTRIBUTES)):
         expected = (len(nuisance), len(CELEBA_ATTRIBUTES))
-        raise InputError(f"attributes: found shape {np.shape(attributes)}, expected {expected}")
+        raise InputError(f"`attributes`: found shape {np.shape(attributes)}, expected {expected}")
     images = np.empty((len(nuisance), size, size, 3), np.uint8)
     for start in range(0, len(nuisance), _BATCH):
         part = slice(start, start + _BATCH)

@@ -132,9 +132,9 @@ def write_dataset(
     if folder.exists():
         raise InputError(f"{folder}: exists already; remove it or name another folder")
     if unknown := set(counts) - set(_SPLITS):
-        raise InputError(f"counts: unknown split {sorted(unknown)[0]!r}; use {', '.join(_SPLITS)}")
+        raise InputError(f"`counts`: unknown split {min(unknown)!r}; use {', '.join(_SPLITS)}")
     if sum(counts.values()) < 1 or min(counts.values()) < 0:
-        raise InputError(f"counts: found {counts}, expected at least one image and none negative")
+        raise InputError(f"`counts`: found {counts}, expected one image at least, none negative")
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     try:

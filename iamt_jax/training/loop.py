@@ -254,8 +254,8 @@ def fetch(pending: list[StepMetrics], step: int) -> dict[str, float]:
             terms = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             raise Diverged(
                 f"the loss or its gradient is not finite at step {at} ({terms}); nothing was saved "
-                "after it: try a lower --train.learning-rate, a longer --train.warmup or a smaller "
-                "--train.clip in another --workdir"
+                "after it: try a lower `train.learning_rate`, a longer `train.warmup` or a smaller "
+                "`train.clip` in another `workdir`"
             )
     return fetched[-1]
 
@@ -289,14 +289,14 @@ def check_fit(config: Config, records: Records, validation: Records) -> None:
     devices, batch = jax.device_count(), config.train.batch_size
     if batch % devices:
         raise InputError(
-            f"--train.batch-size {batch}: must be divisible by the {devices} devices; "
+            f"`train.batch_size` {batch}: must be divisible by the {devices} devices; "
             f"try {batch // devices * devices or devices}"
         )
     if len(records) < batch:
         fits = len(records) // devices * devices
         smaller = f"try {fits}" if fits else f"give at least {devices}, one a device"
         raise InputError(
-            f"--train.batch-size {batch}: more than the {len(records)} training images; {smaller}"
+            f"`train.batch_size` {batch}: more than the {len(records)} training images; {smaller}"
         )
     if records.attributes != validation.attributes:
         raise InputError("training and validation splits have different attributes")
@@ -314,13 +314,13 @@ def initial_weights(config: Config, attributes: int) -> NetworkWeights | None:
     try:
         _, best = best_weights(other)
     except InputError as error:
-        words = str(error).removeprefix("--workdir ")
-        raise InputError(f"--train.init-from {words}") from None
+        words = str(error).removeprefix("`workdir` ")
+        raise InputError(f"`train.init_from` {words}") from None
     _, like = jax.eval_shape(lambda: create(config, attributes))
     theirs, ours = (best.params, best.statistics), (like.params, like.statistics)
     if jax.tree.map(jnp.shape, ours) != jax.tree.map(jnp.shape, theirs):
         raise InputError(
-            f"--train.init-from {other}: holds a network of another shape; train with its "
+            f"`train.init_from` {other}: holds a network of another shape; train with its "
             "model settings and as many attributes"
         )
     return best
@@ -370,6 +370,6 @@ def disk_errors(workdir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"--workdir {workdir}: cannot be written ({error.strerror}); make room, or give rights "
+            f"`workdir` {workdir}: cannot be written ({error.strerror}); make room, or give rights "
             "to the folder: the same command then continues from the last checkpoint"
         ) from error

@@ -1,4 +1,4 @@
-"""Baselines that the transformation is compared with: refitted temperatures and thresholds, batch
+"""Methods that the transformation is compared with: refitted temperatures and thresholds, batch
 statistics estimated again, TENT, and classical denoising before the network."""
 
 from __future__ import annotations
