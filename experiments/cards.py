@@ -30,7 +30,7 @@ from iamt_jax.commands import console
 from iamt_jax.errors import InputError
 from iamt_jax.files import replace_text
 from iamt_jax.report import tables
-from iamt_jax.report.captions import in_markdown
+from iamt_jax.report.tables import in_markdown
 
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 """Lines before and after the figures in a card."""

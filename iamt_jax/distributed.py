@@ -25,10 +25,8 @@ _HEARTBEAT = 30
 def initialize(processes: Processes, preemption_notices: bool = False) -> None:
     """Joins the run and starts JAX's devices; must be called before anything touches the devices.
 
-    Args:
-      processes: how the processes find each other.
-      preemption_notices: JAX then treats SIGTERM as a notice to all processes (`stop_agreed`)
-        instead of ending at it.
+    With `preemption_notices`, JAX treats SIGTERM as a notice to all processes (`stop_agreed`)
+    instead of ending at it.
 
     Raises:
       InputError: the fields contradict each other, the other processes were not found, or JAX has
@@ -102,10 +100,13 @@ def print_once(text: str, file=None) -> None:
 
 
 def run_on_all(action: Callable[[], Result]) -> Result:
-    """Runs `action` on every process; if it raises InputError on one, all of them stop.
+    """Runs `action` on this process, while every other process runs its own; returns the result.
+
+    All processes wait until the last has ended. Then they learn whether one of them failed, so that
+    all stop together and none waits for one that is gone.
 
     Raises:
-      InputError: on this process, or on another one, which prints its own reason.
+      InputError: `action` raised it, here or on another process, which prints its own reason.
     """
     failure, result = None, None
     try:
@@ -121,19 +122,15 @@ def run_on_all(action: Callable[[], Result]) -> Result:
 
 
 def run_on_first(action: Callable[[], None]) -> None:
-    """Runs `action` on process 0 while the others wait.
-
-    Raises:
-      InputError: as `run_on_all`.
-    """
+    """Runs `action` on process 0 while the others wait; raises as `run_on_all`."""
     run_on_all(lambda: action() if is_first() else None)
 
 
 def run_on_first_then_rest(action: Callable[[], Result]) -> Result:
-    """Runs `action` on process 0, then on the others, which find its files on a shared disk.
+    """Runs `action` on process 0, then on the others; each returns its own result.
 
-    Raises:
-      InputError: as `run_on_all`.
+    For actions that write files to a shared disk if they are not there: only process 0 writes, and
+    the others find the files. Raises as `run_on_all`.
     """
     result = run_on_all(lambda: action() if is_first() else None)
     return run_on_all(lambda: result if is_first() else action())
@@ -152,23 +149,25 @@ def _gather_flags(flag: bool) -> np.ndarray:
 
 
 def shard_indices(count: int) -> np.ndarray:
-    """Indices, out of `count`, of this process's shard: every n-th, where n is the number of
-    processes. All shards have the same length, so that no process waits for one that has already
-    ended; the last index is repeated where `count` is not divisible by n."""
+    """Returns this process's shard of `range(count)`: every n-th index, for n processes.
+
+    All shards have the same length, so that no process waits for one that has already ended; the
+    last index is repeated where `count` is not divisible by n.
+    """
     processes = jax.process_count()
     mine = jax.process_index() + processes * np.arange(-(-count // processes))
     return np.minimum(mine, count - 1)
 
 
 def gather(shard: Any, count: int) -> Any:
-    """Results of all processes in the order of the whole, from each one's `shard_indices`.
+    """Joins the shards of all processes: rows 0 to `count` - 1, in order, on every process.
 
-    Args:
-      shard: an array, or a tree of arrays, with one row for each index of the shard.
-      count: rows of the whole.
+    A shard is an array, or a tree of arrays, with one row for each of this process's
+    `shard_indices`.
     """
     if jax.process_count() == 1:
         return shard
+    # (process, row of the shard, ...); row i of process p is row i * processes + p of the whole.
     rows = multihost_utils.process_allgather(shard)
     return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:count], rows)
 

@@ -50,21 +50,17 @@ def replace_bytes(path: Path, content: bytes) -> None:
 
 
 def json_text(value: Any, **options: Any) -> str:
-    """Strict JSON of a value; all JSON of this package is written by this function.
+    """Strict JSON of a value, converted by `plain`; all JSON of this package is written here.
 
     Args:
-      value: JSON types, NumPy scalars and arrays, and paths. NaN and infinities become null, since
-        JSON has none.
+      value: JSON types, NumPy scalars and arrays, and paths; another type is a TypeError.
       options: passed to `json.dumps`, such as `indent`.
-
-    Raises:
-      TypeError: the value holds another type.
     """
     return json.dumps(plain(value), allow_nan=False, **options)
 
 
 def plain(value: Any) -> Any:
-    """The value in JSON types: NumPy scalars and arrays unwrapped, non-finite numbers as None."""
+    """The value in JSON types: NumPy scalars and arrays unwrapped, NaN and infinities as None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -57,10 +57,14 @@ def comparisons():
     side = CONFIG.data.size
     images = rng.random((IMAGES, side, side, 3)).astype(np.float32)
     classifier = made_classifier()
-    network, predictor = classifier.network, classifier.predictor
     indices = np.array([ATTRIBUTES.index(name) for name in CHOSEN])
-    each = range(IMAGES)
+    yield from comparisons_of_classifier(classifier, images, rng)
+    yield from comparisons_of_modules(classifier.network, jnp.asarray(images), indices)
+    yield from comparisons_of_predictor(classifier.predictor, images, indices, rng)
 
+
+def comparisons_of_classifier(classifier, images, rng):
+    each = range(IMAGES)
     yield "predict", classifier(images), [classifier(images[i]) for i in each]
     n, beta = (rng.random((IMAGES, len(ATTRIBUTES), 1)).astype(np.float32) for _ in "nb")
     yield (
@@ -93,7 +97,9 @@ def comparisons():
         one = np.concatenate([getattr(one, part) for one in by_attribute], axis=1)
         yield f"explain: {part}, by attribute", many, one
 
-    some = jnp.asarray(images)
+
+def comparisons_of_modules(network, some, indices):
+    each, n_values, beta_values = range(IMAGES), np.float32([0.5, 1, 4]), np.float32([0, 0.5, 1])
     explain = nnx.jit(iamt_jax.explain, static_argnames="top")
     many = explain(network, some, indices).summary
     ones = [explain(network, some, indices[k : k + 1]).summary for k in range(len(CHOSEN))]
@@ -117,6 +123,9 @@ def comparisons():
         ones = [split(features[i : i + 1])[part] for i in each]
         yield f"contributions, part {part}", many, np.concatenate(ones)
 
+
+def comparisons_of_predictor(predictor, images, indices, rng):
+    each = range(IMAGES)
     # Every call of it compiles its programs anew, so one image and one attribute must do.
     maps = faithfulness.draw_maps(predictor, images, indices, seed=0)
     by_image = faithfulness.draw_maps(predictor, images[-1:], indices, seed=0)

@@ -21,7 +21,7 @@ from iamt_jax.errors import InputError
 from iamt_jax.export import artefact as file_format
 from iamt_jax.export.artefact import METADATA, Artefact, pack, read_artefact
 from iamt_jax.inference.classifier import load
-from iamt_jax.metrics.thresholds import thresholds
+from iamt_jax.metrics.classification import thresholds
 
 DOCUMENT = Path(__file__).parents[1] / "docs/deploy.md"
 PROGRAMS = ("curve.jaxexport", "automatic.jaxexport")

@@ -16,7 +16,7 @@ from iamt_jax.config import MISSING
 from iamt_jax.errors import InputError
 from iamt_jax.evaluation.measure import select
 from iamt_jax.metrics import classification
-from iamt_jax.metrics.groups import FEWEST, compare, comparison_json, newcombe
+from iamt_jax.metrics.groups import FEWEST, compare, newcombe
 from iamt_jax.report import tables
 
 REPOSITORY = Path(__file__).parent.parent
@@ -57,7 +57,7 @@ def share(part):
 def found():
     logits, labels = draw()
     majority = classification.majority_class(draw(seed=1)[1])
-    return comparison_json(compare(logits, labels, majority, 0, bootstrap=50), NAMES), majority
+    return compare(logits, labels, majority, 0, NAMES, bootstrap=50), majority
 
 
 def test_averages_are_scikit_learns(found):
@@ -120,9 +120,7 @@ def test_false_positives_make_a_gap_too():
     labels[::2, 1] = 1
     logits = np.where(labels == 1, 1.0, -1.0)
     logits[1:31:2, 1] = 1.0  # 15 of the 20 negatives of the first group.
-    gap = comparison_json(compare(logits, labels, np.zeros(2, bool), 0, bootstrap=0), ["G", "A"])[
-        "gaps"
-    ]
+    gap = compare(logits, labels, np.zeros(2, bool), 0, ["G", "A"], bootstrap=0)["gaps"]
     assert gap["A"]["rate"] == "false_positive_rate"
     assert gap["A"]["difference"] == 0.75
     assert gap["A"]["true_positive_rate"] == [1.0, 1.0]
@@ -144,7 +142,7 @@ def test_newcombe_as_published():
 def test_a_group_without_images_is_undefined_not_an_error(value):
     logits, labels = draw(40)
     labels[:, 0] = value
-    report = comparison_json(compare(logits, labels, np.zeros(6, bool), 0, bootstrap=5), NAMES)
+    report = compare(logits, labels, np.zeros(6, bool), 0, NAMES, bootstrap=5)
     assert report["gaps"] == {} and len(report["left_out"]) == 5
     assert report["not_annotated"] == 40 * (value == MISSING)
     for side, shown in (("present", 1), ("absent", 0)):

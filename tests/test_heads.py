@@ -41,7 +41,7 @@ def close(actual, expected):
 
 
 @pytest.mark.parametrize("attributes", [1, 7, 10])
-def test_blocked_equals_vmapped_in_values_and_gradients(attributes):
+def test_tiled_equals_vmapped_in_values_and_gradients(attributes):
     definition, params = heads_of(attributes)
     rng = np.random.default_rng(1)
     n = rng.uniform(0.5, 4, (BATCH, attributes, CHANNELS)).astype(np.float32)

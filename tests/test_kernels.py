@@ -157,7 +157,7 @@ def traced(function, *arguments):
     return str(jax.make_jaxpr(function)(*arguments))
 
 
-@pytest.mark.parametrize("choice", ["auto", "blocked", "kernel", "interpret"])
+@pytest.mark.parametrize("choice", ["auto", "tiled", "kernel", "interpret"])
 def test_each_choice_gives_the_same(monkeypatch, choice):
     arguments, _ = inputs(1, 16, 16, 1, 0, jnp.float32)
     monkeypatch.setenv(attention_pool.VARIABLE, choice)

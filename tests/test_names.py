@@ -16,17 +16,16 @@ from pyarrow import parquet
 from rich.cells import cell_len
 from rich.console import Console
 
-from iamt_jax.attributes import column_names
 from iamt_jax.data import image_files
 from iamt_jax.data.celeba import open_dataset
 from iamt_jax.data.file_names import match_names
 from iamt_jax.data.folder import open_own
 from iamt_jax.data.image_files import find_images, summary_of_others
 from iamt_jax.report import tables
-from iamt_jax.report.captions import brief, in_file_name
-from iamt_jax.report.figures import figures
+from iamt_jax.report.figures import figures, in_file_name
 from iamt_jax.report.page import page
 from iamt_jax.report.predictions import PredictionRow, write_predictions
+from iamt_jax.report.tables import brief, column_names
 
 NFC, NFD = "\u00e9\uac01.jpg", unicodedata.normalize("NFD", "\u00e9\uac01.jpg")
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iamt_jax.config import MISSING
-from iamt_jax.metrics.thresholds import HALF, thresholds
+from iamt_jax.metrics.classification import HALF, thresholds
 
 SCORES = ("accuracy", "balanced", "f1")
 

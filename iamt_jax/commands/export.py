@@ -164,7 +164,7 @@ def _metadata(classifier: Classifier) -> dict:
 
 
 def _thresholds(classifier: Classifier, chosen: ExportArguments) -> list[float]:
-    from iamt_jax.metrics.thresholds import HALF, thresholds
+    from iamt_jax.metrics.classification import HALF, thresholds
 
     if chosen.thresholds == "half":
         return [HALF] * len(classifier.attributes)

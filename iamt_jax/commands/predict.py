@@ -164,7 +164,7 @@ def _workdir(chosen: PredictArguments) -> Model:
     import numpy as np
 
     from iamt_jax.inference.classifier import load
-    from iamt_jax.metrics.thresholds import HALF
+    from iamt_jax.metrics.classification import HALF
     from iamt_jax.runs.run_file import RUN
 
     if not (chosen.model / RUN).is_file():

@@ -27,6 +27,7 @@ class Augment(grain.transforms.RandomMap):
     """Examples from which a partner for mixup is drawn."""
 
     def random_map(self, example: _Example, rng: np.random.Generator) -> _Example:
+        """Augments one example, and blends it with another if `config.mixup` is not 0."""
         image, label = augment(example[0], self.config, rng), example[1].astype(np.float32)
         if self.config.mixup:
             other, other_label = self.source[rng.integers(len(self.source))]
@@ -47,12 +48,9 @@ def mixup(one: _Example, other: _Example, share: np.float32) -> _Example:
 
 
 def augment(image: _Picture, config: DataConfig, rng: np.random.Generator) -> _Picture:
-    """Applies one random draw of every augmentation that `config` turns on; keeps shape and dtype.
+    """Applies one random draw of every augmentation that `config` turns on to a square of pixels.
 
-    Args:
-      image: a square of pixels, uint8.
-      config: see `DataConfig.flip`, `shift`, `zoom`, `rotate` and `colour`.
-      rng: the only source of randomness.
+    See `DataConfig.flip`, `shift`, `zoom`, `rotate` and `colour`.
     """
     if config.flip and rng.random() < 0.5:
         image = image[:, ::-1]

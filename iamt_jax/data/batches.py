@@ -53,13 +53,12 @@ class Batch(NamedTuple):
 
 
 class PaddedBatch(NamedTuple):
-    """A batch of an evaluation, padded to full size."""
+    """A batch of an evaluation; `real` is False for the copies that pad the last batch."""
 
     images: UInt8[np.ndarray, "batch height width 3"]
     indices: np.ndarray
     """Row of each image in the records."""
     real: Bool[np.ndarray, " batch"]
-    """False for the copies that pad the last batch."""
 
 
 class Decoded:
@@ -105,18 +104,10 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Returns an endless iterator over this process's shard of shuffled, augmented batches.
 
-    The order depends on the seed alone and is reshuffled every epoch. The global batch of a step
-    is cut into one block a process, so that it holds the same images for any number of processes
-    and all shards have the same length. The step is the whole state of the iterator: a resumed
-    run passes it as `start`, and may change the number of workers and processes.
-
-    Args:
-      records: a split.
-      data: size, augmentation, cache, and the number of worker processes.
-      train: the seed and the size of the global batch.
-      start: the first step.
-      process: index of this process.
-      processes: number of processes.
+    The order depends on `train.seed` alone and is reshuffled every epoch. The global batch of a
+    step is cut into one block a process, so that it holds the same images for any number of
+    processes and all shards have the same length. The step is the whole state of the iterator: a
+    resumed run passes it as `start`, and may change the number of workers and processes.
     """
     # Each worker process would fill a cache of its own.
     source = Decoded(records, data.size, 0.0 if data.workers else data.cache_gib)
@@ -135,7 +126,7 @@ def training_batches(
 
 
 def _workers_that_fit(workers: int, size: int, batch: int, records: Records) -> int:
-    """Returns how many workers fit into shared memory; warns if that is fewer than asked for."""
+    """Returns how many workers fit into shared memory; warns if that is fewer than `workers`."""
     batch_bytes = batch * (size * size * 3 + 4 * len(records.attributes))
     if not workers or not _SHARED_MEMORY.is_dir():
         return workers
@@ -186,20 +177,15 @@ def _begin_worker(_index: int, _count: int) -> None:
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
 
-    def end_with(parent) -> None:
-        parent.join()
+    def end_with_parent() -> None:
+        multiprocessing.parent_process().join()
         os._exit(1)
 
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _explain_lost_workers(batches: Iterator[Batch], workers: int) -> Iterator[Batch]:
-    """Yields the batches.
-
-    Raises:
-      InputError: a worker was killed; Grain raises a plain RuntimeError for it.
-    """
+    """Yields the batches; raises `InputError`, not Grain's RuntimeError, if a worker was killed."""
     try:
         yield from batches
     except RuntimeError as error:
@@ -223,11 +209,6 @@ def evaluation_batches(records: Records, size: int, batch_size: int) -> Iterator
 
     The last batch is padded with copies, which `PaddedBatch.real` marks, so that a compiled
     function sees one shape. The next batch is decoded while the caller uses the current one.
-
-    Args:
-      records: a split.
-      size: height and width of the decoded images, pixels.
-      batch_size: images a batch, padding included.
     """
     source = Decoded(records, size)
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int8
@@ -25,8 +26,7 @@ from iamt_jax.errors import InputError
 from iamt_jax.files import expanded
 
 
-@dataclasses.dataclass(frozen=True)
-class _Layout:
+class _Layout(NamedTuple):
     """Paths of the lists and the images below the root."""
 
     name: str
@@ -66,6 +66,7 @@ class ListedPartitions:
 
     @property
     def attributes(self) -> tuple[str, ...]:
+        """Names of the labels."""
         return self.labels.attributes
 
     @property
@@ -74,9 +75,10 @@ class ListedPartitions:
         counts = np.bincount(self.partition, minlength=len(PARTITIONS)).tolist()
         return dict(zip(PARTITIONS, counts, strict=True))
 
-    def records(self, partition: str) -> Records:
-        """Returns one partition, in the order of list_attr_celeba."""
-        rows = np.flatnonzero(self.partition == PARTITIONS.index(partition))
+    def records(self, partitions: Sequence[str]) -> Records:
+        """Returns partitions, each in the order of list_attr_celeba."""
+        numbers = map(PARTITIONS.index, partitions)
+        rows = np.concatenate([np.flatnonzero(self.partition == number) for number in numbers])
         names = tuple(self.labels.names[row] for row in rows)
         values = self.labels.values[rows]
         return Records(self.attributes, names, values, Subset(self.images, rows))
@@ -132,9 +134,10 @@ def download(name: str = NAME, data_dir: str | os.PathLike[str] | None = None) -
 def _open(root: Path) -> Dataset | None:
     try:
         for folder in _candidate_roots(root):
-            if layout := _find_listed(folder):
-                listed = _open_listed(folder, layout)
-                return Dataset(str(folder), layout.name, listed.attributes, listed)
+            for layout in _LAYOUTS:
+                if (folder / layout.labels).is_file():
+                    listed = _open_listed(folder, layout)
+                    return Dataset(str(folder), layout.name, listed.attributes, listed)
             if directory := find_prepared(folder):
                 prepared = open_prepared(directory)
                 return Dataset(str(directory), _PREPARED, prepared.attributes, prepared)
@@ -150,11 +153,6 @@ def _candidate_roots(root: Path) -> Iterator[Path]:
     for folder in sorted(root.iterdir()):
         if _CELEBA.fullmatch(folder.name) and folder.is_dir():
             yield folder
-
-
-def _find_listed(folder: Path) -> _Layout | None:
-    """Returns the layout whose list of labels lies in `folder`, or None."""
-    return next((layout for layout in _LAYOUTS if (folder / layout.labels).is_file()), None)
 
 
 def _open_listed(folder: Path, layout: _Layout) -> ListedPartitions:
@@ -187,8 +185,7 @@ def _open_listed(folder: Path, layout: _Layout) -> ListedPartitions:
 
 def _open_images(folder: Path, names: tuple[str, ...]) -> EncodedImages:
     """Opens the first folder or archive that holds every image, at best under the listed names."""
-    packed = []
-    opened = []
+    packed, opened = [], []
     for source in _image_sources(folder):
         if source.suffix.lower() in _PACKED and source.is_file():
             packed.append(source.name)

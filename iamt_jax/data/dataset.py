@@ -88,50 +88,14 @@ class Subset:
         return self.images.location(self.rows[index])
 
 
-@dataclasses.dataclass(frozen=True)
-class Concatenated:
-    """Images of several parts in sequence."""
-
-    parts: tuple[Records, ...]
-
-    def read(self, index: int) -> bytes:
-        """See `EncodedImages`."""
-        part, index = self._part(index)
-        return part.read(index)
-
-    def location(self, index: int) -> str:
-        """See `EncodedImages`."""
-        part, index = self._part(index)
-        return part.images.location(index)
-
-    def _part(self, index: int) -> tuple[Records, int]:
-        for part in self.parts:
-            if index < len(part):
-                return part, index
-            index -= len(part)
-        raise IndexError(index)
-
-
-def join(parts: Sequence[Records]) -> Records:
-    """Concatenates records that have the same attributes."""
-    if len(parts) == 1:
-        return parts[0]
-    return Records(
-        attributes=parts[0].attributes,
-        names=tuple(name for part in parts for name in part.names),
-        labels=np.concatenate([part.labels for part in parts]),
-        images=Concatenated(tuple(parts)),
-    )
-
-
 class Partitions(Protocol):
     """Train, validation and test of one layout, each read on demand."""
 
     attributes: tuple[str, ...]
     sizes: dict[str, int]
 
-    def records(self, partition: str) -> Records:
-        """Returns one partition that `sizes` counts."""
+    def records(self, partitions: Sequence[str]) -> Records:
+        """Returns partitions that `sizes` counts, one after another."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,4 +131,4 @@ class Dataset:
                 f"{self.root}: its {empty[0]} split has no images, it holds {holds}: choose "
                 f"another split, or {self.hint}"
             )
-        return join([self.partitions.records(part) for part in SPLITS[name]])
+        return self.partitions.records(SPLITS[name])

@@ -37,17 +37,9 @@ _LARGEST_FLOAT = 20.0
 def decode(data: bytes, size: int, name: str) -> UInt8[np.ndarray, "size size 3"]:
     """Decodes an image, turns it upright, crops the centred square, and resizes it.
 
-    The result is sRGB as stored, resized by Pillow's antialiased bicubic filter. Transparency is
-    composited on white; 16 bits are reduced to 8. `square` of the decoded image gives the same
-    pixels.
-
-    Args:
-      data: the encoded image, in one of `FORMATS`.
-      size: height and width of the result, in pixels.
-      name: name of the image in messages.
-
-    Returns:
-      RGB, 0 to 255, in a writable array.
+    The result is sRGB as stored, in a writable array, resized by Pillow's antialiased bicubic
+    filter. Transparency is composited on white; 16 bits are reduced to 8. `square` of the decoded
+    image gives the same pixels. Messages contain `name`.
 
     Raises:
       InputError: truncated, damaged, of another format, or larger than `MAX_PIXELS`.

@@ -8,7 +8,7 @@ import re
 import sys
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,10 +39,10 @@ def _stem(name: str) -> str:
     return _SUFFIX.sub("", _folded(name))
 
 
-_SAME: tuple[Callable[[str], str], ...] = (str, normalised)
+_SAME = (str, normalised)
 """Keys under which names are the same; such differences cause no warning."""
 
-_ALIKE: tuple[Callable[[str], str], ...] = (_folded, _stem)
+_ALIKE = (_folded, _stem)
 """Keys that ignore case, then also the suffix; used if only one file fits, with a warning."""
 
 
@@ -87,15 +87,11 @@ class Match:
 
 
 def match_names(wanted: Sequence[str], present: Sequence[str]) -> Match:
-    """Finds the file that each name of a list means.
+    """Finds the file in `present` that each name in `wanted` means; no name may occur twice.
 
     Names are compared exactly, then after `normalised`, then ignoring case, then also ignoring
     the suffix. Each comparison considers only names and files that the earlier ones left over,
     and accepts a file only if no other file and no other name fits.
-
-    Args:
-      wanted: names in a list, each once.
-      present: names of the existing files.
     """
     rows, alike, renamed = [-1] * len(wanted), {}, []
     for key in (*_SAME, *_ALIKE):

@@ -39,13 +39,9 @@ _OUT = re.compile(r"([A-Za-z]:)?[/\\].*|(.*[/\\])?\.\.([/\\].*)?", re.DOTALL)
 def open_own(root: str | os.PathLike[str], labels: str | None = None) -> Dataset:
     """Opens a folder of images and a csv whose columns are attributes; decodes no image.
 
-    The csv's first column is an image's path relative to `root` or `root`/images. A column
-    `split` sets the partitions; without it they follow from a hash of each name
-    (`partition_by_hash`).
-
-    Args:
-      root: the folder.
-      labels: path of the csv relative to `root`; by default the only csv in `root`.
+    The csv is at the path `labels` relative to `root`; by default it is the only one in `root`. Its
+    first column is an image's path relative to `root` or `root`/images. A column `split` sets the
+    partitions; without it they follow from a hash of each name (`partition_by_hash`).
 
     Raises:
       InputError: there is no folder, no csv or several, the csv is damaged, or it names images
@@ -74,7 +70,7 @@ def open_own(root: str | os.PathLike[str], labels: str | None = None) -> Dataset
     layout = f"images and {path.name} {how} ({counts})"
     if unlisted:
         layout += f", {unlisted:,} further images that the list does not name, ignored"
-    _warn(path, listed, partitions.records("train"))
+    _warn(path, listed, partitions.records(("train",)))
     return Dataset(str(root), layout, listed.attributes, partitions, cure)
 
 
@@ -98,9 +94,7 @@ def _csv(root: Path, labels: str | None) -> Path:
             )
         return path
     found = sorted(
-        entry.name
-        for entry in os.scandir(root)
-        if entry.name.lower().endswith(".csv") and not entry.name.startswith(".")
+        name for name in os.listdir(root) if re.fullmatch(r"[^.].*\.csv", name, re.I | re.S)
     )
     if not found:
         raise InputError(
@@ -127,13 +121,10 @@ def _open_images(root: Path, path: Path, names: tuple[str, ...]) -> tuple[Encode
             f"{path}: names an image in two ways, such as a.png and ./a.png; expected every image "
             "once: remove a row"
         )
-    folders_to_try = [
-        root,
-        *sorted(x for x in root.iterdir() if x.name.lower() == _IMAGES and x.is_dir()),
-    ]
+    inside = sorted(x for x in root.iterdir() if x.name.lower() == _IMAGES and x.is_dir())
     # All files below are listed only if the names do not lead to the images directly.
     for listed in (_beside, _below):
-        found = [(folder, match_names(names, listed(folder, names))) for folder in folders_to_try]
+        found = [(x, match_names(names, listed(x, names))) for x in (root, *inside)]
         folder, match = min(found, key=lambda x: (len(x[1].absent), len(x[1].renamed)))
         if not match.absent:
             break

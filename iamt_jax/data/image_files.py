@@ -130,16 +130,15 @@ def _read_member(path: str, header: int, stored: int) -> bytes:
 
 def open_folder(folder: Path, names: Sequence[str]) -> tuple[EncodedImages, Match]:
     """Returns the images of `folder` that `names` mean, and how the names were matched."""
-    match = match_names(names, sorted(entry.name for entry in os.scandir(folder)))
+    match = match_names(names, sorted(os.listdir(folder)))
     return folder_images(folder, match), match
 
 
 def folder_images(folder: Path, match: Match) -> EncodedImages:
     """Returns the images of a folder, by the names that the files have there."""
-    files = zip(match.wanted, match.rows, strict=True)
-    return FolderImages(
-        str(folder), tuple(name if row < 0 else match.present[row] for name, row in files)
-    )
+    pairs = zip(match.wanted, match.rows, strict=True)
+    files = tuple(name if row < 0 else match.present[row] for name, row in pairs)
+    return FolderImages(str(folder), files)
 
 
 def open_zip(path: Path, names: Sequence[str]) -> tuple[EncodedImages, Match]:
@@ -209,13 +208,6 @@ def _row(path: Path, info: zipfile.ZipInfo) -> tuple[int, int, int, int, int]:
     return info.header_offset, info.compress_size, info.file_size, info.CRC, info.compress_type
 
 
-_SHOWN = 6
-"""Kinds of skipped files that a message names."""
-
-_LONGEST = 20
-"""Longest suffix in a message, characters."""
-
-
 def walk_folders(
     root: str | os.PathLike[str],
     refuse: Callable[[OSError], object],
@@ -224,12 +216,8 @@ def walk_folders(
     """Yields `root` and every folder below it with its files, sorted by name.
 
     Symbolic links to folders are followed. A folder is visited once, also if several paths lead
-    to it, so that circular links end.
-
-    Args:
-      root: the folder.
-      refuse: called with the error if a folder cannot be listed; it may raise.
-      enter: tells whether to visit a folder of that name.
+    to it, so that circular links end. `enter` tells whether to visit a folder of that name;
+    `refuse` gets the error if a folder cannot be listed, and may raise.
     """
     seen, waiting = set(), [os.fspath(root)]
     while waiting:
@@ -252,9 +240,7 @@ def walk_folders(
 def find_images(root: Path, refuse: Callable[[OSError], object]) -> tuple[list[Path], Counter[str]]:
     """Returns the image files below a folder, and how many other files of each kind there are.
 
-    Args:
-      root: the folder; hidden files and folders in it are skipped.
-      refuse: see `walk_folders`.
+    Hidden files and folders are skipped; for `refuse` see `walk_folders`.
     """
     images, left_out = [], Counter()
 
@@ -265,8 +251,7 @@ def find_images(root: Path, refuse: Callable[[OSError], object]) -> tuple[list[P
 
     for folder, files in walk_folders(root, refuse, enter):
         for file in files:
-            kind = _kind(file)
-            if kind:
+            if kind := _kind(file):
                 left_out[kind] += 1
             else:
                 images.append(Path(folder, file.name))
@@ -274,10 +259,10 @@ def find_images(root: Path, refuse: Callable[[OSError], object]) -> tuple[list[P
 
 
 def summary_of_others(left_out: Counter[str]) -> str:
-    """Describes for a message how many files of which kinds were skipped, commonest first."""
+    """Describes for a message how many files were skipped, and the six commonest kinds."""
     common = sorted(left_out.items(), key=lambda kind: (-kind[1], kind[0]))
-    parts = [f"{count:,} {printable(kind)[:_LONGEST]}" for kind, count in common[:_SHOWN]]
-    rest = sum(count for _, count in common[_SHOWN:])
+    parts = [f"{count:,} {printable(kind)[:20]}" for kind, count in common[:6]]
+    rest = sum(count for _, count in common[6:])
     parts += [f"{rest:,} others"] if rest else []
     return f"{left_out.total():,} that are no image files: {', '.join(parts)}"
 

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -38,40 +39,25 @@ class _Row(NamedTuple):
 def read_table(path: Path, commas: bool) -> tuple[_Row, Iterator[_Row]]:
     """Returns the first line of a list, which has no cells if there is none, and the other lines.
 
-    A byte order mark, CRLF, quotes, blanks around cells and a line break in a cell of the first
-    line are accepted. The index columns that pandas writes before the names are removed.
-
-    Args:
-      path: the list.
-      commas: True if commas separate the cells, False if white space does.
+    Cells are separated by commas or else by white space. A byte order mark, CRLF, quotes, blanks
+    around cells and a line break in a cell of the first line are accepted. The index columns that
+    pandas writes before the names are removed.
 
     Raises:
       InputError: the file is a web page or not UTF-8, or a quote is not closed; also raised while
         lines are read.
     """
     rows = _rows(path, commas)
-    header = next(rows, _Row(0, []))
-    first = list(itertools.islice(rows, 1))
-    rows = itertools.chain(first, rows)
-    skipped = _index_columns(header.cells, first[0].cells) if commas and first else 0
-    if skipped:
-        header = next(_without(skipped, iter([header])))
-        rows = _without(skipped, rows)
-    return header, rows
-
-
-def _without(columns: int, rows: Iterator[_Row]) -> Iterator[_Row]:
-    return (_Row(line, cells[columns:]) for line, cells in rows)
+    first = list(itertools.islice(rows, 2))
+    skipped = _index_columns(*(row.cells for row in first)) if commas and len(first) == 2 else 0
+    rows = (_Row(line, cells[skipped:]) for line, cells in itertools.chain(first, rows))
+    return next(rows, _Row(0, [])), rows
 
 
 def _index_columns(header: list[str], row: list[str]) -> int:
-    """Counts the unnamed columns of numbers before the one with the images' names."""
-    for count, (name, cell) in enumerate(zip(header, row, strict=False)):
-        if not _NUMBER.fullmatch(cell):
-            return count
-        if not (_UNNAMED.fullmatch(name) and cell.isdecimal()):
-            break
-    return 0
+    """Counts the columns before the first cell that is no number, if all of them are unnamed."""
+    count = next((i for i, cell in enumerate(row) if not _NUMBER.fullmatch(cell)), 0)
+    return count if all(_UNNAMED.fullmatch(name) for name in header[:count]) else 0
 
 
 def _rows(path: Path, commas: bool) -> Iterator[_Row]:
@@ -228,9 +214,7 @@ def _celeba(path: Path) -> _Form:
 
 def _labels(path: Path, header: _Row, rows: Iterable[_Row], form: _Form) -> LabelList:
     """Reads the rows below a header."""
-    first = list(itertools.islice(rows, 1))
-    rows = itertools.chain(first, rows)
-    columns = _columns(path, header, first, form)
+    columns = _columns(path, header, form)
     split = next((i for i, name in enumerate(columns) if _splits(name, form)), None)
     attributes = tuple(name for i, name in enumerate(columns) if i != split)
     names, cells, partition = [], bytearray(), bytearray()
@@ -244,7 +228,13 @@ def _labels(path: Path, header: _Row, rows: Iterable[_Row], form: _Form) -> Labe
         if not row[0]:
             raise InputError(f"{path}: line {line} names no image: correct the line")
         if split is not None:
-            partition.append(_partition(path, line, row.pop(split + 1)))
+            cell = row.pop(split + 1)
+            if cell.lower() not in _PARTITION:
+                raise InputError(
+                    f"{path}: line {line}, column {_SPLIT}: found {cell!r}, expected "
+                    f"{', '.join(PARTITIONS[:-1])} or {PARTITIONS[-1]}: correct the line"
+                )
+            partition.append(_PARTITION[cell.lower()])
         names.append(row[0])
         try:
             cells.extend([_CODES[cell] for cell in row[1:]])
@@ -264,21 +254,15 @@ def _labels(path: Path, header: _Row, rows: Iterable[_Row], form: _Form) -> Labe
     )
 
 
-def _columns(path: Path, header: _Row, first: Sequence[_Row], form: _Form) -> tuple[str, ...]:
-    """Returns the names of the columns after the image's.
-
-    `first` holds the line below the header, if there is one.
-    """
+def _columns(path: Path, header: _Row, form: _Form) -> tuple[str, ...]:
+    """Returns the names of the columns after the image's."""
     line, row = header
     if not row:
         raise InputError(f"{path}: is empty, expected {form.header}: {form.empty}")
     # CelebA's .txt gives the images' column no name; copies made from tables may.
-    unnamed = not form.commas and not (
-        _IMAGE_COLUMN.fullmatch(row[0]) and first and len(first[0].cells) == len(row)
-    )
-    named = row if unnamed else row[1:]
+    named = row[1:] if form.commas or _IMAGE_COLUMN.fullmatch(row[0]) else row
     odd = [x for x in row if x and _NUMBER.fullmatch(x) or x.lower().endswith(SUFFIXES)]
-    if odd or not any(not _splits(name, form) for name in named):
+    if odd or all(_splits(name, form) for name in named):
         found = f"{_excerpt(odd[0])} in line {line}" if odd else "none"
         cure = "put the header back"
         used = [word for separator, word in _SEPARATORS.items() if separator in "".join(row)]
@@ -308,16 +292,6 @@ def _splits(column: str, form: _Form) -> bool:
     return form is _OWN and column.lower() == _SPLIT
 
 
-def _partition(path: Path, line: int, cell: str) -> int:
-    try:
-        return _PARTITION[cell.lower()]
-    except KeyError:
-        raise InputError(
-            f"{path}: line {line}, column {_SPLIT}: found {cell!r}, expected "
-            f"{', '.join(PARTITIONS[:-1])} or {PARTITIONS[-1]}: correct the line"
-        ) from None
-
-
 def _meaning(codes: UInt8[np.ndarray, "image attribute"]) -> Int8[np.ndarray, "image attribute"]:
     zero = MISSING if (codes == _MINUS).any() else 0
     table = np.full(256, MISSING, np.int8)
@@ -335,8 +309,7 @@ def _refuse_empty_or_twice(path: Path, names: Sequence[str], form: _Form) -> Non
 
 
 def _first_twice(names: Sequence[str]) -> str:
-    seen: set[str] = set()
-    return next(name for name in names if name in seen or seen.add(name))
+    return next(name for name, count in Counter(names).items() if count > 1)
 
 
 def _excerpt(text: str) -> str:

@@ -59,10 +59,8 @@ def open_source(config: DataConfig) -> Dataset:
 def resolve_data(trained_on: DataConfig, other: OtherData) -> DataConfig:
     """Returns the config of the data to use with a trained run: its own, or the data given.
 
-    Args:
-      trained_on: the data config of the run.
-      other: data given by the user. A new root keeps the kind of data that the run was trained
-        on; a csv of labels implies a user's own folder (`name="folder"`).
+    A new root keeps the kind of data that the run was trained on; a csv of labels implies a user's
+    own folder (`name="folder"`).
     """
     if other.root is not None or other.labels is not None:
         own = other.labels is not None or trained_on.name == "folder"
@@ -86,14 +84,8 @@ def without_damaged(
 
     With a limit of 0 no image is checked; the run ends at the first damaged image it reads. With
     a higher limit every image is decoded once, at the start, so that the images left out depend
-    only on the data, not on the order, the workers or the step at which a run resumed.
-
-    Args:
-      records: a split.
-      size: height and width of the network's input, pixels.
-      limit: number of images that may be left out.
-      share: chooses the records that this process checks; by default all.
-      gather: collects the results of all processes; by default there is one process.
+    only on the data, not on the order, the workers or the step at which a run resumed. Where
+    several processes form a run, each checks its `share`, and `gather` collects the results.
 
     Raises:
       InputError: more images are damaged than the limit allows.

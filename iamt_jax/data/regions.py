@@ -67,13 +67,7 @@ def synthetic_regions(config: SyntheticConfig, split: str, count: int, size: int
 def landmark_regions(root: str, names: tuple[str, ...], size: int) -> Regions | None:
     """Returns the regions in CelebA's photographs, cropped and resized like the network's input.
 
-    Args:
-      root: the folder of the data set.
-      names: names of the photographs.
-      size: height and width of the network's input, pixels.
-
-    Returns:
-      None if the data set has no list of landmarks.
+    None if the data set in the folder `root` has no list of landmarks.
 
     Raises:
       InputError: the list is damaged, or lacks an image.

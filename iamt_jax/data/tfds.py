@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +25,27 @@ _HOMEPAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
 @dataclasses.dataclass(frozen=True)
 class PreparedImages:
-    """Images of one partition; `_examples` holds the open files, once a process."""
+    """Images by their names; `_examples` holds the open files, once a process."""
 
     directory: str
-    partition: str
+    names: tuple[str, ...]
 
     def location(self, index: int) -> str:
         """See `EncodedImages`."""
-        return f"{self.directory}: {self.partition} example {index}"
+        return "{}: {} example {}".format(self.directory, *self._place(index))
 
     def read(self, index: int) -> bytes:
         """See `EncodedImages`."""
+        partition, number = self._place(index)
         try:
-            record = _examples(self.directory, self.partition)[index]
+            record = _examples(self.directory, partition)[number]
             return _features(record)["image"].bytes_list.value[0]
         except Exception as error:  # array_record and protobuf share no base class.
-            raise _unreadable(self.directory, f"{self.partition} example {index}", error) from error
+            raise _unreadable(self.directory, f"{partition} example {number}", error) from error
+
+    def _place(self, index: int) -> tuple[str, int]:
+        partition, number = self.names[index].split("-")
+        return partition, int(number)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +62,12 @@ class PreparedPartitions:
     sizes: dict[str, int]
     """Partition -> images."""
 
-    def records(self, partition: str) -> Records:
-        """Returns one partition; the first call reads all its examples, for the labels."""
-        labels = _labels(self.directory, partition, self.attributes)
-        names = tuple(f"{partition}-{index:06d}" for index in range(len(labels)))
-        return Records(self.attributes, names, labels, PreparedImages(self.directory, partition))
+    def records(self, partitions: Sequence[str]) -> Records:
+        """Returns partitions; the first call reads all their examples, for the labels."""
+        labels = {part: _labels(self.directory, part, self.attributes) for part in partitions}
+        names = tuple(f"{part}-{i:06d}" for part, rows in labels.items() for i in range(len(rows)))
+        images = PreparedImages(self.directory, names)
+        return Records(self.attributes, names, np.concatenate([*labels.values()]), images)
 
 
 def find_prepared(folder: Path) -> Path | None:
@@ -164,9 +170,7 @@ def _labels(
         ]
     except Exception as error:  # array_record and protobuf share no base class.
         raise _unreadable(directory, f"its {partition} split", error) from error
-    labels = np.array(rows, np.int8).reshape(-1, len(attributes))
-    labels.setflags(write=False)  # The cache shares it between callers.
-    return labels
+    return np.array(rows, np.int8).reshape(-1, len(attributes))
 
 
 def _batches(examples: Any, batch: int = 256) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Key
+from scipy import ndimage
 
 _Images = Float[Array, "batch height width 3"]
 
@@ -20,19 +21,12 @@ def gaussian_blur(images: _Images, sigma: float) -> _Images:
     Equals `skimage.filters.gaussian(image, sigma)`. Each of the two passes is a product with a
     matrix that includes the border.
     """
-    down, across = (_gaussian_matrix(size, sigma) for size in images.shape[1:3])
+    down, across = (
+        ndimage.gaussian_filter1d(np.eye(size), sigma, axis=0, mode="nearest").astype(np.float32)
+        for size in images.shape[1:3]
+    )
     images = jnp.einsum("ij,bjwc->biwc", down, images, precision=_EXACT)
     return jnp.einsum("ij,bhjc->bhic", across, images, precision=_EXACT)
-
-
-def _gaussian_matrix(size: int, sigma: float) -> Float[np.ndarray, "size size"]:
-    reach = int(4 * sigma + 0.5)
-    offset = np.arange(-reach, reach + 1)
-    pixel = np.arange(size)[:, None]
-    matrix = np.zeros((size, size))
-    weight = _normalised(np.exp(-0.5 * (offset / sigma) ** 2))
-    np.add.at(matrix, (pixel, np.clip(pixel + offset, 0, size - 1)), weight)
-    return matrix.astype(np.float32)
 
 
 def defocus_blur(images: _Images, radius: int, alias_blur: float) -> _Images:
@@ -61,8 +55,7 @@ def _disk(radius: int, alias_blur: float) -> Float[np.ndarray, "side side"]:
     reach = 1 if radius <= 8 else 2
     soft = _normalised(np.exp(-0.5 * (np.arange(-reach, reach + 1) / alias_blur) ** 2))
     for axis in (0, 1):
-        padded = np.pad(disk, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], "reflect")
-        disk = np.apply_along_axis(np.convolve, axis, padded, soft, "valid")
+        disk = ndimage.convolve1d(disk, soft, axis, mode="mirror")
     return disk.astype(np.float32)
 
 
@@ -73,14 +66,8 @@ def motion_blur(
 
         sum_i w_i x(p + round(i (cos angle, sin angle))), w_i ~ exp(-i^2 / 2 sigma^2), sum w = 1
 
-    with p = (column, row), halves rounded down and the border repeated, as ImageMagick's
-    MotionBlurImage does.
-
-    Args:
-      images: pixels in [0, 1].
-      radius: half the length of the trail, pixels.
-      sigma: standard deviation of the weights along the trail, pixels.
-      angles: direction of the trail, degrees, one an image.
+    with p = (column, row) and angles in degrees, halves rounded down and the border repeated, as
+    ImageMagick's MotionBlurImage does.
     """
     length = 2 * radius + 1
     step = jnp.arange(length, dtype=jnp.float32)

@@ -22,10 +22,7 @@ def noise_keys(names: Sequence[str], sigma: float, seed: int) -> Key[Array, " ba
 def degradation_keys(
     names: Sequence[str], family: str, severity: int, seed: int
 ) -> Key[Array, " batch"]:
-    """Returns one key an image, from its name, the family, the severity and the seed.
-
-    The keys are the same on every machine.
-    """
+    """Returns one key an image, from its name and the other arguments; as `noise_keys`."""
     return _hashed((f"{name}/{family}/{severity}" for name in names), seed)
 
 
@@ -41,12 +38,8 @@ def gaussian_noise(
 ) -> Float[Array, "batch height width 3"]:
     """Adds Gaussian noise of standard deviation `sigma` to images; usable under `jax.jit`.
 
-    The draw depends only on the key, not on the batch or the devices. The result may leave [0, 1].
-
-    Args:
-      images: pixels in [0, 1].
-      sigma: standard deviation in the same units, one for all images or one an image.
-      keys: one an image, see `noise_keys`.
+    The draw depends only on the image's key (`noise_keys`), not on the batch or the devices. The
+    result may leave [0, 1].
     """
     sigma = jnp.broadcast_to(jnp.asarray(sigma, images.dtype), images.shape[:1])
     return images + sigma[:, None, None, None] * _draw(jax.random.normal, images, keys)
@@ -61,12 +54,8 @@ def shot_noise(images: _Images, photons: int, keys: _Keys) -> _Images:
     """Simulates photon counting: min(N, photons) / photons, N ~ Poisson(photons x).
 
     N is drawn by inversion: for a uniform draw u it is the number of k with P(N <= k) <= u.
-    Values saturate at white, so that `photons` terms are enough.
-
-    Args:
-      images: pixels in [0, 1].
-      photons: mean count of a white pixel; at most about 80, for e^-photons to fit float32.
-      keys: one an image.
+    Values saturate at white, so that `photons` terms are enough. More than about 80 are too many
+    for e^-photons to fit float32.
     """
     uniform = _draw(jax.random.uniform, images, keys)
     rate = photons * images

@@ -26,7 +26,7 @@ from iamt_jax.inference.classifier import Classifier, load
 from iamt_jax.inference.inputs import attribute_hint
 from iamt_jax.inference.predictor import Answer, Noise, Predictor
 from iamt_jax.metrics.classification import compute_metrics, majority_class, metrics_json
-from iamt_jax.metrics.groups import compare, comparison_json
+from iamt_jax.metrics.groups import compare
 from iamt_jax.robust.calibration_file import members
 from iamt_jax.robust.treatment import ToneCurve, Transformation, Treatment
 
@@ -96,8 +96,7 @@ def evaluate_workdir(
     report = metrics_json(metrics, attributes)
     if columns:
         report["groups"] = {
-            name: comparison_json(compare(*inputs, k, **resampling), attributes)
-            for name, k in columns.items()
+            name: compare(*inputs, k, attributes, **resampling) for name, k in columns.items()
         }
     return report | {"provenance": provenance}
 

@@ -36,11 +36,9 @@ _SUFFIX = ".jaxexport"
 
 
 def pack(metadata: Mapping, programs: Mapping[str, bytes]) -> bytes:
-    """Builds the content of the file.
+    """Builds the content of the file from serialised programs, by `CURVE` and `AUTOMATIC`.
 
-    Args:
-      metadata: description of the network; format, version and checksums are added.
-      programs: name (`CURVE`, `AUTOMATIC`) -> serialised program.
+    Format, version and checksums are added to the metadata.
     """
     members = {f"{name}{_SUFFIX}": program for name, program in programs.items()}
     digests = {name: hashlib.sha256(member).hexdigest() for name, member in members.items()}
@@ -71,15 +69,7 @@ class Artefact:
     """An exported network, ready for images."""
 
     def __init__(self, content: bytes, name: str):
-        """Opens the content of a file.
-
-        Args:
-          content: result of `pack`.
-          name: name of the file in errors.
-
-        Raises:
-          InputError: it is not an exported network, is damaged, or is of another version.
-        """
+        """Opens the result of `pack`; see `read_artefact`, whose errors contain `name`."""
         self._name = name
         self.program = functools.cache(self._program)
         """`CURVE` or `AUTOMATIC` -> the program, deserialised and compiled once."""

@@ -44,6 +44,9 @@ HEADLINE_METRICS = ("accuracy", "balanced_accuracy", "average_precision")
 CALIBRATION_BINS = 15
 """Equal-width bins of the probability of the positive class (Guo et al., ICML 2017, use 15)."""
 
+HALF = 0.5
+"""Threshold that evaluation uses: a probability of 0.5, a logit of 0."""
+
 _CHUNK = 200
 """Resamples computed at once: 16 MB of weights for the 19,962 images of CelebA's test split."""
 
@@ -136,25 +139,15 @@ def validation_metrics(logits: Logits, labels: LabelMatrix) -> dict[str, float]:
 def majority_class(labels: LabelMatrix) -> Majority:
     """True for each attribute that is present in more than half of its known labels.
 
-    A tie, or an attribute without any known label, counts as absent (False).
-
-    Args:
-      labels: (image, attribute), int8: 1, 0, or `MISSING`; of the training split, so that the
-        majority baseline uses nothing of the images it is measured on.
-
-    Returns:
-      (attribute,), bool.
+    A tie, or an attribute without any known label, counts as absent (False). Give the labels of the
+    training split, so that the baseline uses nothing of the images it is measured on.
     """
     labels = np.asarray(labels)
     return np.sum(labels == 1, axis=0) > np.sum(labels == 0, axis=0)
 
 
 def metrics_json(metrics: AttributeMetrics, names: Sequence[str]) -> dict:
-    """Converts the metrics to types that `json` can write, NaN to None.
-
-    Args:
-      metrics: the result of `compute_metrics`.
-      names: names of the attributes, in the order of the columns.
+    """Converts the metrics to types that `json` can write, NaN to None; `names` are the columns'.
 
     Returns:
       `average`: the keys of `METRIC_NAMES`, and `interval` with the same keys -> [low, high];
@@ -178,6 +171,35 @@ def metrics_json(metrics: AttributeMetrics, names: Sequence[str]) -> dict:
 def percent(fraction: float | None, digits: int = 1) -> str:
     """Formats a metric as a percentage such as 89.0%; None and NaN become `undefined`."""
     return "undefined" if plain(fraction) is None else f"{fraction:.{digits}%}"
+
+
+def thresholds(
+    probabilities: Float[np.ndarray, "image attribute"],
+    labels: LabelMatrix,
+    score: str,
+) -> _PerAttribute:
+    r"""Finds the threshold of each attribute with the best score; `HALF` where a class is missing.
+
+    An attribute is predicted present where its probability is greater than the threshold. The
+    candidates are the midpoints between neighbours among 0, the probabilities and 1; `HALF`; and
+    1, with which an attribute is never predicted. Of equally good ones, the nearest to `HALF` is
+    taken. With t true and f false positives at a threshold, and P and N images of each class,
+
+    .. math::
+      \text{accuracy} = \frac{t + N - f}{P + N}, \qquad
+      \text{balanced} = \tfrac{1}{2} \left( \frac{t}{P} + \frac{N - f}{N} \right), \qquad
+      F_1 = \frac{2 t}{t + f + P}
+
+    Args:
+      probabilities: probabilities of the attributes, in [0, 1].
+      labels: 1, 0, or `MISSING` (-1).
+      score: `accuracy`, `balanced` or `f1`.
+
+    Returns:
+      (attribute,), float64, from 0 to 1.
+    """
+    columns = zip(probabilities.T, labels.T, strict=True)
+    return np.array([_threshold(p[y != MISSING], y[y != MISSING] == 1, score) for p, y in columns])
 
 
 def _checked(logits: Logits, labels: LabelMatrix) -> tuple[Logits, LabelMatrix]:
@@ -312,3 +334,20 @@ def _interval(means: list[_PerResample]) -> tuple[float, float]:
         return np.nan, np.nan
     low, high = np.percentile(values, (2.5, 97.5))
     return float(low), float(high)
+
+
+def _threshold(probability: np.ndarray, present: np.ndarray, score: str) -> float:
+    positives, negatives = present.sum(), (~present).sum()
+    if not positives or not negatives:
+        return HALF
+    values = np.unique([0, *probability.astype(np.float64), 1])
+    candidates = np.concatenate([(values[1:] + values[:-1]) / 2, [HALF, 1]])
+    ranked = np.sort(probability[present]), np.sort(probability[~present])
+    hits, false_alarms = (len(x) - np.searchsorted(x, candidates, side="right") for x in ranked)
+    scores = {
+        "accuracy": (hits + negatives - false_alarms) / (positives + negatives),
+        "balanced": (hits / positives + (negatives - false_alarms) / negatives) / 2,
+        "f1": 2 * hits / (hits + false_alarms + positives),
+    }[score]
+    best = candidates[scores >= scores.max() - 1e-12]
+    return float(best[np.argmin(abs(best - HALF))])

@@ -70,6 +70,7 @@ class ConvNorm(nnx.Module):
         self.norm = normalisation(outputs, config, rngs)
 
     def __call__(self, x: Array, train: bool) -> Array:
+        """`train`: normalise by the batch's statistics, and update the running ones."""
         x = self.conv(x)
         if isinstance(self.norm, nnx.BatchNorm):
             return self.norm(x, use_running_average=not train)
@@ -84,6 +85,7 @@ class Block(nnx.Module):
         self.second = ConvNorm(channels, channels, config, dilation=dilation, rngs=rngs)
 
     def __call__(self, x: Array, train: bool) -> Array:
+        """Adds the two convolutions to their input; `train` as for `ConvNorm`."""
         y = jax.nn.relu(self.first(x, train))
         return jax.nn.relu(x + self.second(y, train))
 

@@ -1,15 +1,15 @@
 """Attention pooling: features and head parameters in, pooled masked features out (Eq. 9).
 
 The masks of all K heads are by far the largest tensor of the method. They are never stored: they
-are computed tile by tile, and computed again in the backward pass.
+are computed tile by tile, and again in the backward pass.
 
 The tiled form (ops/tiled.py) runs on any device; Pallas kernels (ops/kernels.py) exist for GPU and
 TPU. The environment variable IAMT_POOLING, read when a program is traced, chooses between them:
 
 - `auto`, or unset: kernels on the platforms in `MEASURED`, elsewhere the tiled form.
-- `blocked`: the tiled form on every platform.
+- `tiled`: the tiled form on every platform.
 - `kernel`: kernels on GPU and TPU; the tiled form on a CPU, which cannot run them.
-- `interpret`: the GPU's kernels, interpreted, on any platform; slow, for tests.
+- `interpret`: the GPU's kernels in Pallas' interpret mode, on any platform; slow, for tests.
 
 Arrays of a shape or type that a platform's kernels do not support always take the tiled form.
 """
@@ -32,11 +32,11 @@ from iamt_jax.ops.tiled import tiled_derivatives, tiled_sums
 MEASURED: frozenset[str] = frozenset()
 """Platforms ("cuda", "tpu") on which the kernels were measured to be faster than the tiled form.
 
-None yet: the kernels were compiled for both platforms, but run only interpreted.
+None yet: the kernels were compiled for both platforms, but have run only in interpret mode.
 """
 
 VARIABLE = "IAMT_POOLING"
-CHOICES = ("auto", "blocked", "kernel", "interpret")
+CHOICES = ("auto", "tiled", "kernel", "interpret")
 
 
 def attention_pool(
@@ -52,15 +52,15 @@ def attention_pool(
       M^k = \mathrm{sigmoid}(f W^k + a^k), \qquad
       p^k = \frac{1}{HW} \sum_{hw} (1 + g(M^k; n, \beta))_{hw} f_{hw}
 
-    Derivatives in all inputs are exact, and finite also where masks saturate.
+    Derivatives with respect to all inputs are exact, and finite even where masks saturate.
 
     Args:
       features: f, float32 or bfloat16; matrix products take this type and accumulate in float32.
       kernel: W^k, the heads' 1x1 convolutions, float32.
       bias: a^k, float32.
-      n: power of the tone curve, n >= 0, broadcastable to (batch, attribute, channel); None is 1,
-        and computes no power.
-      beta: offset of the tone curve, 0 <= beta <= 1, likewise; None is 0, as in training.
+      n: power of the tone curve, n >= 0, broadcastable to (batch, attribute, channel). None means
+        1, and computes no power.
+      beta: offset of the tone curve, 0 <= beta <= 1, broadcastable likewise. None means 0.
 
     Returns:
       Pooled features, and the sum of each mask M^k (before the curve) over positions and
@@ -87,7 +87,7 @@ def pool_powers(
 ) -> Float[Array, "n batch attribute channel"]:
     r"""Means over positions of h(M; n) f (Eq. 8) for several n; masks are computed once.
 
-    They give the pooled features of every beta, since g is affine in beta:
+    These means give the pooled features for any beta, since g is affine in beta:
 
     .. math::
       \mathrm{mean}((1 + g(M; n, \beta)) f)
@@ -114,9 +114,10 @@ def curved_sums(
     bias: Float[Array, "attribute channel"],
     n: Float[Array, "curve batch attribute channel"] | None,
 ) -> tuple[Float[Array, "curve batch attribute channel"], Float[Array, "batch attribute channel"]]:
-    """Sums over positions of h(M; n) f, for each curve, and of M.
+    """Sums over positions: h(M; n) f for each curve, and the masks M.
 
-    Where n is None there is one curve, h(M) = M.
+    With n = None there is one curve, n = 1, for which h(M; 1) = M. `tiled.tiled_sums` describes the
+    arguments and the results.
     """
     return dispatched_sums(features, kernel, bias, n)
 
@@ -148,7 +149,7 @@ def _dispatch(
 ) -> Any:
     choice = _choice()
     inputs = features, kernel, bias, n, *derivatives
-    if choice == "blocked" or (choice == "auto" and not MEASURED):
+    if choice == "tiled" or (choice == "auto" and not MEASURED):
         return tiled(*inputs)
 
     from iamt_jax.ops import kernels

@@ -1,15 +1,15 @@
 """Curved sums by Pallas kernels, which share their bodies between GPU (Triton) and TPU (Mosaic).
 
-As in flash attention, a program holds a tile of one image's positions and loops over the heads:
-a matrix product, the masks, their sums. Masks stay in registers (GPU) or VMEM (TPU). The sums of
-the tiles are added outside the kernel, so there are no atomics. The backward pass computes the
-logits twice: once to sum over heads (for the features), once to sum over positions and images (for
-the heads' kernels).
+As in flash attention, each program holds a tile of one image's positions and loops over the heads.
+For each head it computes a matrix product, the masks, and their sums. Masks stay in registers (GPU)
+or VMEM (TPU). The sums of different tiles are added outside the kernel, so no atomic operations are
+needed. The backward pass computes the masks' logits twice: once to sum derivatives over heads (for
+the features), and once to sum them over positions and images (for the heads' kernels).
 
-The last axis of a grid is the one that is summed over. On a TPU its programs run one after the
-other, and an output block stays in VMEM while its index is the same, so the sum is accumulated
-from program to program. On a GPU, where programs run in any order, one program takes the whole
-axis.
+Some sums run over the last axis of the grid. On a TPU the programs of this axis run one after the
+other, and an output block stays in VMEM while its index is the same, so each program adds to the
+sum of the programs before it. On a GPU programs run in any order, so there one program handles the
+whole axis.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ from iamt_jax.ops import mask_powers
 from iamt_jax.ops.mask_powers import contrast_of_powers
 
 LEAST = 16
-"""Fewest positions in a tile, for a Triton product and for a bfloat16 tile on a TPU."""
+"""Smallest number of positions in a tile.
+
+Triton's matrix product and bfloat16 tiles on a TPU need it.
+"""
 
 
 class Operands(NamedTuple):
@@ -46,7 +49,10 @@ class Operands(NamedTuple):
     n: Any
     """(batch, attribute, curve, channel), or None."""
     to: Any
-    """(batch, attribute, curve + 1, channel), derivatives in all sums, masks last, or None."""
+    """(batch, attribute, curve + 1, channel), or None in the forward pass.
+
+    Derivatives with respect to the curved sums, followed by those with respect to the sums of M.
+    """
 
 
 class Target(NamedTuple):
@@ -55,15 +61,16 @@ class Target(NamedTuple):
     channels: tuple[int, ...]
     """Numbers of channels that the kernels support."""
     forward: int
-    """Most bytes of one channel in a tile of positions, in the forward pass."""
+    """Largest number of bytes that one channel of a tile takes, in the forward pass."""
     backward: int
-    """Most bytes of one channel in a tile of positions, in the backward pass."""
+    """The same in the backward pass."""
     heads: int
-    """Most heads in a program."""
+    """Largest number of heads in a program."""
     positions: int
-    """Most positions of an image, and of all images in a program that sums over images."""
+    """Largest number of positions of an image, and of all images of one program of `_over_images`
+    together."""
     programs: int
-    """Number of programs aimed at where the sum is over images, by splitting the batch."""
+    """Desired number of programs of `_over_images`; the batch is split to reach it."""
     params: Any
     """Parameters of the compiler."""
 
@@ -118,7 +125,10 @@ def kernel_sums(
     platform: str,
     interpret: Any = False,
 ) -> tuple[Float[Array, "curve batch attribute channel"], Float[Array, "batch attribute channel"]]:
-    """Computes `tiled.tiled_sums` for arrays that `fits` accepts; interpreted, on any platform."""
+    """Computes the same as `tiled.tiled_sums`, for arrays that `fits` accepts.
+
+    With `interpret`, the kernels run on any platform.
+    """
     arrays = _arrays(features, kernel, bias, n, None)
     rows = 2 if n is None else len(n) + 1
     target = TARGETS[platform]
@@ -128,7 +138,7 @@ def kernel_sums(
 
 
 def kernel_derivatives(features, kernel, bias, n, to_sums, to_masks, *, platform, interpret=False):
-    """Computes `tiled.tiled_derivatives`, likewise."""
+    """Computes the same as `tiled.tiled_derivatives`, for arrays that `fits` accepts."""
     target = TARGETS[platform]
     arrays = _arrays(features, kernel, bias, n, jnp.concatenate([to_sums, to_masks[None]]))
     rows = 1 if n is None else len(n) + 1
@@ -153,8 +163,9 @@ def _arrays(features, kernel, bias, n, to) -> Operands:
 def _over_heads(body, arrays: Operands, rows: int, tile: int, target: Target, interpret, *, also):
     """Runs a program for each tile of an image's positions and each group of heads.
 
-    Returns the rows written for each head, summed over tiles, (row, batch, attribute, channel);
-    with `also`, after it the array written for each position, (batch, position, channel).
+    Returns the rows that `body` writes for each head, summed over tiles: (row, batch, attribute,
+    channel). With `also`, it then returns the array that `body` writes for each position: (batch,
+    position, channel).
     """
     batch, positions, channels = arrays.features.shape
     attributes = len(arrays.kernel)
@@ -178,7 +189,8 @@ def _over_heads(body, arrays: Operands, rows: int, tile: int, target: Target, in
 def _over_images(body, arrays: Operands, tile: int, target: Target, interpret) -> Array:
     """Runs a program for each head and group of images.
 
-    Returns the array written for each head, summed over images, (attribute, channel, channel).
+    Returns the array that `body` writes for each head, summed over images: (attribute, channel,
+    channel).
     """
     batch, positions, channels = arrays.features.shape
     attributes = len(arrays.kernel)
@@ -219,7 +231,10 @@ def _blocks(arrays: Operands, images: int, positions: int, heads: int, at) -> Op
 
 
 def _tile(features: Array, most: int) -> int:
-    """Positions in a tile of at most so many bytes: a power of two that divides the image's."""
+    """Number of positions in a tile: a power of two that divides the positions of an image.
+
+    One channel of the tile takes at most `most` bytes.
+    """
     return math.gcd(features.shape[1], most // features.dtype.itemsize)
 
 
@@ -228,12 +243,12 @@ def _divisor(size: int, most: int) -> int:
     return next(x for x in range(min(size, most), 0, -1) if size % x == 0)
 
 
-# The bodies: one program of each kernel. A reference to a block has the axes of its array in
-# `Operands`; each body ends by writing its results.
+# The bodies: each is one program of a kernel, and ends by writing its results. Their arguments are
+# references to blocks; a block has the same axes as its array in `Operands`.
 
 
 def _sums_body(arrays: Operands, sums):
-    """Writes, for each head, the sums of h(M; n) f over a tile (one row a curve) and of M."""
+    """Writes for each head the sums over a tile: h(M; n) f, one row for each curve, then M."""
     f = arrays.features[0]
     wide = f.astype(jnp.float32)
 
@@ -241,18 +256,19 @@ def _sums_body(arrays: Operands, sums):
         z, n = _logits(f, arrays, k), _rows(arrays.n, 0, k)
         if n is None:
             mask = mask_powers.sigmoid(z)
-            bent = [mask]
+            curved = [mask]
         else:
             m = mask_powers.masks(z)
             mask = m.mask
-            bent = [contrast_of_powers(m, mask_powers.tail(m, each)) for each in n]
-        _write(sums, k, [*(each * wide for each in bent), mask])
+            curved = [contrast_of_powers(m, mask_powers.tail(m, each)) for each in n]
+        _write(sums, k, [*(each * wide for each in curved), mask])
 
     lax.fori_loop(0, len(arrays.kernel), head, None)
 
 
 def _features_body(arrays: Operands, sums, to_features):
-    """Writes a tile's derivatives in features and, for each head, the sums of those in n and z."""
+    """Writes the derivatives with respect to a tile's features, and for each head the sums over the
+    tile of the derivatives with respect to each n, then z."""
     f = arrays.features[0]
 
     def head(k, total):
@@ -264,7 +280,8 @@ def _features_body(arrays: Operands, sums, to_features):
 
 
 def _kernel_body(arrays: Operands, to_kernel, *, tile: int):
-    """Writes the derivatives in one head's kernel, from all positions of some images."""
+    """Writes the derivative with respect to one head's kernel, summed over all positions of some
+    images."""
     images, positions, _ = arrays.features.shape
 
     def some_images(image, total):
@@ -279,7 +296,7 @@ def _kernel_body(arrays: Operands, to_kernel, *, tile: int):
 
 
 def _derivatives(f: Array, arrays: Operands, image: Array | int, k: Array | int):
-    """Derivatives at each position in the logits z, in f (not through z) and in each n."""
+    """Derivatives at each position with respect to the logits z, to f at fixed z, and to each n."""
     wide = f.astype(jnp.float32)
     z, n = _logits(f, arrays, k), _rows(arrays.n, image, k)
     *to_sums, to_masks = _rows(arrays.to, image, k)
@@ -289,14 +306,14 @@ def _derivatives(f: Array, arrays: Operands, image: Array | int, k: Array | int)
     m = mask_powers.masks(z)
     tails = [mask_powers.tail(m, each) for each in n]
     each = list(zip(to_sums, tails, n, strict=True))
-    bent = sum(d * mask_powers.slope(m, t, power) for d, t, power in each)
-    to_z = wide * bent + to_masks * (m.high - m.high * m.high)
+    slopes = sum(d * mask_powers.slope(m, t, power) for d, t, power in each)
+    to_z = wide * slopes + to_masks * (m.high - m.high * m.high)
     direct = sum(d * contrast_of_powers(m, t) for d, t, _ in each)
     return to_z, direct, [d * wide * mask_powers.slope_in_n(m, t) for d, t, _ in each]
 
 
 def _logits(f: Array, arrays: Operands, k: Array | int) -> Array:
-    # The kernel is read where it is used: kept over the loop, it would fill a GPU's registers.
+    # The kernel is read again at each use: kept during the loop, it would fill a GPU's registers.
     return _product(f, arrays.kernel[k]) + arrays.bias[k]
 
 
@@ -320,7 +337,7 @@ def _write(sums: Any, k: Array, rows: list[Array]) -> None:
 
 
 def _so_far(ref: Any, *index: int) -> Array:
-    """Sum written by earlier programs of the grid's last axis; 0 for the first program."""
+    """Sum written so far by the earlier programs of the grid's last axis; 0 for the first one."""
     if pl.num_programs(2) == 1:
         return jnp.zeros(ref.shape[len(index) :], ref.dtype)
     return jnp.where(pl.program_id(2) > 0, ref[index], 0)

@@ -1,7 +1,8 @@
-"""Eq. 8 computed from the mask's logit z, with its derivatives: the fast form.
+"""Eq. 8 and its derivatives, computed from the mask's logit z.
 
-`model.tone_curve.contrast` is the plain form. Starting from the logit loses nothing where a mask
-saturates: `1 - sigmoid(z)` is 0 in float32 beyond z = 17, but its logarithm is finite.
+`model.tone_curve.contrast` computes Eq. 8 from the mask itself. Computing from the logit is faster,
+and keeps its precision where a mask saturates: beyond z = 17, `1 - sigmoid(z)` rounds to 0 in
+float32, but its logarithm computed from z is finite.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ _LOG2E = float(np.log2(np.e))
 _LN2 = float(np.log(2))
 
 SATURATED = 700.0
-"""Logit beyond which a mask is exactly 0 or 1, about where float64 rounds it."""
+"""Absolute value of the logit beyond which a mask counts as exactly 0 or 1; float64 rounds masks to
+0 near it."""
 
 
 class Masks(NamedTuple):
@@ -33,23 +35,24 @@ class Masks(NamedTuple):
 
     @property
     def mask(self) -> Float[Array, "..."]:
+        """M, in [0, 1]."""
         return jnp.where(self.positive, self.high, 1 - self.high)
 
 
 def sigmoid(z: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Logistic function by one tanh, which is faster on XLA's CPU than its own sigmoid."""
+    """Logistic function, computed by one tanh; on CPUs this is faster than XLA's own sigmoid."""
     return 0.5 + 0.5 * jnp.tanh(0.5 * z)
 
 
 def masks(z: Float[Array, "..."]) -> Masks:
-    """Masks of the logits z, float32; each power of them then costs one exp2."""
+    """Masks of the logits z, float32. Each power of them then costs one exp2."""
     size = jnp.abs(z)
     cut = jnp.minimum(size, SATURATED)
     small = jnp.exp(-cut)
     return Masks(
         positive=z >= 0,
         high=1 / (1 + small),
-        # Rounding may leave it above 0, and a large power would make that large.
+        # Rounding may give a value just above 0, which a large n would make large.
         log2=jnp.minimum(1 - cut * _LOG2E - jnp.log2(1 + small), 0),
         inside=size < SATURATED,
     )
@@ -73,11 +76,11 @@ def contrast_of_powers(m: Masks, t: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def slope(m: Masks, t: Float[Array, "..."], n: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Derivative of h in the logit, given `t = tail(m, n)`."""
+    """Derivative of h with respect to the logit z, given `t = tail(m, n)`."""
     return n * t * m.high
 
 
 def slope_in_n(m: Masks, t: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Derivative of h in n, given `t = tail(m, n)`; 0 where the mask is saturated."""
-    bent = jnp.where(m.inside, _LN2 * t * m.log2, 0)
-    return jnp.where(m.positive, -bent, bent)
+    """Derivative of h with respect to n, given `t = tail(m, n)`; 0 where the mask is saturated."""
+    tail_slope = jnp.where(m.inside, _LN2 * t * m.log2, 0)
+    return jnp.where(m.positive, -tail_slope, tail_slope)

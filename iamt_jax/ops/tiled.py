@@ -1,10 +1,14 @@
-"""Curved sums on any XLA device, in tiles of some images and heads; the backward pass by hand.
+"""Curved sums in tiles, on any XLA device, with a handwritten backward pass.
 
-A tile is one matrix product and the operations on its result, small enough to stay in cache. The
-layout is chosen for XLA's CPU code. All heads of a tile lie side by side in the minor axis
-("wide"), because a wider product is faster, and because an elementwise loop whose result is then
-reshaped across its minor axes is not vectorised (6 times slower; docs/performance.md). Sums over
-positions are products with ones, for the same reason.
+A curved sum is the sum over positions of h(M; n) f, the masked features under a tone curve. A tile
+covers a few images and a few heads: one matrix product and the operations on its result, small
+enough to stay in cache. The layout is chosen for XLA's CPU code:
+
+- All heads of a tile lie side by side in the last axis ("wide"). A wider product is faster, and XLA
+  does not vectorise an elementwise loop whose result is reshaped across its last axes, which makes
+  it 6 times slower (docs/performance.md).
+- A sum over positions is a matrix product with ones, since XLA does not vectorise a reduction that
+  is fused with its input.
 """
 
 from __future__ import annotations
@@ -19,13 +23,16 @@ from iamt_jax.ops import mask_powers
 from iamt_jax.ops.mask_powers import contrast_of_powers
 
 HEADS = 5
-"""Most heads in a tile."""
+"""Largest number of heads in a tile."""
 ROWS = 2048
-"""Most positions in a tile, over its images; an image is never split."""
+"""Largest number of positions in a tile, summed over its images; an image is never split."""
 
 
 class Tiles(NamedTuple):
-    """Division of a batch into tiles. The last tiles are padded with zeros, which add nothing."""
+    """Division of images and attributes into tiles.
+
+    The last tiles are padded with zeros, which add nothing to any sum.
+    """
 
     images: int
     """Images in a tile."""
@@ -38,9 +45,10 @@ class Tiles(NamedTuple):
 
     @classmethod
     def of(cls, batch: int, positions: int, attributes: int) -> Tiles:
+        """Chooses tiles of equal size, at most `ROWS` positions times `HEADS` attributes large."""
         blocks = -(-attributes // HEADS)
         heads = -(-attributes // blocks)
-        if not isinstance(batch, int):  # Exported for any batch size: one tile.
+        if not isinstance(batch, int):  # An exported program of any batch size uses one tile.
             return cls(batch, 1, heads, blocks)
         batches = -(-batch // max(1, ROWS // positions))
         return cls(-(-batch // batches), batches, heads, blocks)
@@ -71,11 +79,13 @@ class Tiles(NamedTuple):
         return jnp.moveaxis(x, (-4, -2), (0, 1))
 
     def kernel_back(self, x: Array, attributes: int) -> Array:
+        """Inverse of `kernel`, without the padding."""
         channels = x.shape[1]
         x = x.reshape(self.blocks, channels, self.heads, channels).swapaxes(1, 2)
         return x.reshape(-1, channels, channels)[:attributes]
 
     def pooled_back(self, x: Array, batch: int, attributes: int) -> Array:
+        """Inverse of `pooled`, without the padding."""
         x = jnp.moveaxis(x, (0, 1), (-4, -2))
         lead, channels = x.shape[:-4], x.shape[-1] // self.heads
         x = x.reshape(*lead, self.batches * self.images, -1, channels)
@@ -83,7 +93,7 @@ class Tiles(NamedTuple):
 
 
 def _filled(x: Array, axis: int, size: int) -> Array:
-    """The array, padded with zeros at the end of an axis to a size."""
+    """Pads the end of an axis with zeros, up to a size."""
     if size == x.shape[axis]:
         return x
     widths = [(0, 0)] * x.ndim
@@ -97,7 +107,15 @@ def tiled_sums(
     bias: Float[Array, "attribute channel"],
     n: Float[Array, "curve batch attribute channel"] | None,
 ) -> tuple[Float[Array, "curve batch attribute channel"], Float[Array, "batch attribute channel"]]:
-    """Sums over positions of h(M; n) f, for each curve, and of M. None is one curve, h(M) = M."""
+    """Sums over positions: h(M; n) f (Eq. 8) for each curve, and the masks M.
+
+    The first axis of n is the curve: each value along it gives one tone curve for every image,
+    attribute and channel. With n = None there is one curve, n = 1, for which h(M; 1) = M; this case
+    computes no power.
+
+    Returns:
+      The sums of h(M; n) f, with the axis of curves first, and the sums of M; float32.
+    """
     batch, positions, _ = features.shape
     tiles = Tiles.of(batch, positions, len(kernel))
     heads = tiles.kernel(kernel.astype(features.dtype)), tiles.bias(bias)
@@ -128,7 +146,11 @@ def tiled_sums(
 
 
 def tiled_derivatives(features, kernel, bias, n, to_sums, to_masks):
-    """Derivatives in features, kernel, bias and n, given those in both results of `tiled_sums`."""
+    """Derivatives with respect to features, kernel, bias and n.
+
+    `to_sums` and `to_masks` are the derivatives with respect to the two results of `tiled_sums`.
+    The masks are computed again, so nothing but the inputs is kept from the forward pass.
+    """
     batch, positions, channels = features.shape
     tiles = Tiles.of(batch, positions, len(kernel))
     images = tiles.images
@@ -150,8 +172,8 @@ def tiled_derivatives(features, kernel, bias, n, to_sums, to_masks):
                 m, n = mask_powers.masks(z), n[:, :, None]
                 tails = [mask_powers.tail(m, each) for each in n]
                 each = list(zip(to_sums, tails, n, strict=True))
-                bent = sum(d * mask_powers.slope(m, t, power) for d, t, power in each)
-                to_z = wide * bent + to_masks * (m.high - m.high * m.high)
+                slopes = sum(d * mask_powers.slope(m, t, power) for d, t, power in each)
+                to_z = wide * slopes + to_masks * (m.high - m.high * m.high)
                 direct = sum(d * contrast_of_powers(m, t) for d, t, _ in each)
                 moved = [
                     _positions_summed(wide * mask_powers.slope_in_n(m, t), images) for t in tails
@@ -195,6 +217,9 @@ def _by_image(x: Array, images: int) -> Array:
 
 
 def _positions_summed(x: Array, images: int) -> Array:
-    """(images x positions, channel), or already by image -> (images, channel)."""
+    """Sums over positions: (images x positions, channel) -> (images, channel).
+
+    The input may also have the shape (images, positions, channel).
+    """
     x = _by_image(x, images)
     return jnp.einsum("ipc,op->ioc", x, jnp.ones((1, x.shape[1]), x.dtype))[:, 0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,8 +25,14 @@ _METRICS = {
 }
 """Faithfulness metric -> its name; the arrow shows whether higher or lower is better."""
 
-_Table = tuple[list[str], list[list[str]]]
-"""Headers and rows."""
+
+class ExplanationTable(NamedTuple):
+    """A table of texts."""
+
+    title: str
+    note: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 def write_explanations(
@@ -43,7 +50,7 @@ def write_explanations(
     np.savez_compressed(buffer, **arrays)
     pictures = figures(findings, arrays)
     files = {
-        "explanation.md": explanation_markdown(findings).encode(),
+        "explanation.md": _markdown(findings).encode(),
         "explanation.json": (json_text(findings, indent=2) + "\n").encode(),
         "explanation.npz": buffer.getvalue(),
         **pictures,
@@ -54,114 +61,96 @@ def write_explanations(
     return [folder / name for name in files]
 
 
-def explanation_markdown(findings: Mapping) -> str:
-    """Markdown of all tables, then the provenance."""
+def _markdown(findings: Mapping) -> str:
+    """All tables, then the provenance."""
     lines = []
-    for title, note, table in (
-        ("Top channels of each attribute", IMPORTANCE_NOTE, importance_table(findings)),
-        ("Attributes with the closest masks (Table 3)", TOGETHER_NOTE, together_table(findings)),
-        ("Attributes that the network couples", COUPLED_NOTE, coupled_table(findings)),
-        ("How true the maps are", JUDGED_NOTE, judged_table(findings)),
-        ("After randomisation", RANDOMISED_NOTE, randomised_table(findings)),
-        ("Channels with the closest masks (Table 2)", FEATURES_NOTE, features_table(findings)),
-    ):
-        headers, rows = table
+    for title, note, headers, rows in explanation_tables(findings).values():
         lines += [f"## {title}", "", note, "", markdown_row(headers)]
         lines += [markdown_row(["---"] * len(headers)), *map(markdown_row, rows), ""]
     lines += [f"- {key}: {value}" for key, value in facts(findings["provenance"])]
     return "\n".join(lines) + "\n"
 
 
-IMPORTANCE_NOTE = (
-    "Share of a channel in the logit: |contribution| over the sum of all channels', averaged over "
-    "the images."
-)
-TOGETHER_NOTE = (
-    "Correlation of two attributes' masks over images, channels and positions; in brackets those "
-    "of labels and of predictions."
-)
-COUPLED_NOTE = (
-    "Pairs whose predictions go together more than their labels do: one may be a shortcut to the "
-    "other."
-)
-JUDGED_NOTE = (
-    "On the same images: share of the map inside the attribute's true region, whether its peak "
-    "lies there, and the area under the probability while pixels are hidden (deletion) or shown "
-    "(insertion)."
-)
-RANDOMISED_NOTE = (
-    "Rank correlation of our signed maps before and after parts of the network were drawn anew: "
-    "near 0 says that maps depend on what was learnt."
-)
-FEATURES_NOTE = "Correlation of two channels' masks over images, attributes and positions."
-
-
-def importance_table(findings: Mapping) -> _Table:
-    """One row for each attribute."""
-    most = max(len(row) for row in findings["importance"].values())
-    rows = [
-        [name, *_filled([f"{channel} ({share:.1%})" for channel, share in found], most)]
-        for name, found in findings["importance"].items()
-    ]
-    return ["attribute", *(f"channel {i + 1}" for i in range(most))], rows
-
-
-def together_table(findings: Mapping) -> _Table:
-    """One row for each attribute."""
-    most = max(len(row) for row in findings["together"].values())
-    rows = [
-        [
-            name,
-            *_filled(
-                [
-                    f"{x['attribute']} {number(x['masks'])} "
-                    f"({number(x['labels'])}, {number(x['predictions'])})"
-                    for x in found
-                ],
-                most,
-            ),
-        ]
-        for name, found in findings["together"].items()
-    ]
-    return ["attribute", *(f"closest {i + 1}" for i in range(most))], rows
-
-
-def coupled_table(findings: Mapping) -> _Table:
-    """One row for each pair."""
+def explanation_tables(findings: Mapping) -> dict[str, ExplanationTable]:
+    """Tables by the name that the HTML page uses; columns that were not measured are left out."""
     kinds = ("labels", "predictions", "masks")
-    rows = [
-        [", ".join(pair["attributes"]), *(number(pair[kind]) for kind in kinds)]
-        for pair in findings["coupled"]
-    ]
-    return ["pair", *kinds], rows
-
-
-def judged_table(findings: Mapping) -> _Table:
-    """One row for each map; columns that were not measured are left out."""
     scores = findings["judged"]["scores"]
     metrics = [m for m in _METRICS if any(m in row for row in scores.values())]
-    rows = [
-        [name, *(number(row[m], 3) if m in row else "" for m in metrics)]
-        for name, row in scores.items()
-    ]
-    return ["map", *(_METRICS[m] for m in metrics)], rows
+    return {
+        "importance": ExplanationTable(
+            "Top channels of each attribute",
+            "Share of a channel in the logit: |contribution| over the sum of all channels', "
+            "averaged over the images.",
+            *_ragged(
+                ("attribute", "channel"),
+                {
+                    name: [f"{channel} ({share:.1%})" for channel, share in found]
+                    for name, found in findings["importance"].items()
+                },
+            ),
+        ),
+        "together": ExplanationTable(
+            "Attributes with the closest masks (Table 3)",
+            "Correlation of two attributes' masks over images, channels and positions; in brackets "
+            "those of labels and of predictions.",
+            *_ragged(
+                ("attribute", "closest"),
+                {
+                    name: [
+                        f"{x['attribute']} {number(x['masks'])} "
+                        f"({number(x['labels'])}, {number(x['predictions'])})"
+                        for x in found
+                    ]
+                    for name, found in findings["together"].items()
+                },
+            ),
+        ),
+        "coupled": ExplanationTable(
+            "Attributes that the network couples",
+            "Pairs whose predictions go together more than their labels do: one may be a shortcut "
+            "to the other.",
+            ["pair", *kinds],
+            [
+                [", ".join(pair["attributes"]), *(number(pair[kind]) for kind in kinds)]
+                for pair in findings["coupled"]
+            ],
+        ),
+        "judged": ExplanationTable(
+            "How true the maps are",
+            "On the same images: share of the map inside the attribute's true region, whether its "
+            "peak lies there, and the area under the probability while pixels are hidden "
+            "(deletion) or shown (insertion).",
+            ["map", *(_METRICS[m] for m in metrics)],
+            [
+                [name, *(number(row[m], 3) if m in row else "" for m in metrics)]
+                for name, row in scores.items()
+            ],
+        ),
+        "randomised": ExplanationTable(
+            "After randomisation",
+            "Rank correlation of our signed maps before and after parts of the network were drawn "
+            "anew: near 0 says that maps depend on what was learnt.",
+            ["drawn anew", "rank correlation"],
+            [[name, number(v, 3)] for name, v in findings["judged"]["randomised"].items()],
+        ),
+        "features": ExplanationTable(
+            "Channels with the closest masks (Table 2)",
+            "Correlation of two channels' masks over images, attributes and positions.",
+            *_ragged(
+                ("channel", "closest"),
+                {
+                    str(channel): [f"{other} ({number(r)})" for other, r in near]
+                    for channel, near in enumerate(findings["features"])
+                },
+            ),
+        ),
+    }
 
 
-def randomised_table(findings: Mapping) -> _Table:
-    """One row for each re-initialised part."""
-    rows = [[name, number(v, 3)] for name, v in findings["judged"]["randomised"].items()]
-    return ["drawn anew", "rank correlation"], rows
-
-
-def features_table(findings: Mapping) -> _Table:
-    """One row for each channel."""
-    most = max(len(row) for row in findings["features"])
-    rows = [
-        [str(channel), *_filled([f"{other} ({number(r)})" for other, r in near], most)]
-        for channel, near in enumerate(findings["features"])
-    ]
-    return ["channel", *(f"closest {i + 1}" for i in range(most))], rows
-
-
-def _filled(cells: Sequence[str], count: int) -> list[str]:
-    return [*cells, *[""] * (count - len(cells))]
+def _ragged(
+    headers: tuple[str, str], found: Mapping[str, Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of a table whose rows differ in length; the second header is numbered."""
+    most = max(map(len, found.values()))
+    rows = [[name, *cells, *[""] * (most - len(cells))] for name, cells in found.items()]
+    return [headers[0], *(f"{headers[1]} {i + 1}" for i in range(most))], rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -13,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from iamt_jax.report.captions import brief, in_file_name
 from iamt_jax.report.overlays import SIGNED, laid_over, mask_png, signed_png
+from iamt_jax.report.tables import brief
 
 _TILE = 96
 """Side of a picture in the atlas, in pixels."""
@@ -41,6 +42,11 @@ def figures(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict[str, by
     for k, name in enumerate(names):
         files[f"atlas-{k:02}-{in_file_name(name)}.png"] = atlas_png(findings, arrays, k)
     return files
+
+
+def in_file_name(name: str) -> str:
+    """Converts a name to a part of a file name valid on every system; not injective."""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", name)[:60]
 
 
 def curves_png(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -92,22 +98,16 @@ def heat_map_png(
 def atlas_png(findings: Mapping, arrays: Mapping[str, np.ndarray], k: int) -> bytes:
     """Draws the masks of an attribute's top channels (rows) over the photographs (columns), then
     its summary map (Fig. 4)."""
-    images = arrays["atlas_images"]
+    images, name = arrays["atlas_images"], findings["attributes"][k]
     photographs = [np.asarray(Image.fromarray(x).resize((_TILE, _TILE))) for x in images]
-    rows = [(findings["attributes"][k], np.stack(photographs))]
-    for i, (channel, share) in enumerate(findings["importance"][findings["attributes"][k]]):
-        masks = arrays["atlas_masks"][:, k, i]
-        tiles = [
-            laid_over(image, mask_png(m), 0.6, _TILE)
-            for image, m in zip(images, masks, strict=True)
-        ]
+    rows = [(name, np.stack(photographs))]
+    for i, (channel, share) in enumerate(findings["importance"][name]):
+        masks = map(mask_png, arrays["atlas_masks"][:, k, i])
+        tiles = [laid_over(*pair, 0.6, _TILE) for pair in zip(images, masks, strict=True)]
         rows.append((f"channel {channel}, {share:.1%}", np.stack(tiles)))
-    maps = arrays["atlas_summary"][:, k]
-    scale = np.abs(maps).max()
-    tiles = [
-        laid_over(image, signed_png(m, scale), 1, _TILE, grey=True)
-        for image, m in zip(images, maps, strict=True)
-    ]
+    scale = np.abs(arrays["atlas_summary"][:, k]).max()
+    maps = [signed_png(x, scale) for x in arrays["atlas_summary"][:, k]]
+    tiles = [laid_over(*pair, 1, _TILE, grey=True) for pair in zip(images, maps, strict=True)]
     rows.append(("for / against", np.stack(tiles)))
     buffer = io.BytesIO()
     # A palette keeps the files small: there is one sheet for each attribute.

@@ -50,25 +50,17 @@ def _paletted(
     opacity: Float[np.ndarray, " level"] | None,
 ) -> bytes:
     """Encodes values in [0, 1] as a PNG of `_LEVELS` colours."""
-    values = smaller(values)
+    if max(values.shape) > _LARGEST:
+        smaller = Image.fromarray(np.asarray(values, np.float32))
+        smaller.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BILINEAR)
+        values = np.asarray(smaller)
     index = np.rint(np.nan_to_num(values) * (_LEVELS - 1)).astype(np.uint8)
     picture = Image.fromarray(index)
     picture.putpalette(np.rint(colours * 255).astype(np.uint8).tobytes())
+    transparency = None if opacity is None else np.rint(opacity * 255).astype(np.uint8).tobytes()
     buffer = io.BytesIO()
-    alpha = {}
-    if opacity is not None:
-        alpha["transparency"] = np.rint(opacity * 255).astype(np.uint8).tobytes()
-    picture.save(buffer, "PNG", optimize=True, **alpha)
+    picture.save(buffer, "PNG", optimize=True, transparency=transparency)
     return buffer.getvalue()
-
-
-def smaller(values: Float[np.ndarray, "y x"]) -> Float[np.ndarray, "y x"]:
-    """Reduces a map to at most `_LARGEST` pixels a side."""
-    if max(values.shape) <= _LARGEST:
-        return values
-    picture = Image.fromarray(np.asarray(values, np.float32))
-    picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BILINEAR)
-    return np.asarray(picture)
 
 
 def photograph_webp(image: _Picture) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from iamt_jax.files import json_text, replace_text
-from iamt_jax.report import explanation_files, overlays, tables
-from iamt_jax.report.captions import brief
+from iamt_jax.report import overlays, tables
+from iamt_jax.report.explanation_files import explanation_tables
 from iamt_jax.report.figures import clustered
 from iamt_jax.report.published import Column
-from iamt_jax.report.tables import percent_cell
+from iamt_jax.report.tables import brief, percent_cell
 
 _KINDS = ("masks", "labels", "predictions")
 """Kinds of correlations between attributes that are shown."""
@@ -73,14 +74,13 @@ def page(
         lstrip_blocks=True,
     )
     template = files("iamt_jax.report") / "template"
-    data = page_data(metrics, plane, findings, arrays)
     return environment.get_template("page.html.j2").render(
         style=Markup((template / "page.css").read_text("utf-8")),
         scripts=[
             Markup((template / name).read_text("utf-8")) for name in ("figures.js", "atlas.js")
         ],
         plotly=Markup(get_plotlyjs()),
-        data=_json(data),
+        data=_json(_data(metrics, plane, findings, arrays)),
         metrics=metrics,
         accuracy=tables.cells(metrics, beside),
         published=beside,
@@ -89,7 +89,7 @@ def page(
         plane=plane,
         plane_metrics=PLANE_METRICS,
         findings=findings,
-        explanations=explanation_files,
+        explanations=explanation_tables(findings),
         kinds=_KINDS,
         photographs=len(arrays["atlas_images"]),
         facts=[(key.replace("_", " "), text) for key, text in tables.facts(metrics["provenance"])],
@@ -97,13 +97,13 @@ def page(
     )
 
 
-def page_data(
+def _data(
     metrics: Mapping, plane: Mapping, findings: Mapping, arrays: Mapping[str, np.ndarray]
 ) -> dict:
     """Data of the page's scripts; numbers are rounded to the precision of a plot."""
     order = clustered(arrays["correlation_masks"])
     features = clustered(arrays["correlation_features"])
-    names = [name.replace("_", " ") for name in findings["attributes"]]
+    shown = brief([name.replace("_", " ") for name in findings["attributes"]], _LONGEST_NAME)
     return {
         "plane": {
             **{key: plane[key] for key in ("sigmas", "n", "beta", "automatic")},
@@ -117,7 +117,8 @@ def page_data(
             "matrix": _rounded(arrays["correlation_features"][np.ix_(features, features)], 3),
         },
         "attributes": {
-            "names": [plotly_text(brief(names, _LONGEST_NAME)[i]) for i in order],
+            # Plotly interprets some HTML.
+            "names": [escape(shown[i], quote=False) for i in order],
             **{
                 kind: _rounded(arrays[f"correlation_{kind}"][np.ix_(order, order)], 3)
                 for kind in _KINDS
@@ -163,26 +164,14 @@ def noise_table(plane: Mapping, majority: float | None) -> tuple[list[str], list
         accuracy = np.array(plane["scores"]["accuracy"][s], float)
         precision = plane["scores"]["average_precision"][s]
         i, j = np.unravel_index(np.argmax(np.nan_to_num(accuracy)), accuracy.shape)
-        row = [
-            f"{sigma:g}",
-            percent_cell(accuracy[one, zero]),
-            percent_cell(precision[one][zero]),
-        ]
-        row += [percent_cell(accuracy[i, j]), f"{plane['n'][i]:g}", f"{plane['beta'][j]:g}"]
-        if plane["automatic"]:
-            found = plane["automatic"]
-            row += [
-                percent_cell(found["accuracy"][s]),
-                percent_cell(found["average_precision"][s]),
-            ]
+        best = f"{plane['n'][i]:g}", f"{plane['beta'][j]:g}"
+        shown = [accuracy[one, zero], precision[one][zero], accuracy[i, j]]
+        row = [f"{sigma:g}", *map(percent_cell, shown), *best]
+        if found := plane["automatic"]:
+            row += [percent_cell(found[key][s]) for key in ("accuracy", "average_precision")]
         rows.append(row)
     rows.append(["majority", percent_cell(majority), *[""] * (len(headers) - 2)])
     return headers, rows
-
-
-def plotly_text(name: str) -> str:
-    """Escapes a name for Plotly, which interprets some HTML."""
-    return name.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _rounded(values: np.ndarray, digits: int) -> list:

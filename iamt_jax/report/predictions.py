@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from iamt_jax.attributes import column_names
 from iamt_jax.errors import InputError
 from iamt_jax.files import json_text, replace_bytes
+from iamt_jax.report.tables import column_names
 
 _IMAGE, _ERROR = "image", "error"
 """Names of the columns beside those of the attributes."""
@@ -25,12 +25,10 @@ TABLE_SUFFIXES = (".csv", ".parquet")
 
 
 class PredictionRow(NamedTuple):
-    """Prediction for one image, or the reason why there is none."""
+    """Prediction for one image, or None and the reason why it cannot be decoded."""
 
     probabilities: Float[np.ndarray, " attribute"] | None
-    """None where the image cannot be decoded."""
     error: str = ""
-    """Reason why it cannot be decoded."""
 
 
 class Journal:
@@ -41,10 +39,10 @@ class Journal:
     """
 
     def __init__(self, out: Path, settings: Mapping):
-        """Reads the journal of `out` if it exists.
+        """Reads the journal of the table `out` if it exists beside it.
 
         Args:
-          out: final table; the journal lies beside it.
+          out: final table.
           settings: everything the rows depend on, the model and the curve, in JSON types.
 
         Raises:
@@ -128,11 +126,9 @@ def write_predictions(
 ) -> None:
     """Writes a table with one row for each image: `image`, one column an attribute, `error`.
 
-    The column of an attribute called `image` or `error` is renamed by `attributes.column_names`.
-
     Args:
       path: `.csv` or `.parquet`.
-      attributes: names of the columns.
+      attributes: names of the columns, changed by `column_names` where necessary.
       images: name of the image of each row.
       rows: predictions; the cells of an image that could not be decoded are empty.
       thresholds: one an attribute; if given, the columns are 1 where the probability is greater

@@ -20,17 +20,12 @@ class Column:
     """One method's published accuracy on CelebA's test split."""
 
     name: str
-    """Name of the method in tables."""
-
     source: str
     """The publication that states the numbers."""
-
     digits: int
     """Number of published decimals."""
-
     average: float
     """Stated average, in percent."""
-
     accuracy: dict[str, float]
     """Attribute -> published accuracy, in percent."""
 

@@ -8,7 +8,7 @@ The input of every function is a `report`: a dictionary with
   provenance  where the numbers come from: any names and plain values
 
 `average` and `attributes` come from `iamt_jax.metrics.classification.metrics_json`, each entry of
-`groups` from `iamt_jax.metrics.groups.comparison_json`. An undefined value is None (or NaN); it is
+`groups` from `iamt_jax.metrics.groups.compare`. An undefined value is None (or NaN); it is
 written as null in JSON, as an empty cell in csv, and as a dash elsewhere.
 """
 
@@ -18,17 +18,15 @@ import csv
 import io
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from iamt_jax.attributes import column_names
 from iamt_jax.errors import printable
 from iamt_jax.files import json_text, plain, replace_text
-from iamt_jax.report.captions import brief, in_markdown
 from iamt_jax.report.published import Column
 
 COLUMN_HEADERS = {
@@ -50,11 +48,6 @@ NOTE = (
 
 PUBLISHED = "The columns at the right are published accuracies on CelebA's own test split."
 """Note on published columns: the data evaluated here may be different."""
-
-_MISSTATED = (
-    "The average stated for {name} is {stated}; the mean of its {count} values is {mean:.2f}."
-)
-"""Note on a published column whose values do not average to its stated average."""
 
 _GROUPS_NOTE = (
     "Groups: percent, with 95 % intervals. Accuracy and average precision (AP) depend on how "
@@ -87,13 +80,7 @@ _NARROWEST_HEADER = 6
 def write_tables(report: Mapping, folder: Path | str, beside: Sequence[Column] = ()) -> list[Path]:
     """Writes metrics.json, metrics.csv and metrics.md, each completely or not at all.
 
-    Args:
-      report: see the top of this file.
-      folder: created if necessary; files of the same names are replaced.
-      beside: published columns for the Markdown table, such as `published.TABLE_4`.
-
-    Returns:
-      The three paths.
+    The folder is created if necessary; `beside` are published columns for the Markdown table.
 
     Raises:
       OSError: the folder cannot be written; files of an earlier run are then unchanged.
@@ -114,15 +101,10 @@ def write_tables(report: Mapping, folder: Path | str, beside: Sequence[Column] =
 def print_table(
     report: Mapping, beside: Sequence[Column] = (), console: Console | None = None
 ) -> None:
-    """Prints one row for each attribute, the average and its interval in percent, then the groups.
-
-    Args:
-      report: see the top of this file.
-      beside: published columns to show beside ours, such as `published.TABLE_4`.
-      console: where to print; standard output if None.
-    """
+    """Prints the table of `cells`, then the groups; to standard output if `console` is None."""
     headers, rows = cells(report, beside)
-    made = [f"{k} {v}" for k, v in plain(report["provenance"]).items() if _scalar(v)]
+    provenance = plain(report["provenance"])
+    made = [f"{k} {v}" for k, v in provenance.items() if isinstance(v, str | int | float)]
     console = console or Console()
     _print_aligned(console, headers, rows)
     if beside:
@@ -166,16 +148,35 @@ def _print_aligned(console: Console, headers: Sequence[str], rows: Sequence[Sequ
         console.print(Text(line.rstrip(), style), soft_wrap=True, highlight=False)
 
 
+def brief(names: Sequence[str], width: int) -> list[str]:
+    """Shortens names to `width` terminal columns by an ellipsis, keeping beginning and end.
+
+    Names that would become equal end in their index instead.
+    """
+    names = [printable(name) for name in names]
+    cut = [_cut(name, width, name) for name in names]
+    return [
+        _cut(name, width, str(i)) if cut.count(short) > 1 and short != name else short
+        for i, (name, short) in enumerate(zip(names, cut, strict=True))
+    ]
+
+
+def _cut(name: str, width: int, end: str) -> str:
+    if cell_len(name) <= width:
+        return name
+    room = width - 1
+    while end and cell_len(end) > room // 3:  # A wide character takes two columns.
+        end = end[1:]
+    return f"{set_cell_size(name, room - cell_len(end)).rstrip()}\N{HORIZONTAL ELLIPSIS}{end}"
+
+
 def csv_text(report: Mapping) -> str:
     """csv with one row an attribute, then the average, as fractions in full precision; undefined
     cells are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["attribute", *COLUMN_HEADERS])
-    names = [*attribute_rows(report), _AVERAGE]
-    for name, metrics in zip(
-        names, [*report["attributes"].values(), report["average"]], strict=True
-    ):
+    for name, _, metrics in _rows(report):
         writer.writerow([name, *(plain(metrics[metric]) for metric in COLUMN_HEADERS)])
     return text.getvalue()
 
@@ -194,37 +195,55 @@ def metrics_markdown(report: Mapping, beside: Sequence[Column] = ()) -> str:
 
 
 def cells(report: Mapping, beside: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of the table in percent; the first cell of a row is its name."""
+    """Headers and rows of the table in percent: attributes, average, bounds of its interval.
+
+    `beside` are published columns to show beside ours, such as `published.TABLE_4`.
+    """
     headers = ["attribute", *COLUMN_HEADERS.values(), *(column.name for column in beside)]
     rows = []
-    for row, (name, metrics) in zip(
-        attribute_rows(report), report["attributes"].items(), strict=True
-    ):
-        published = [_published(column.accuracy.get(name), column) for column in beside]
-        rows.append(
-            [row, *(percent_cell(metrics[metric]) for metric in COLUMN_HEADERS), *published]
-        )
-    average = report["average"]
-    published = [_published(column.average, column) for column in beside]
-    rows.append(
-        [_AVERAGE, *(percent_cell(average[metric]) for metric in COLUMN_HEADERS), *published]
-    )
+    for row, attribute, metrics in _rows(report):
+        values = [percent_cell(metrics[metric]) for metric in COLUMN_HEADERS]
+        rows.append([row, *values, *(_published(column, attribute) for column in beside)])
     for end, name in enumerate((_LOW, _HIGH)):
-        bounds = [percent_cell(average["interval"][metric][end]) for metric in COLUMN_HEADERS]
-        rows.append([name, *bounds, *[""] * len(beside)])
+        bounds = report["average"]["interval"]
+        values = [percent_cell(bounds[metric][end]) for metric in COLUMN_HEADERS]
+        rows.append([name, *values, *[""] * len(beside)])
     return headers, rows
 
 
-def attribute_rows(report: Mapping) -> list[str]:
-    """Names of the rows of the attributes, distinct from the names of the rows below them."""
-    return column_names([*report["attributes"]], (_AVERAGE, _LOW, _HIGH))
+def _rows(report: Mapping) -> list[tuple[str, str | None, Mapping]]:
+    """Name of the row, attribute, metrics; the attribute of the last row, the average, is None."""
+    names = column_names([*report["attributes"]], (_AVERAGE, _LOW, _HIGH))
+    rows = [(name, *found) for name, found in zip(names, report["attributes"].items(), strict=True)]
+    return [*rows, (_AVERAGE, None, report["average"])]
+
+
+def _published(column: Column, attribute: str | None) -> str:
+    """A published percentage, or for None the average; empty if there is none."""
+    value = column.average if attribute is None else column.accuracy.get(attribute)
+    return "" if value is None else f"{value:.{column.digits}f}"
+
+
+def column_names(attributes: Sequence[str], reserved: Iterable[str]) -> list[str]:
+    """Names of the attributes' columns (or rows) in a table that has columns of its own.
+
+    An attribute with a `reserved` name, in upper or lower case, is prefixed: `attribute_image` for
+    `image`. All others keep their names, which are distinct.
+    """
+    taken = {name.casefold() for name in reserved}
+    names, used = [], {*attributes}
+    for name in attributes:
+        if name.casefold() in taken:
+            name = f"attribute_{name}"
+            while name in used or name.casefold() in taken:
+                name += "_"
+            used.add(name)
+        names.append(name)
+    return names
 
 
 def group_tables(report: Mapping) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Tables of the groups and of the gaps of each: (note, headers, rows) of each table.
-
-    Empty if the report has no groups.
-    """
+    """Tables of the groups and of the gaps of each, as (note, headers, rows)."""
     groups = report.get("groups", {})
     if not groups:
         return []
@@ -271,12 +290,8 @@ def published_note(beside: Sequence[Column]) -> str:
     """Note on published columns; names each one whose values contradict its stated average."""
     wrong = [c for c in beside if round(c.mean, c.digits) != round(c.average, c.digits)]
     told = [
-        _MISSTATED.format(
-            name=column.name,
-            stated=_published(column.average, column),
-            count=len(column.accuracy),
-            mean=column.mean,
-        )
+        f"The average stated for {column.name} is {_published(column, None)}; the mean of its "
+        f"{len(column.accuracy)} values is {column.mean:.2f}."
         for column in wrong
     ]
     return " ".join([PUBLISHED, *told])
@@ -292,11 +307,6 @@ def number(value: float | None, digits: int = 2) -> str:
     return "-" if plain(value) is None else f"{round(value, digits) + 0.0:.{digits}f}"  # No -0.0.
 
 
-def _published(value: float | None, column: Column) -> str:
-    """Formats a published percentage with the decimals of its column; empty if it is None."""
-    return "" if value is None else f"{value:.{column.digits}f}"
-
-
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table; all columns but the first are right-aligned."""
     rule = ["---", *["---:"] * (len(headers) - 1)]
@@ -308,13 +318,15 @@ def markdown_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(map(in_markdown, cells)) + " |"
 
 
+def in_markdown(text: str) -> str:
+    """Escapes a text for one line of Markdown: no column separators, no HTML."""
+    text = printable(text).replace("\\", "\\\\").replace("|", "\\|")
+    return text.replace("<", "&lt;")
+
+
 def facts(provenance: Mapping) -> list[tuple[str, str]]:
     """Provenance as (key, text): strings unchanged, other values as JSON."""
     return [
         (key, value if isinstance(value, str) else json_text(value))
         for key, value in plain(provenance).items()
     ]
-
-
-def _scalar(value: object) -> bool:
-    return isinstance(value, str | int | float)

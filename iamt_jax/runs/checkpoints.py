@@ -50,7 +50,7 @@ _UNFINISHED = ".orbax-checkpoint-tmp"
 """Suffix of a folder that Orbax is still writing, after the step."""
 
 WORST = -1.0
-"""Score of a checkpoint without a metric."""
+"""Score of a checkpoint that was not validated."""
 
 _Metrics = dict[str, float | None]
 
@@ -96,14 +96,7 @@ def write_checksums(folder: Path, like: State, metrics: _Metrics | None) -> None
 
 
 def check_checksums(folder: Path, like: State | None = None) -> _Metrics | None:
-    """Compares a checkpoint's files with its checksums.
-
-    Args:
-      folder: of the checkpoint.
-      like: the state that the checkpoint must hold, as shapes and types; None accepts any.
-
-    Returns:
-      The metrics of the validation, None if there was none.
+    """Compares a checkpoint's files with its checksums; returns the metrics of the validation.
 
     Raises:
       Unfinished: it has no checksums.
@@ -126,9 +119,9 @@ def check_checksums(folder: Path, like: State | None = None) -> _Metrics | None:
     return content["metrics"]
 
 
-def shapes(state: State) -> str:
+def shapes(tree: Any) -> str:
     """Digest of the names, shapes and types of all arrays."""
-    leaves = jax.tree_util.tree_leaves_with_path(state)
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
     text = [f"{jax.tree_util.keystr(path)} {x.dtype} {x.shape}" for path, x in leaves]
     return hashlib.sha256("\n".join(text).encode()).hexdigest()
 
@@ -153,9 +146,7 @@ def _digest_of(content: dict[str, Any]) -> str:
 def _digests(folder: Path, names: Any = None) -> dict[str, str]:
     """SHA-256 of the files below a folder: of all, or of those named."""
     if names is None:
-        files = sorted(
-            path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS
-        )
+        files = sorted(x for x in folder.rglob("*") if x.is_file() and x.name != CHECKSUMS)
         names = [str(path.relative_to(folder)) for path in files]
     result = {}
     for name in names:
@@ -167,8 +158,7 @@ def _digests(folder: Path, names: Any = None) -> dict[str, str]:
 def score(metrics: _Metrics | None) -> float:
     """Score by which checkpoints are compared; of equal ones the latest is best.
 
-    It is `WORST` where the checkpoint was not validated, or where the metric is undefined (None;
-    NaN in checkpoints of earlier versions).
+    It is `WORST` where the metric is undefined (None; NaN in checkpoints of earlier versions).
     """
     found = None if metrics is None else metrics[BEST]
     return WORST if found is None or math.isnan(found) else found
@@ -238,11 +228,7 @@ class Checkpoints:
         return sorted(checkpoint.step for checkpoint in self._orbax.checkpoints)
 
     def save(self, state: State, metrics: _Metrics | None) -> None:
-        """Writes the state and its checksums in the background.
-
-        Args:
-          state: to save.
-          metrics: of the validation at this step; None where there was none.
+        """Writes the state and its checksums, with the metrics of a validation, in the background.
 
         Raises:
           InputError: this write, or the one before, failed, for example because the disk is full.
@@ -255,8 +241,8 @@ class Checkpoints:
             if metrics is not None:
                 self.scores[step] = score(metrics)
             saved = self._orbax.save_checkpointables_async(step, {"state": state}, force=True)
-            shapes = jax.tree.map(_abstract, state)
-            self._writing = self._worker.submit(self._finish, saved, step, shapes, metrics)
+            like = jax.tree.map(_abstract, state)
+            self._writing = self._worker.submit(self._finish, saved, step, like, metrics)
 
     def _finish(
         self, saved: ocp.AsyncResponse, step: int, like: State, metrics: _Metrics | None
@@ -283,12 +269,9 @@ def recover(workdir: Path, like: State) -> tuple[State | None, dict[int, float]]
     Unreadable checkpoints are moved to `damaged/`, with a warning; only what a killed run had not
     finished writing is deleted. Only the run that owns the workdir may call it.
 
-    Args:
-      workdir: of the run.
-      like: the state's shapes, dtypes and shardings.
-
     Returns:
-      The state, None if there is no checkpoint; and the score of each validated step.
+      The state, with the shapes, types and shardings of `like`, or None if there is no checkpoint;
+      and the score of each validated step.
 
     Raises:
       InputError: there are checkpoints, but none can be read.
@@ -332,7 +315,9 @@ def best_weights(workdir: Path) -> tuple[Run, NetworkWeights]:
       InputError: the folder holds no run, or no checkpoint that can be read as its network.
     """
     run = read_run(workdir)
-    like = _network(run)
+    params, statistics = jax.eval_shape(lambda: build(run.config.model, len(run.attributes))[1:])
+    evaluated = "average" if run.config.train.ema else "params"
+    like = {evaluated: params, "statistics": statistics}
     ranked, refused = [], []
     for path in step_folders(workdir):
         try:
@@ -356,13 +341,6 @@ def best_weights(workdir: Path) -> tuple[Run, NetworkWeights]:
     )
 
 
-def _network(run: Run) -> dict[str, Tree]:
-    """Shapes and types of the weights that are evaluated, by name in `State`."""
-    params, statistics = jax.eval_shape(lambda: build(run.config.model, len(run.attributes))[1:])
-    evaluated = "average" if run.config.train.ema else "params"
-    return {evaluated: params, "statistics": statistics}
-
-
 def read_network(path: Path, like: dict[str, Tree]) -> tuple[Tree, Tree]:
     """Reads the evaluated parameters and the statistics of one checkpoint, on the first device.
 
@@ -372,11 +350,13 @@ def read_network(path: Path, like: dict[str, Tree]) -> tuple[Tree, Tree]:
     Raises:
       Damaged: it cannot be read, or the network has other shapes or types than `like`.
     """
+    part = ocp.Context()
+    part.pytree.loading.partial_load = True
     try:
         found = ocp.checkpointables_metadata(path.absolute()).metadata["state"]
-        if any(_shapes(found[name]) != _shapes(tree) for name, tree in like.items()):
+        if any(shapes(found[name]) != shapes(tree) for name, tree in like.items()):
             raise Damaged("holds another network")
-        with _partial_loading():
+        with part:
             abstract = {"state": jax.tree.map(_abstract, like)}
             state = ocp.load_checkpointables(path.absolute(), abstract)["state"]
     except Damaged:
@@ -384,18 +364,6 @@ def read_network(path: Path, like: dict[str, Tree]) -> tuple[Tree, Tree]:
     except Exception as error:  # Orbax and TensorStore raise a dozen types.
         raise Damaged(f"cannot be read ({_first_words(error)})") from error
     return tuple(state[name] for name in like)
-
-
-def _partial_loading() -> ocp.Context:
-    """Context in which Orbax may read a part of a checkpoint."""
-    context = ocp.Context()
-    context.pytree.loading.partial_load = True
-    return context
-
-
-def _shapes(tree: Tree) -> dict[str, tuple]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): (x.shape, str(x.dtype)) for path, x in leaves}
 
 
 def read(path: Path, like: State) -> State:

@@ -104,21 +104,15 @@ def read_run(workdir: Path) -> Run:
             raise TypeError(f"it holds {type(fields).__name__}, expected an object")
         run = Run(
             _from_json(Config, _without_removed(fields["config"])),
-            _names(fields["attributes"]),
-            _booleans(fields["majority"]),
+            _list_of("", fields["attributes"], "attributes are not a list of names"),
+            _list_of(True, fields["majority"], "majority is not a list of true and false"),
             int(fields.get("images", 0)),
             tuple(map(str, fields.get("left_out", ()))),
             tuple(map(str, fields.get("history", ()))),
         )
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-        OSError,
-    ) as error:
+        if len(set(run.attributes)) < len(run.attributes):
+            raise TypeError("attributes has a name twice")
+    except Exception as error:  # Any JSON may be found in the place of any other.
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{path}: not a run of this version ({type(error).__name__}: {reason}); "
@@ -141,13 +135,8 @@ def start_or_continue(
 ) -> None:
     """Writes run.json of a new run, or checks that the workdir holds the same run and continues it.
 
-    The run.json of a run without any checkpoint is replaced.
-
-    Args:
-      workdir: folder of the run.
-      run: settings and data of the run to start or continue.
-      allow: fields of the config that may differ from those of the run that is continued.
-      write: if False, checks only.
+    The run.json of a run without any checkpoint is replaced. Fields of the config that `allow`
+    names may differ from those of the run that is continued. Without `write`, it only checks.
 
     Raises:
       InputError: the workdir holds a run with other attributes, images or settings than allowed.
@@ -255,17 +244,8 @@ def _alike(value: Any, default: Any) -> bool:
     return type(value) is type(default)
 
 
-def _names(values: Any) -> tuple[str, ...]:
-    """Distinct names from JSON."""
-    if not isinstance(values, list) or not all(isinstance(x, str) for x in values):
-        raise TypeError("attributes are not a list of names")
-    if len(set(values)) < len(values):
-        raise TypeError("attributes has a name twice")
-    return tuple(values)
-
-
-def _booleans(values: Any) -> tuple[bool, ...]:
-    """Booleans from JSON."""
-    if not isinstance(values, list) or not all(isinstance(x, bool) for x in values):
-        raise TypeError("majority is not a list of true and false")
+def _list_of(example: Any, values: Any, otherwise: str) -> tuple:
+    """The values if they are a list of the type of `example`; else a TypeError says `otherwise`."""
+    if not _alike(values, (example,)):
+        raise TypeError(otherwise)
     return tuple(values)
