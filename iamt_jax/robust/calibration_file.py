@@ -18,7 +18,7 @@ from iamt_jax.robust.treatment import Transformation
 FILE = "calibration.npz"
 CALIBRATION_VERSION = 2
 
-_LEVELS = ("levels/sigma", "levels/reading", "levels/floor")
+LEVEL_ARRAYS = ("levels/sigma", "levels/reading", "levels/floor")
 """Names in the file of the arrays of `Levels`."""
 
 MEMBERS = ("denoiser", "curve")
@@ -43,7 +43,7 @@ def write_calibration(workdir: Path, transformation: Transformation, identity: s
       InputError: the folder cannot be written.
     """
     arrays = {"version": CALIBRATION_VERSION, "identity": identity}
-    arrays |= dict(zip(_LEVELS, transformation.levels, strict=True))
+    arrays |= dict(zip(LEVEL_ARRAYS, transformation.levels, strict=True))
     if transformation.prior is not None:
         for name, part in zip(PatchPrior._fields, transformation.prior, strict=True):
             arrays[f"prior/{name}"] = np.asarray(part, np.float16 if name == "basis" else None)
@@ -76,7 +76,7 @@ def read_calibration(workdir: Path, identity: str) -> Transformation:
         raise InputError(f"{path}: does not exist, and `auto` needs it; {again}")
     try:
         arrays = _arrays(path)
-        levels = Levels(*(_numbers(arrays[name]) for name in _LEVELS))
+        levels = Levels(*(_numbers(arrays[name]) for name in LEVEL_ARRAYS))
         prior = None
         if "prior/mean" in arrays:
             prior = PatchPrior(*(_numbers(arrays[f"prior/{name}"]) for name in PatchPrior._fields))

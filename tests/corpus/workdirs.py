@@ -16,8 +16,7 @@ from conftest import TINY
 from corpus import QUICKLY, Case, Place
 from corpus.writing import QUOTA_PAGE
 from iamt_jax.inference.classifier import load
-from iamt_jax.robust.calibration_file import CALIBRATION_VERSION, FILE
-from iamt_jax.robust.noise_level import Levels
+from iamt_jax.robust.calibration_file import CALIBRATION_VERSION, FILE, LEVEL_ARRAYS
 
 RUN = "run.json"
 SAME = ("--preset", "debug", *(f"--{flag}={value}" for flag, value in TINY.items()))
@@ -69,7 +68,7 @@ def calibrated(
         if own:
             arrays["identity"] = load(workdir).identity
         file = io.BytesIO()
-        np.savez(file, **arrays, **{f"levels/{name}": np.zeros(8) for name in Levels._fields})
+        np.savez(file, **arrays, **{name: np.zeros(8) for name in LEVEL_ARRAYS})
         (workdir / FILE).write_bytes(file.getvalue() if content is None else content)
 
     return damage
