@@ -112,12 +112,21 @@ class ModelConfig:
     that lowers the loss."""
     dropout: float = 0.0
     """Share of feature channels dropped in training, the same for every position and head."""
+    curve_share: float = 0.0
+    """Share of the training images whose masks pass through the tone curve n = 1, beta = 1, so that
+    only what a mask lets through is classified; the others are trained by the paper's
+    T(M) = 1 + M. If it is above 0, the network's own curve is n = 1, beta = 1."""
     multilabel: bool = True
     """Train the multi-label classifier f_m (Eq. 3); Table 1 leaves it out."""
     reconstructor: bool = True
     """Train the reconstructor f_r (Eq. 5); Table 1 leaves it out."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of computations; parameters and statistics are always float32."""
+
+    @property
+    def own_beta(self) -> float:
+        """beta of the network's own curve, which it applies if no other is given; its n is 1."""
+        return 1.0 if self.curve_share else 0.0
 
     @property
     def stride(self) -> int:
@@ -173,10 +182,6 @@ class TrainConfig:
     """Decoupled decay, on kernels only."""
     clip: float = 100.0
     """Largest global gradient norm; larger ones are scaled down to it."""
-    curve_share: float = 0.0
-    """Share of the training images whose masks pass through the tone curve n = 1, beta = 1: only
-    what a mask lets through is then classified. The others are trained by T(M) = 1 + M, as in the
-    paper, which is 0. Above 0, n = 1, beta = 1 is what evaluation applies by default."""
     ema: float = 0.0
     """Decay in each step of the moving average of the weights, which is evaluated and saved beside
     the trained weights; 0 evaluates the trained weights."""
@@ -339,6 +344,8 @@ def _model_rules(model: ModelConfig) -> Iterator[_Rule]:
     yield "model.blocks", blocks, len(blocks) == len(widths), "one number a width"
     yield "model.blocks", blocks, min(blocks, default=0) >= 0, "numbers from 0 on"
     yield "model.dilations", dilations, min(dilations, default=0) >= 0, "numbers from 0 on"
+    share = model.curve_share
+    yield "model.curve_share", share, 0 <= share <= 1, "from 0 to 1"
     yield "model.dropout", model.dropout, 0 <= model.dropout < 1, "from 0 to below 1"
     if model.norm == "group":
         fits = all(width % GROUPS == 0 for width in widths)
@@ -357,7 +364,5 @@ def _train_rules(train: TrainConfig) -> Iterator[_Rule]:
     bounds = {name: (low, math.inf) for name, low in lowest.items()}
     yield from _within("train", train, bounds | {"seed": (0, LARGEST_SEED)})
     yield "train.learning_rate", train.learning_rate, train.learning_rate > 0, "above 0"
-    share = train.curve_share
-    yield "train.curve_share", share, 0 <= share <= 1, "from 0 to 1"
     yield "train.clip", train.clip, train.clip > 0, "above 0"
     yield "train.ema", train.ema, 0 <= train.ema < 1, "from 0 to below 1"

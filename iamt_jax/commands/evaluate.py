@@ -24,10 +24,11 @@ class EvaluateArguments:
 
     workdir: Path = tyro.MISSING
     """Folder that training wrote."""
-    n: float = 1.0
-    """Power of the tone curve, n >= 0; 1 with beta 0 leaves the masks as they are."""
-    beta: float = 0.0
-    """Offset of the tone curve, 0 <= beta <= 1."""
+    n: float | None = None
+    """Power of the tone curve, n >= 0; by default 1."""
+    beta: float | None = None
+    """Offset of the tone curve, 0 <= beta <= 1; by default the network's own: 1 if it was trained
+    with a curve share above 0, else 0. n 1 and beta 0 leave the masks as they are."""
     sigma: float = 0.0
     """Standard deviation of Gaussian noise on the network's input, [0, 1] pixel units."""
     clip_noise: bool = False
@@ -37,7 +38,8 @@ class EvaluateArguments:
     --n and --beta."""
     explain: bool = False
     """Also write explanation/: the most important channels, their maps, correlations, and a test of
-    the maps' faithfulness; always at n 1 and beta 0, without noise."""
+    the maps' faithfulness; always with the network's own
+    tone curve, without noise."""
     report: bool = False
     """Also do everything that --explain does, measure tone curves over the noise, and write one
     page, by default WORKDIR/report/index.html."""

@@ -152,7 +152,12 @@ def _metadata(classifier: Classifier) -> dict:
             "resize": "bicubic, antialiased (Pillow's)",
         },
         "n": {"range": [0, LARGEST_N], "dtype": "float32", "identity": 1},
-        "beta": {"range": [0, 1], "dtype": "float32", "identity": 0},
+        "beta": {
+            "range": [0, 1],
+            "dtype": "float32",
+            "identity": 0,
+            "default": run.config.model.own_beta,
+        },
         "network": {
             "identity": classifier.identity,
             "step": classifier.step,

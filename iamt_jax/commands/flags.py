@@ -193,9 +193,11 @@ def check_range(flag: str, value: float, low: float, high: float) -> None:
         raise InputError(f"--{flag} {value}: must be a number {expected}")
 
 
-def check_curve(n: float, beta: float, auto: bool) -> None:
+def check_curve(n: float | None, beta: float | None, auto: bool) -> None:
     """Refuses a tone curve that Eq. 7 and 8 do not define, or one given beside --auto."""
-    check_range("n", n, 0, LARGEST_N)
-    check_range("beta", beta, 0, 1)
-    if auto and (n, beta) != (1, 0):
+    if n is not None:
+        check_range("n", n, 0, LARGEST_N)
+    if beta is not None:
+        check_range("beta", beta, 0, 1)
+    if auto and (n, beta) != (None, None):
         raise InputError("--auto: cannot be combined with --n or --beta")

@@ -39,10 +39,11 @@ class PredictArguments:
     """A workdir, or a file written by `python -m iamt_jax export`."""
     out: Path = tyro.MISSING
     """The table, a file that ends in .csv or .parquet."""
-    n: float = 1.0
-    """Power of the tone curve, n >= 0; 1 with beta 0 leaves the masks as they are."""
-    beta: float = 0.0
-    """Offset of the tone curve, 0 <= beta <= 1."""
+    n: float | None = None
+    """Power of the tone curve, n >= 0; by default 1."""
+    beta: float | None = None
+    """Offset of the tone curve, 0 <= beta <= 1; by default the network's own: 1 if it was trained
+    with a curve share above 0, else 0. n 1 and beta 0 leave the masks as they are."""
     auto: bool = False
     """Estimate each image's noise, and apply the calibrated transformation, instead of
     --n and --beta."""

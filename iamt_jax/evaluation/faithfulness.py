@@ -21,6 +21,7 @@ from iamt_jax.inference.classifier import Classifier
 from iamt_jax.inference.inputs import by_rows
 from iamt_jax.inference.predictor import Predictor
 from iamt_jax.model.network import IAMT, build
+from iamt_jax.model.tone_curve import tone_curve
 
 STEPS = 16
 """Number of steps of deletion and insertion: 1/16 of the pixels, 2/16, ... all."""
@@ -204,7 +205,8 @@ def measure_hiding(
         def logits(images: Array) -> Array:
             features = network.extractor(images)
             z = jnp.einsum("bhwc,bcd->bhwd", features, kernel) + offset[:, None, None]
-            pooled = jnp.mean((1 + jax.nn.sigmoid(z)) * features, axis=(1, 2))
+            curve = tone_curve(jax.nn.sigmoid(z), 1.0, network.own_beta)
+            pooled = jnp.mean((1 + curve) * features, axis=(1, 2))
             return jnp.sum(pooled * weights, axis=-1) + bias
 
         sign = jnp.sign(logits(images))

@@ -79,7 +79,8 @@ def batch_sums(
     """Computes the sums of one batch without its padding; all its masks are held at once."""
     features = network.extractor(images)
     plain, masked = network.heads.contributions(features)
-    size = jnp.abs(plain + masked)
+    beta = network.own_beta
+    size = jnp.abs((1 - beta) * plain + (1 + beta) * masked)
     share = size / jnp.maximum(jnp.sum(size, axis=-1, keepdims=True), 1e-30)
     every = jnp.arange(network.heads.attributes)
     masks = network.heads.masks(features, every)  # attribute, batch, height, width, channel
@@ -230,7 +231,7 @@ def mask_atlas(
 
     def look(network: IAMT, images: Array, channels: Array):
         images = as_float(images)
-        found = explain(network, images, every, jnp.ones(()), jnp.zeros(()), 1)
+        found = explain(network, images, every, top=1)
         masks = network.heads.masks(network.extractor(images), every)
         chosen = jnp.take_along_axis(masks, channels[:, None, None, None], axis=-1)
         added = jnp.take_along_axis(found.contributions, channels[None], axis=-1)

@@ -49,7 +49,8 @@ def evaluate_workdir(
 
     Args:
       workdir: folder that training wrote.
-      curve: tone curve of the masks; None applies the calibrated transformation.
+      curve: tone curve of the masks, by default the network's own; None applies the calibrated
+        transformation.
       noise: noise added to the images; its seed is also that of the bootstrap.
       split: train, validation, test or train+validation.
       data: another data set with the same attributes, and how many images may be damaged.
@@ -65,6 +66,7 @@ def evaluate_workdir(
       InputError: no run, no data, other attributes, unknown groups, or no calibration.
     """
     trained, dataset, records, left_out = open_evaluation(workdir, split, data)
+    curve = curve and curve.completed(trained.own_beta)
     treatment = trained.transformation if curve is None else curve
     attributes = trained.attributes
     columns = _columns(groups, attributes)

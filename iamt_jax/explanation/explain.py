@@ -76,8 +76,8 @@ def explain(
     network: Attentive,
     images: Float[Array, "batch y x 3"],
     chosen: Int[Array, " some"],
-    n: Float[Array, ""] | float = 1.0,
-    beta: Float[Array, ""] | float = 0.0,
+    n: Float[Array, ""] | float | None = None,
+    beta: Float[Array, ""] | float | None = None,
     top: int = 5,
 ) -> Explanation:
     """Explains the logits of the chosen attributes under the tone curve (n, beta).
@@ -90,8 +90,9 @@ def explain(
       images: float32, in the units of its extractor; for `IAMT`, [0, 1]. Height and width must be
         divisible by its stride.
       chosen: indices of attributes.
-      n: power of the tone curve, n >= 0.
-      beta: offset of the tone curve, 0 <= beta <= 1.
+      n: power of the tone curve, n >= 0; None is 1.
+      beta: offset of the tone curve, 0 <= beta <= 1; None is the network's `own_beta`, 0 if it
+        has none.
       top: number of channels whose masks are returned; static, at most the number of channels.
 
     Returns:
@@ -108,6 +109,7 @@ def explain(
       ((2, 2, 16), (2, 2, 3, 4, 4), (2, 2, 32, 32))
     """
     chosen = jnp.asarray(chosen)
+    n, beta = 1.0 if n is None else n, own_beta(network) if beta is None else beta
     features, pull = jax.vjp(network.extractor, images)
     positions = features.shape[1] * features.shape[2]
 
@@ -142,6 +144,11 @@ def explain(
         masks=jnp.take_along_axis(by_image, channels[..., None, None], axis=2),
         summary=summary_map(images, gradients),
     )
+
+
+def own_beta(network: Attentive) -> float:
+    """beta of the curve that a network applies by default: `IAMT.own_beta`, 0 for others."""
+    return getattr(network, "own_beta", 0.0)
 
 
 def summary_map(

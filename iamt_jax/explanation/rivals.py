@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from iamt_jax.model.network import IAMT
+from iamt_jax.model.tone_curve import tone_curve
 
 _Maps = Float[Array, "batch some y x"]
 
@@ -64,7 +65,8 @@ def random_map(key: Key[Array, ""], batch: int, some: int, side: int) -> _Maps:
 def _answer(network: IAMT, features: Array, k: Array) -> Array:
     """Sum over the batch of |logit k|, the logit of the network's answer (yes or no)."""
     weights, bias = network.heads.classifiers(k[None])
-    masked = (1 + network.heads.masks(features, k[None])[0]) * features
+    curve = tone_curve(network.heads.masks(features, k[None])[0], 1.0, network.own_beta)
+    masked = (1 + curve) * features
     logit = jnp.mean(masked, axis=(1, 2)) @ weights[0] + bias[0]
     return jnp.sum(logit * jax.lax.stop_gradient(jnp.sign(logit)))
 

@@ -56,7 +56,11 @@ class Page:
                     )
                     self._table = gr.HTML(elem_id="table")
             shown = [self._pictures, self._table, self._curve]
-            first = self._draw(self._faces[0], Settings(self._first), drawing.ORDERS[0])
+            first = self._draw(
+                self._faces[0],
+                Settings(self._first, curve=ToneCurve(1.0, view.own_beta)),
+                drawing.ORDERS[0],
+            )
             for part, drawn in zip(shown, first, strict=True):
                 part.value = drawn
             self._connect(shown)
@@ -100,7 +104,9 @@ class Page:
             elem_id="n",
             buttons=[],
         )
-        self._beta = gr.Slider(0, 1, 0, step=0.01, label="β", elem_id="beta", buttons=[])
+        self._beta = gr.Slider(
+            0, 1, view.own_beta, step=0.01, label="β", elem_id="beta", buttons=[]
+        )
         self._auto = gr.Checkbox(
             label="auto: estimate the noise and apply the calibration",
             interactive=view.no_auto is None,

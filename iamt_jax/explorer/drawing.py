@@ -59,7 +59,8 @@ def table_html(
     result: ViewResult,
     order: Order = "probability",
 ) -> str:
-    """Table of all attributes' probabilities, with bars and the change against n = 1, beta = 0."""
+    """Table of all attributes' probabilities, with bars and the change against the network's own
+    curve."""
     change = result.probabilities - result.plain
     keys: dict[str, Callable[[int], object]] = {
         "probability": lambda k: -result.probabilities[k],

@@ -40,7 +40,8 @@ class Settings(NamedTuple):
     sigma: float = 0.0
     """Standard deviation of the Gaussian noise added to the picture, [0, 1] pixel units."""
     curve: ToneCurve | None = ToneCurve()
-    """Tone curve of the masks; None, `auto`, applies the calibrated transformation."""
+    """Tone curve of the masks, by default the network's own; None, `auto`, applies the calibrated
+    transformation."""
 
 
 class AutoChoice(NamedTuple):
@@ -65,7 +66,7 @@ class ViewResult(NamedTuple):
     """The network's input: denoised under `auto`, otherwise the same as `noisy`."""
     probabilities: Float[np.ndarray, " attribute"]
     plain: Float[np.ndarray, " attribute"]
-    """Probabilities of the noisy picture at n = 1, beta = 0."""
+    """Probabilities of the noisy picture under the network's own curve."""
     curves: Float[np.ndarray, "curve point"]
     """g at `CURVE_POINTS`; under `auto` one for each of the shown attribute's `QUANTILES`."""
     explanation: Explanation
@@ -88,6 +89,7 @@ class View:
     def __init__(self, classifier: Classifier, seed: int = 0):
         self.attributes = classifier.attributes
         self.size = classifier.run.config.data.size
+        self.own_beta = classifier.own_beta
         self._devices = classifier.predictor.devices
         # Drawn once and multiplied by sigma: the slider changes the strength, not the pattern.
         shape = (self.size, self.size, 3)
@@ -129,7 +131,7 @@ class View:
         index = self.attributes.index(settings.attribute)
         treatment = self._transformation
         if settings.curve is not None:
-            treatment = ToneCurve(*map(np.float32, settings.curve))
+            treatment = ToneCurve(*map(np.float32, settings.curve.completed(self.own_beta)))
         found = self._look(images, treatment, np.array([index]))
         logits, plain, treated, beta, sigma = (np.asarray(x)[0] for x in found[:-1])
         chosen = None
@@ -166,7 +168,7 @@ def _look(
     explanation."""
     logits, treated = predict(network, images, treatment)
     weights, _ = network.heads.classifiers()
-    beta = 0.0 if treated.beta is None else treated.beta
+    beta = network.own_beta if treated.beta is None else treated.beta
     beta = jnp.broadcast_to(beta, (len(images), *weights.shape))
     # `explain` takes one attribute at a time; its masks are batch, height, width, channel.
     of_attribute = beta[:, attribute[0], None, None]

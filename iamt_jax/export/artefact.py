@@ -79,6 +79,7 @@ class Artefact:
             self.metadata, self._programs = _unpack(content)
             self.attributes = tuple(map(str, self.metadata["attributes"]))
             self.size = int(self.metadata["input"]["size"])
+            self.own_beta = float(self.metadata["beta"].get("default", 0))
             self.thresholds = tuple(map(float, self.metadata["thresholds"]))
         except Exception as error:  # zipfile, zlib and json raise many types.
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -98,21 +99,25 @@ class Artefact:
 
     @xla_setup.default_numbers()
     def __call__(
-        self, images: ImagesLike, n: float = 1.0, beta: float = 0.0, auto: bool = False
+        self,
+        images: ImagesLike,
+        n: float | None = None,
+        beta: float | None = None,
+        auto: bool = False,
     ) -> Float[np.ndarray, "image attribute"]:
         """Probabilities of each attribute, float32; one row for a single image.
 
         Args:
           images: as for `Classifier`.
-          n: tone curve's power, a number from 0 to 1e6.
-          beta: tone curve's offset, a number from 0 to 1.
+          n: tone curve's power, a number from 0 to 1e6; None is 1.
+          beta: tone curve's offset, a number from 0 to 1; None is the network's own.
           auto: use the calibrated transformation instead of n and beta.
 
         Raises:
           InputError: an invalid image, a curve out of range, `auto` together with a curve or
             without a calibration, or a program that this version of jax cannot read.
         """
-        curve = curve_or_auto(n, beta, auto)
+        curve = curve_or_auto(n, beta, auto, self.own_beta)
         if curve is None:
             self.require_automatic()
 

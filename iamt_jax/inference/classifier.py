@@ -79,6 +79,11 @@ class Classifier:
         """Names of the attributes, in the order of the columns of all results."""
         return self.run.attributes
 
+    @property
+    def own_beta(self) -> float:
+        """beta of the network's own curve, which is applied if no other is given; its n is 1."""
+        return self.run.config.model.own_beta
+
     @functools.cached_property
     def identity(self) -> str:
         """Digest of the attributes and weights; equal for equal networks."""
@@ -103,7 +108,11 @@ class Classifier:
         return read_calibration(self.workdir, self.identity)
 
     def __call__(
-        self, images: ImagesLike, n: Curve = 1.0, beta: Curve = 0.0, auto: bool = False
+        self,
+        images: ImagesLike,
+        n: Curve | None = None,
+        beta: Curve | None = None,
+        auto: bool = False,
     ) -> Float[np.ndarray, "image attribute"]:
         """Probabilities of each attribute; one row for a single image.
 
@@ -123,7 +132,11 @@ class Classifier:
 
     @xla_setup.default_numbers()
     def logits(
-        self, images: ImagesLike, n: Curve = 1.0, beta: Curve = 0.0, auto: bool = False
+        self,
+        images: ImagesLike,
+        n: Curve | None = None,
+        beta: Curve | None = None,
+        auto: bool = False,
     ) -> Float[np.ndarray, "image attribute"]:
         """Logits of each attribute; one row for a single image.
 
@@ -143,7 +156,7 @@ class Classifier:
         """
         fitted = self._fitted(images)
         shape = len(fitted.pictures), len(self.attributes), self.run.config.model.widths[-1]
-        curve = curve_or_auto(n, beta, auto, shape)
+        curve = curve_or_auto(n, beta, auto, self.own_beta, shape)
 
         def answer(some, rows):
             treatment = self.transformation if curve is None else curve_of_rows(curve, rows)
@@ -210,8 +223,8 @@ class Classifier:
         self,
         images: ImagesLike,
         attributes: Sequence[str],
-        n: float = 1.0,
-        beta: float = 0.0,
+        n: float | None = None,
+        beta: float | None = None,
         top: int = 5,
     ) -> Explanation:
         """Explains the logits of the named attributes under a tone curve.
@@ -238,7 +251,7 @@ class Classifier:
         if not (isinstance(top, int) and 1 <= top <= channels):
             raise InputError(f"`top`: found {top}, expected a whole number, 1 to {channels}")
         chosen = self._chosen(attributes)
-        curve = curve_or_auto(n, beta, auto=False)
+        curve = curve_or_auto(n, beta, False, self.own_beta)
         answer = lambda some, _: self._explainer(top)(some, chosen, *curve)  # noqa: E731
         return self._batched(answer, self._fitted(images))
 

@@ -84,19 +84,20 @@ def curve_values(name: str, value: Curve, largest: float, shape: tuple[int, ...]
 
 
 def curve_or_auto(
-    n: Curve, beta: Curve, auto: bool, shape: tuple[int, ...] = ()
+    n: Curve | None, beta: Curve | None, auto: bool, own_beta: float, shape: tuple[int, ...] = ()
 ) -> ToneCurve | None:
     """Checks the arguments `n`, `beta` and `auto`; returns the tone curve, None under `auto`.
+
+    Where n or beta is None, the curve has the network's own value.
 
     Raises:
       InputError: as `curve_values`, or a curve was given together with `auto`.
     """
-    curve = ToneCurve(curve_values("n", n, LARGEST_N, shape), curve_values("beta", beta, 1, shape))
-    if not auto:
-        return curve
-    if not (np.all(curve.n == 1) and np.all(curve.beta == 0)):
+    if auto and (n is not None or beta is not None):
         raise InputError("`auto`: it chooses the curves itself; give n and beta, or auto")
-    return None
+    n, beta = ToneCurve(n, beta).completed(own_beta)
+    curve = ToneCurve(curve_values("n", n, LARGEST_N, shape), curve_values("beta", beta, 1, shape))
+    return None if auto else curve
 
 
 def attribute_hint(name: str, attributes: Sequence[str]) -> str:

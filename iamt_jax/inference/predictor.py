@@ -157,7 +157,9 @@ class Predictor:
           sigma: noise level of the images if known; None lets the transformation estimate it.
         """
         if isinstance(treatment, ToneCurve):  # A number of another type would recompile.
-            treatment = ToneCurve(*(jnp.asarray(x, jnp.float32) for x in treatment))
+            treatment = ToneCurve(
+                *(None if x is None else jnp.asarray(x, jnp.float32) for x in treatment)
+            )
         return self._answer(images, treatment, sigma)
 
     def masks(

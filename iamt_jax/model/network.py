@@ -98,15 +98,17 @@ class IAMT(nnx.Module):
             else None
         )
         self.reconstructor = Reconstructor(config, rngs=rngs) if config.reconstructor else None
-        self.dropout = config.dropout
+        self.dropout, self.curve_share = config.dropout, config.curve_share
+        self.own_beta = config.own_beta
 
     def __call__(
         self,
         images: Float[Array, "batch height width 3"],
         keys: Key[Array, " batch"],
-        beta: Float[Array, " batch"] | None = None,
     ) -> Outputs:
-        """Forward pass of training: batch statistics, dropout, and T(M) = 1 + g(M; 1, beta).
+        """Forward pass of training: batch statistics, dropout, and T(M) = 1 + M (Eq. 1 to 5).
+
+        A share `config.curve_share` of the images has T(M) = 1 + g(M; 1, 1) = 2 M instead.
 
         Dropout acts on the features of the classifiers, not on those of the reconstructor. With
         BatchNorm it must run inside the mapped axis `extractor.DATA_AXIS`.
@@ -114,16 +116,14 @@ class IAMT(nnx.Module):
         Args:
           images: float32 in [0, 1] units; height and width must be divisible by the stride,
             2 ** len(config.widths).
-          keys: keys of the dropout, one for each image.
-          beta: offset of the tone curve of each image; None is 0, the paper's T(M) = 1 + M (Eq. 1
-            to 5).
+          keys: keys of the dropout and of the training curve, one for each image.
 
         Returns:
           The inputs of `losses.losses`.
         """
         features = self.extractor(images, train=True)
         kept = drop_channels(features, self.dropout, keys)
-        heads = self.heads(kept, beta=None if beta is None else beta[:, None, None])
+        heads = self.heads(kept, beta=training_beta(self.curve_share, keys))
         pooled = jnp.mean(kept, axis=(1, 2), dtype=jnp.float32)
         return Outputs(
             features=features,
@@ -146,12 +146,24 @@ class IAMT(nnx.Module):
             divisible by the stride, 2 ** len(config.widths).
           n: power of the tone curve, n >= 0, broadcastable to (batch, attribute, channel); None
             is 1.
-          beta: offset of the tone curve, 0 <= beta <= 1, likewise; None is 0.
+          beta: offset of the tone curve, 0 <= beta <= 1, likewise; None is `own_beta`: 1 if the
+            network was trained with a share of such curves, else 0.
 
         Returns:
           Logits, float32. Arguments are not checked.
         """
+        if beta is None and self.own_beta:
+            beta = self.own_beta
         return self.heads(self.extractor(images), n, beta).logits
+
+
+def training_beta(share: float, keys: Key[Array, " batch"]) -> Float[Array, "batch 1 1"] | None:
+    """Draws beta of each image's training curve, 1 with probability `share`, else 0; None where all
+    are 0."""
+    if share == 0:
+        return None
+    draw = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 3), share))
+    return draw(keys).astype(jnp.float32)[:, None, None]
 
 
 def drop_channels(features: Array, rate: float, keys: Key[Array, " batch"]) -> Array:

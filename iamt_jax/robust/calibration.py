@@ -76,7 +76,7 @@ def _fit_curves(
     prior: PatchPrior | None,
     seed: int,
 ) -> Float[np.ndarray, "2*level attribute channel"]:
-    """The betas of every noise level, unclipped and clipped; 0 for clean images."""
+    """The betas of every noise level, unclipped and clipped; the network's own for clean images."""
     denoiser = Transformation(levels, prior, None)
     # Compiled once for all levels.
     denoised = jax.jit(lambda images: treat(images, denoiser).images)
@@ -88,11 +88,12 @@ def _fit_curves(
     betas = []
     for clip, sigma in tqdm(nodes, unit="level", desc="calibrating", dynamic_ncols=True):
         if sigma == 0:
-            betas.append(np.zeros(network.heads.stacked.mask.bias[...].shape, np.float32))
+            shape = network.heads.stacked.mask.bias[...].shape
+            betas.append(np.full(shape, network.own_beta, np.float32))
             continue
         noisy = _noisy(batches, names, sigma, clip, seed)
         plain, masked = _joined(contributions, [denoised(images) for images in noisy])
-        betas.append(fit_beta(plain, masked, clean))
+        betas.append(fit_beta(plain, masked, clean, network.own_beta))
     return np.stack(betas)
 
 
@@ -136,31 +137,34 @@ def fit_beta(
     plain: Float[np.ndarray, "image attribute channel"],
     masked: Float[np.ndarray, "image attribute channel"],
     clean: Float[np.ndarray, "image attribute"],
+    own: float = 0.0,
 ) -> Float[np.ndarray, "attribute channel"]:
     r"""Fits the betas of each attribute and channel at one noise level.
 
     .. math::
       z_k(\beta) = \sum_c (1 - \beta_{kc}) F_{kc} + (1 + \beta_{kc}) H_{kc}, \qquad
-      \min_{0 \le \beta \le 1} \sum_i (z_{ik}(\beta) - z^{clean}_{ik})^2 + \rho |\beta_k|^2
+      \min_{0 \le \beta \le 1} \sum_i (z_{ik}(\beta) - z^{clean}_{ik})^2 + \rho |\beta_k - \beta^{own}|^2
 
     Args:
       plain: F, contributions of the unmasked features to the logits of noisy images.
       masked: H, contributions of M * f.
       clean: logits of the same images without noise, minus the heads' biases.
+      own: beta of the network's own curve, from which the fit starts.
 
     Returns:
       Beta in [0, 1], float32.
     """
     gap = (masked - plain).astype(np.float64)
-    left = clean - (plain + masked).sum(2)
-    return np.stack([_bounded(gap[:, k], left[:, k]) for k in range(gap.shape[1])])
+    left = clean - ((1 - own) * plain + (1 + own) * masked).sum(2)
+    return np.stack([_bounded(gap[:, k], left[:, k], own) for k in range(gap.shape[1])])
 
 
-def _bounded(gap: np.ndarray, left: np.ndarray) -> np.ndarray:
+def _bounded(gap: np.ndarray, left: np.ndarray, own: float) -> np.ndarray:
     """Solves the problem in its smaller form, with as many rows as channels:
     |R beta - R^-T gap^T left|^2, where R^T R is gap^T gap plus the ridge."""
     products = gap.T @ gap
     ridge = RIDGE * np.trace(products) / len(products) + 1e-12
     root = np.linalg.cholesky(products + ridge * np.eye(len(products))).T
     target = solve_triangular(root, gap.T @ left, trans="T")
-    return lsq_linear(root, target, bounds=(0, 1)).x.astype(np.float32)
+    found = lsq_linear(root, target, bounds=(0 - own, 1 - own)).x
+    return np.clip(own + found, 0, 1).astype(np.float32)

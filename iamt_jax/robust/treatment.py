@@ -19,13 +19,19 @@ from iamt_jax.robust.noise_level import Levels, estimate_sigma, is_clipped
 class ToneCurve(NamedTuple):
     """g(M; n, beta) in place of the masks (Eq. 7); images are unchanged.
 
-    n and beta are numbers, or arrays that broadcast to (batch, attribute, channel).
+    n and beta are numbers, or arrays that broadcast to (batch, attribute, channel); None is the
+    value of the network's own curve (`ModelConfig.own_beta`; its n is 1).
     """
 
-    n: Float[Array, "..."] | float = 1.0
+    n: Float[Array, "..."] | float | None = None
     """Power, n >= 0."""
-    beta: Float[Array, "..."] | float = 0.0
+    beta: Float[Array, "..."] | float | None = None
     """Offset, 0 <= beta <= 1."""
+
+    def completed(self, own_beta: float) -> ToneCurve:
+        """The curve with the network's own values in place of None."""
+        n = 1.0 if self.n is None else self.n
+        return ToneCurve(n, own_beta if self.beta is None else self.beta)
 
 
 class Transformation(NamedTuple):
@@ -46,9 +52,9 @@ class Treated(NamedTuple):
 
     images: Float[Array, "batch height width 3"]
     n: Float[Array, "..."] | float | None
-    """Power of the tone curve, as in `ToneCurve`; None is 1."""
+    """Power of the tone curve, as in `ToneCurve`."""
     beta: Float[Array, "..."] | float | None
-    """Offset of the tone curve, as in `ToneCurve`; None is 0."""
+    """Offset of the tone curve, as in `ToneCurve`."""
     sigma: Float[Array, " batch"] | None
     """Noise level that each image was transformed for; 0 leaves the image unchanged. None under a
     tone curve."""

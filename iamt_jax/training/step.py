@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from iamt_jax.config import Config, TrainConfig
@@ -136,7 +136,7 @@ def train_step(definition: nnx.GraphDef, config: Config) -> Callable:
 
     def objective(params, statistics, images, labels, keys):
         network = nnx.merge(definition, params, statistics)
-        outputs = network(images, keys, training_beta(config.train.curve_share, keys))
+        outputs = network(images, keys)
         # Eq. 6: the total is the weighted sum of L_b, L_m, L_r and |M|_1.
         terms = losses(outputs, images, labels, config.loss)
         mean_mask = jnp.mean(outputs.mask_l1) / outputs.features[0].size
@@ -175,15 +175,6 @@ def image_keys(seed: int, step: Array, batch: int) -> Array:
     index = jax.lax.axis_index(DATA_AXIS) * batch + jnp.arange(batch)
     key = jax.random.fold_in(jax.random.key(seed), step)
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
-
-
-def training_beta(share: float, keys: Key[Array, " batch"]) -> Float[Array, " batch"] | None:
-    """Draws beta of each image's training curve: 1 with probability `share`, else 0; None where it
-    is 0 for every image."""
-    if share == 0:
-        return None
-    draw = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 3), share))
-    return draw(keys).astype(jnp.float32)
 
 
 def _training_noise(images: Array, largest: float, keys: Array) -> Array:
