@@ -156,7 +156,7 @@ def _metadata(classifier: Classifier) -> dict:
             "range": [0, 1],
             "dtype": "float32",
             "identity": 0,
-            "default": run.config.model.own_beta,
+            "default": classifier.own_beta,
         },
         "network": {
             "identity": classifier.identity,

@@ -143,7 +143,8 @@ def fit_beta(
 
     .. math::
       z_k(\beta) = \sum_c (1 - \beta_{kc}) F_{kc} + (1 + \beta_{kc}) H_{kc}, \qquad
-      \min_{0 \le \beta \le 1} \sum_i (z_{ik}(\beta) - z^{clean}_{ik})^2 + \rho |\beta_k - \beta^{own}|^2
+      \min_{0 \le \beta \le 1} \sum_i (z_{ik}(\beta) - z^{clean}_{ik})^2
+      + \rho |\beta_k - \beta^{own}|^2
 
     Args:
       plain: F, contributions of the unmasked features to the logits of noisy images.
