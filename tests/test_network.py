@@ -168,3 +168,36 @@ def test_masks_begin_at_the_bias_that_the_config_gives():
     config = dataclasses.replace(SMALL, mask_bias=-4.0)
     _, bias = IAMT(config, 3, rngs=nnx.Rngs(0)).heads.mask_parameters()
     np.testing.assert_array_equal(bias, np.full((3, 16), -4.0))
+
+
+def trained_forward(network, images, keys):
+    """The forward pass of training, on one device."""
+    run = jax.vmap(network, axis_name=DATA_AXIS)
+    return jax.tree.map(lambda x: x[0], run(images[None], keys[None]))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_the_images_is_trained_at_beta_1(share):
+    config = dataclasses.replace(SMALL, norm="group", curve_share=share)
+    network = IAMT(config, 3, rngs=nnx.Rngs(0))
+    images = jax.random.uniform(jax.random.key(1), (16, 16, 16, 3))
+    outputs = trained_forward(network, images, jax.random.split(jax.random.key(2), 16))
+
+    by_beta = [network.predict(images, beta=beta) for beta in (0.0, 1.0)]
+    apart = [jnp.max(abs(outputs.logits - each), axis=1) for each in by_beta]
+    shut = apart[1] < apart[0]
+    np.testing.assert_allclose(jnp.minimum(*apart), 0, atol=1e-5)
+    assert {0.0: shut.sum() == 0, 0.5: 0 < shut.sum() < 16, 1.0: shut.sum() == 16}[share]
+
+
+@pytest.mark.parametrize(("share", "own"), [(0.0, 0.0), (0.3, 1.0)])
+def test_a_networks_own_curve_is_what_it_was_trained_for(share, own):
+    config = dataclasses.replace(SMALL, norm="group", curve_share=share)
+    network = IAMT(config, 3, rngs=nnx.Rngs(0))
+    images = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
+    assert network.own_beta == own
+    np.testing.assert_array_equal(
+        network.predict(images), network.predict(images, n=None, beta=own)
+    )
+    close = network.predict(images, n=1.0, beta=own)
+    np.testing.assert_allclose(network.predict(images), close, atol=1e-6)

@@ -236,3 +236,11 @@ def test_the_whole_leaves_clean_images_alone_and_believes_a_known_sigma(faces, p
     told = treat(images, whole, np.array([0.3, 0, 0.3], np.float32))
     np.testing.assert_allclose(told.sigma, [0.3, 0, 0.3], atol=1e-6)
     assert psnr(done.images[2], faces[80]) > psnr(images[2], faces[80]) + 4
+
+
+@pytest.mark.parametrize("own", [0.0, 1.0])
+def test_without_noise_the_fit_stays_at_the_networks_own_curve(own):
+    rng = np.random.default_rng(5)
+    plain, masked = rng.normal(size=(2, 50, 3, 8))
+    clean = ((1 - own) * plain + (1 + own) * masked).sum(2)
+    np.testing.assert_allclose(fit_beta(plain, masked, clean, own), own, atol=1e-6)
