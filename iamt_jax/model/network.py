@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from iamt_jax.config import ModelConfig
-from iamt_jax.model.extractor import Extractor, scaled_normal
+from iamt_jax.model.extractor import Extractor, convolution, scaled_normal
 from iamt_jax.model.heads import AttributeHeads
 
 
@@ -33,7 +33,9 @@ class Reconstructor(nnx.Module):
         channels, self.tile = config.widths[-1], 2 ** (len(config.widths) - 1)
         inner = channels // 2
         common = {"dtype": config.dtype, "kernel_init": scaled_normal(1), "rngs": rngs}
-        self.widen = nnx.Conv(channels, 4 * inner, (1, 1), **common)
+        self.widen = nnx.Conv(
+            channels, 4 * inner, (1, 1), conv_general_dilated=convolution, **common
+        )
         self.paint = nnx.Conv(inner, 3 * self.tile**2, (3, 3), **common)
 
     def __call__(
