@@ -130,7 +130,7 @@ def comparisons_of_predictor(predictor, images, indices, rng):
     maps = faithfulness.draw_maps(predictor, images, indices, seed=0)
     by_image = faithfulness.draw_maps(predictor, images[-1:], indices, seed=0)
     by_attribute = faithfulness.draw_maps(predictor, images, indices[-1:], seed=0)
-    for name in ("ours", "Grad-CAM", "gradient x input", "mean mask"):
+    for name in ("masks", "gradients", "Grad-CAM", "gradient x input", "mean mask"):
         yield f"drawn: {name}, by image", maps[name][-1:], by_image[name]
         yield f"drawn: {name}, by attribute", maps[name][:, -1:], by_attribute[name]
 

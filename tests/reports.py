@@ -7,7 +7,7 @@ from iamt_jax.metrics.classification import compute_metrics, majority_class, met
 ATTRIBUTES = ("Bangs", "Smiling", "Big_Nose", "Eyeglasses", "Male", "Young")
 CHANNELS, SHOWN, TOP = 8, 3, 5
 SIGMAS, N, BETA = (0.0, 0.1, 0.5), (0.5, 1.0, 4.0), (0.0, 0.25, 0.5, 0.75, 1.0)
-RIVALS = ("ours", "Grad-CAM", "random")
+RIVALS = ("masks", "gradients", "Grad-CAM", "random")
 
 
 def correlations(rng, variables):

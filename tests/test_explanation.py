@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from iamt_jax.evaluation.mask_statistics import (
     mask_atlas,
     strongest,
 )
-from iamt_jax.explanation.explain import blurred, coarse, explain
+from iamt_jax.explanation.explain import blurred, coarse, explain, mask_map
 from iamt_jax.robust.treatment import ToneCurve
 from iamt_jax.synthetic import LOCAL_ATTRIBUTES, faces, render
 
@@ -201,7 +202,7 @@ def test_everything_is_judged_on_the_same_images(classifier, dataset, monkeypatc
         classifier, records, {k: where[k] for k in ("Bangs", "Smiling")}, 0
     )
     assert set(judged.regions) == {"Bangs", "Smiling"}
-    assert {"ours", "Grad-CAM", "random"} < set(judged.scores)
+    assert {"masks", "gradients", "Grad-CAM", "random"} < set(judged.scores)
     for scores in judged.scores.values():
         assert set(scores) == {"energy_inside", "pointing", "deletion", "insertion"}
         assert all(0 <= value <= 1 for value in scores.values())
@@ -216,3 +217,28 @@ def test_the_atlas_shows_the_most_important_channels(classifier, dataset):
     masks = classifier.masks(found.images, [classifier.attributes[9]])[:, 0]
     close(found.masks[:, 9, 1], masks[..., found.channels[9, 1]], 1e-5)
     close(found.logits, classifier.logits(found.images))
+
+
+def test_the_map_of_the_masks_weights_channels_by_what_they_add():
+    rng = np.random.default_rng(3)
+    mask, features = rng.random((2, 2, 3, 4, 5), np.float32)
+    weight = rng.normal(size=5).astype(np.float32)
+    found = np.asarray(mask_map(mask, features, weight))
+
+    for i in range(2):
+        expected = np.zeros((3, 4))
+        for c in range(5):
+            masked = weight[c] * mask[i, ..., c] * features[i, ..., c]
+            expected += abs(masked.mean()) * mask[i, ..., c]
+        np.testing.assert_allclose(found[i], expected, rtol=1e-5)
+
+
+def test_the_drawn_map_of_the_masks_is_that_of_the_explanation(classifier):
+    images = np.random.default_rng(0).random((8, 32, 32, 3)).astype(np.float32)
+    chosen = np.array([5, 31])
+    drawn = faithfulness.draw_maps(classifier.predictor, images, chosen, seed=0)["masks"]
+    names = [classifier.attributes[k] for k in chosen]
+    places = classifier.explain(images, names).mask_map
+    lowest = places.min(axis=(2, 3), keepdims=True)
+    expected = jax.image.resize(places - lowest, drawn.shape, "bilinear")
+    np.testing.assert_allclose(drawn, expected, atol=1e-6)

@@ -127,7 +127,7 @@ def test_without_a_calibration_nothing_is_called_calibrated():
 
 def test_rivals_and_pairs_stand_in_their_tables(made, elements):
     for row, scores in zip(
-        rows(elements, "Our map and its rivals"), made[2]["judged"]["scores"].values(), strict=True
+        rows(elements, "Our maps and others"), made[2]["judged"]["scores"].values(), strict=True
     ):
         assert row[1:] == [f"{value:.3f}" for value in scores.values()]
     (pair,) = rows(elements, "Correlations of pairs")

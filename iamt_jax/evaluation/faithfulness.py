@@ -1,4 +1,4 @@
-"""Faithfulness of explanation maps: ours and rivals on the same images, and after randomisation."""
+"""Faithfulness of explanation maps: ours and others on the same images, and after randomisation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from iamt_jax.data.dataset import Dataset, Records
 from iamt_jax.data.open import RENDERED
 from iamt_jax.data.regions import BOXES, Regions, landmark_regions, synthetic_regions
 from iamt_jax.explanation import rivals
-from iamt_jax.explanation.explain import coarse, explain
+from iamt_jax.explanation.explain import coarse, explain, mask_map
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.inference.inputs import by_rows
 from iamt_jax.inference.predictor import Predictor
@@ -123,7 +123,7 @@ class Faithfulness(NamedTuple):
 def measure_faithfulness(
     classifier: Classifier, records: Records, regions: Regions | None, seed: int
 ) -> Faithfulness:
-    """Measures our summary map and its rivals on the same images.
+    """Measures the map of the masks, the summary map and others on the same images.
 
     The metrics are energy and pointing in regions, deletion, insertion and randomisation.
 
@@ -168,12 +168,23 @@ def draw_maps(predictor: Predictor, images: np.ndarray, chosen: np.ndarray, seed
     A greater value is more evidence for the decision of the network.
     """
 
+    def masks(network: IAMT, images: Array, chosen: Array) -> Array:
+        features = network.extractor(images)
+        weights, _ = network.heads.classifiers(chosen)
+        each = jax.vmap(mask_map, (0, None, 0), 1)(
+            network.heads.masks(features, chosen), features, weights
+        )
+        shape = *each.shape[:2], *images.shape[1:3]
+        # A mask is above 0 everywhere; what counts is how far above its least value.
+        return jax.image.resize(each - jnp.min(each, axis=(2, 3), keepdims=True), shape, "bilinear")
+
     def summary(network: IAMT, images: Array, chosen: Array) -> Array:
         found = explain(network, images, chosen, top=1)
         return found.summary * jnp.sign(found.logits)[..., None, None]
 
     programs = {
-        "ours": summary,
+        "masks": masks,
+        "gradients": summary,
         "Grad-CAM": rivals.grad_cam,
         "gradient x input": rivals.gradient_times_input,
         "mean mask": rivals.mean_mask,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from iamt_jax.model.heads import Attentive
-from iamt_jax.model.tone_curve import tone_curve
+from iamt_jax.model.tone_curve import contrast, tone_curve
 
 
 def blurred(images: Float[Array, "*batch y x"], spread: float) -> Float[Array, "*batch y x"]:
@@ -67,6 +67,9 @@ class Explanation(NamedTuple):
     """Channels with the largest absolute contributions, the largest first."""
     masks: Float[Array, "batch some top height width"]
     """g(M; n, beta) of those channels (Eq. 7)."""
+    mask_map: Float[Array, "batch some height width"]
+    """Masks weighted by the importance of their channels, without any derivative, in logits: where
+    the network looks, for or against the attribute. See `mask_map`."""
     summary: Float[Array, "batch some y x"]
     """Map at the size of the network's input, in logits per pixel: positive is evidence for the
     attribute, negative against it. See `iamt_jax.explanation.explain.summary_map`."""
@@ -113,21 +116,24 @@ def explain(
     features, pull = jax.vjp(network.extractor, images)
     positions = features.shape[1] * features.shape[2]
 
-    def of_one(k: Array) -> tuple[Array, Array, Array]:
-        """Contributions and mask by position and channel, and the derivative in the pixels."""
+    def of_one(k: Array) -> tuple[Array, Array, Array, Array]:
+        """Contributions and mask by position and channel, the map of the masks, and the derivative
+        in the pixels."""
         weight, _ = network.heads.classifiers(k[None])
 
-        def added(features: Array) -> tuple[Array, Array]:
-            mask = tone_curve(network.heads.masks(features, k[None])[0], n, beta)
-            return weight[0] * (1 + mask) * features / positions, mask
+        def added(features: Array) -> tuple[Array, tuple[Array, Array]]:
+            mask = network.heads.masks(features, k[None])[0]
+            curved = tone_curve(mask, n, beta)
+            places = mask_map(contrast(mask, n), features, weight[0])
+            return weight[0] * (1 + curved) * features / positions, (curved, places)
 
-        added_here, back, mask = jax.vjp(added, features, has_aux=True)
+        added_here, back, (mask, places) = jax.vjp(added, features, has_aux=True)
         (to_features,) = back(jnp.ones_like(added_here))
-        return added_here, mask, pull(to_features)[0]
+        return added_here, mask, places, pull(to_features)[0]
 
     # One attribute at a time, so that no derivative is a sum over attributes: XLA's YNNPACK
     # fusions compute such sums wrongly on some CPUs (docs/log.md).
-    added, masks, gradients = jax.vmap(of_one)(chosen)
+    added, masks, places, gradients = jax.vmap(of_one)(chosen)
     gradients = gradients.swapaxes(0, 1)
     contributions = jnp.sum(added, axis=(2, 3)).swapaxes(0, 1)
     maps = jnp.sum(added, axis=-1).swapaxes(0, 1)
@@ -142,8 +148,30 @@ def explain(
         maps=maps,
         channels=channels,
         masks=jnp.take_along_axis(by_image, channels[..., None, None], axis=2),
+        mask_map=places.swapaxes(0, 1),
         summary=summary_map(images, gradients),
     )
+
+
+def mask_map(
+    mask: Float[Array, "batch height width channel"],
+    features: Float[Array, "batch height width channel"],
+    weight: Float[Array, " channel"],
+) -> Float[Array, "batch height width"]:
+    r"""One map of an attribute's mask: its channels, weighted by their importance.
+
+    The importance of a channel is the size of what the masked channel adds to the logit,
+
+    .. math::
+      A(p) = \sum_c \Big| \frac{1}{HW} \sum_q w_c M_c(q) f_c(q) \Big| \, M_c(p)
+
+    Args:
+      mask: M, or h(M; n).
+      features: f.
+      weight: w, of the attribute's classifier.
+    """
+    importance = jnp.abs(jnp.mean(mask * features, axis=(1, 2)) * weight)
+    return jnp.einsum("bhwc,bc->bhw", mask, importance)
 
 
 def own_beta(network: Attentive) -> float:

@@ -45,6 +45,7 @@ class BatchNorm(nnx.BatchNorm):
     """
 
     def __call__(self, x: Array, use_running_average: bool) -> Array:
+        """Normalised x; without the running average, by its own statistics, which update it."""
         flat = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
         ones = jnp.ones((1, len(flat)), jnp.float32)
         if use_running_average:
@@ -81,9 +82,7 @@ def normalisation(channels: int, config: ModelConfig, rngs: nnx.Rngs) -> nnx.Mod
     )
 
 
-def convolution(
-    x: Array, kernel: Array, strides: tuple[int, ...], padding: str, **others
-) -> Array:
+def convolution(x: Array, kernel: Array, strides: tuple[int, ...], padding: str, **others) -> Array:
     """`lax.conv_general_dilated` for channels last; 1x1 kernels are one matrix product, which is
     faster on a CPU."""
     if kernel.shape[:2] == (1, 1) and set(strides) == {1}:
@@ -112,6 +111,7 @@ class ConvNorm(nnx.Module):
         self.norm = normalisation(outputs, config, rngs)
 
     def __call__(self, x: Array, train: bool) -> Array:
+        """`train`: normalise by the batch's statistics, and update the running ones."""
         x = self.conv(x)
         if isinstance(self.norm, nnx.BatchNorm):
             return self.norm(x, use_running_average=not train)
@@ -134,9 +134,9 @@ class Block(nnx.Module):
 class Extractor(nnx.Module):
     """f_f: a front end with strides, then a context module of dilated residual blocks.
 
-    The front end halves the image for each entry of `config.widths`. The context module enlarges
-    the receptive field at that resolution, so that each position of the features, and of the
-    masks, depends on a large part of the face and still belongs to one place in it.
+    The front end halves the image for each entry of `config.widths`; the context module works at
+    that resolution. How far a position of the features sees, `config.receptive_field`, decides
+    what its mask can say of the place: with the whole face in view, masks point nowhere.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
