@@ -50,6 +50,7 @@ def arrays(rng):
         "atlas_channels": np.argsort(-importance, axis=1)[:, :TOP],
         "atlas_masks": rng.random((*shape, 4, 4)),
         "atlas_contributions": rng.normal(size=shape),
+        "atlas_mask_map": rng.random((SHOWN, k, 4, 4)),
         "atlas_summary": rng.normal(size=(SHOWN, k, 32, 32)),
         "curve_n": np.array(N),
         "curve_beta": np.array(BETA),

@@ -207,7 +207,7 @@ def test_names_and_messages_are_escaped(view, face):
         assert "<script>" not in drawn
 
 
-@pytest.mark.parametrize("auto, tiles", [(False, 2 + MASKS_SHOWN), (True, 3 + MASKS_SHOWN)])
+@pytest.mark.parametrize("auto, tiles", [(False, 3 + MASKS_SHOWN), (True, 4 + MASKS_SHOWN)])
 def test_pictures_are_embedded_and_captioned(view, face, auto, tiles):
     settings = Settings("Smiling", 0.2, None if auto else ToneCurve())
     result = view.compute(face, settings)

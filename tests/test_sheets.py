@@ -1,9 +1,13 @@
 """Sheets of pictures: layout and colours."""
 
+import io
+
 import numpy as np
-from sheets import contact_sheet, heat
+from PIL import Image
+from sheets import contact_sheet
 
 from iamt_jax.report.figures import GAP, labelled_rows
+from iamt_jax.report.overlays import mask_map_png
 
 PICTURES = np.arange(5 * 8 * 6 * 3, dtype=np.uint8).reshape(5, 8, 6, 3)
 
@@ -20,10 +24,9 @@ def test_named_rows_keep_a_margin():
     assert sheet.width > 5 * (6 + GAP) and sheet.height == 2 * (8 + GAP)
 
 
-def test_heat_runs_from_dark_to_light_in_each_map():
-    maps = np.stack([np.linspace(0, 1, 16).reshape(4, 4), np.linspace(5, 9, 16).reshape(4, 4)])
-    coloured = heat(maps, 32).astype(int)
-    assert coloured.shape == (2, 32, 32, 3)
-    np.testing.assert_array_equal(coloured[0], coloured[1])
-    assert coloured[0, 0, 0].sum() < coloured[0, -1, -1].sum()
-    assert heat(np.zeros((1, 2, 2)), 4).shape == (1, 4, 4, 3)
+def test_a_map_of_masks_runs_from_dark_to_light():
+    values = np.array([[0.2, 0.3], [0.25, 0.21]])
+    picture = Image.open(io.BytesIO(mask_map_png(values))).convert("RGB")
+    brightness = np.asarray(picture).astype(int).sum(axis=-1)
+    np.testing.assert_array_equal(np.argsort(brightness.ravel()), np.argsort(values.ravel()))
+    assert len(np.unique(np.asarray(Image.open(io.BytesIO(mask_map_png(np.ones((2, 2)))))))) == 1

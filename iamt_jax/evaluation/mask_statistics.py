@@ -130,7 +130,7 @@ TOP_CHANNELS = 5
 
 
 class Atlas(NamedTuple):
-    """A few images, with the masks and summary maps of every attribute."""
+    """A few images, with the masks and maps of every attribute."""
 
     images: UInt8[np.ndarray, "image y x 3"]
     logits: Float[np.ndarray, "image attribute"]
@@ -138,6 +138,7 @@ class Atlas(NamedTuple):
     """Indices of the most important channels over the whole split."""
     masks: Float[np.ndarray, "image attribute top height width"]
     contributions: Float[np.ndarray, "image attribute top"]
+    mask_map: Float[np.ndarray, "image attribute height width"]
     summary: Float[np.ndarray, "image attribute y x"]
 
 
@@ -223,7 +224,7 @@ def correlation(labels: np.ndarray) -> Float[np.ndarray, "attribute attribute"]:
 def mask_atlas(
     classifier: Classifier, records: Records, importance: Float[np.ndarray, "attribute channel"]
 ) -> Atlas:
-    """Computes masks of the most important channels and summary maps of a few images."""
+    """Computes masks of the most important channels and both maps of a few images."""
     size, devices = classifier.run.config.data.size, classifier.predictor.devices
     part = next(evaluation_batches(records, size, -(-len(records) // devices) * devices))
     channels = np.argsort(-importance, axis=1, kind="stable")[:, :TOP_CHANNELS]
@@ -235,11 +236,12 @@ def mask_atlas(
         masks = network.heads.masks(network.extractor(images), every)
         chosen = jnp.take_along_axis(masks, channels[:, None, None, None], axis=-1)
         added = jnp.take_along_axis(found.contributions, channels[None], axis=-1)
-        return found.logits, chosen.transpose(1, 0, 4, 2, 3), added, found.summary
+        by_image = chosen.transpose(1, 0, 4, 2, 3)
+        return found.logits, by_image, added, found.mask_map, found.summary
 
     found = classifier.predictor.program(look)(part.images, channels)
-    logits, masks, contributions, summary = (np.asarray(x)[part.real] for x in found)
-    return Atlas(part.images[part.real], logits, channels, masks, contributions, summary)
+    logits, masks, *others = (np.asarray(x)[part.real] for x in found)
+    return Atlas(part.images[part.real], logits, channels, masks, *others)
 
 
 def strongest(

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from iamt_jax.explorer.view import CURVE_POINTS, QUANTILES, AutoChoice, Settings, ViewResult
-from iamt_jax.report.overlays import data_uri, mask_png, photograph_webp, signed_png
+from iamt_jax.report.overlays import data_uri, mask_map_png, mask_png, photograph_webp, signed_png
 
 ORDERS = ("probability", "change", "name")
 """Sort orders of the table."""
@@ -28,14 +28,16 @@ SMALLEST_CHANGE = 0.0005
 
 
 def pictures_html(result: ViewResult, settings: Settings) -> str:
-    """Tiles: the picture, the denoised picture under `auto`, the summary map of the attribute, and
-    the masks of the channels with the largest contributions."""
+    """Tiles: the picture, the denoised picture under `auto`, the map of the attribute's masks, its
+    summary map, and the masks of the channels with the largest contributions."""
     name, why = display_name(settings.attribute), result.explanation
     noisy = treated = data_uri(photograph_webp(result.noisy), "webp")
     tiles = [_tile(noisy, None, f"picture, noise {settings.sigma:.2f}")]
     if result.chosen:
         treated = data_uri(photograph_webp(result.treated), "webp")
         tiles.append(_tile(treated, None, f"denoised for sigma {result.chosen.sigma:.2f}"))
+    places = mask_map_png(why.mask_map)
+    tiles.append(_tile(treated, (places, MASK_OPACITY), f"where the masks of {name} look"))
     signed = signed_png(why.summary, np.abs(why.summary).max())
     tiles.append(
         _tile(treated, (signed, 1), f"for (purple) and against (orange) {name}", grey=True)

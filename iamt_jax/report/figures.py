@@ -96,11 +96,14 @@ def heat_map_png(
 
 
 def atlas_png(findings: Mapping, arrays: Mapping[str, np.ndarray], k: int) -> bytes:
-    """Draws the masks of an attribute's top channels (rows) over the photographs (columns), then
-    its summary map (Fig. 4)."""
+    """Draws over the photographs (columns) the map of an attribute's masks, the masks of its top
+    channels, then its summary map (Fig. 4)."""
     images, name = arrays["atlas_images"], findings["attributes"][k]
     photographs = [np.asarray(Image.fromarray(x).resize((_TILE, _TILE))) for x in images]
     rows = [(name, np.stack(photographs))]
+    maps = map(mask_map_png, arrays["atlas_mask_map"][:, k])
+    tiles = [laid_over(*pair, 0.6, _TILE) for pair in zip(images, maps, strict=True)]
+    rows.append(("masks by importance", np.stack(tiles)))
     for i, (channel, share) in enumerate(findings["importance"][name]):
         masks = map(mask_png, arrays["atlas_masks"][:, k, i])
         tiles = [laid_over(*pair, 0.6, _TILE) for pair in zip(images, masks, strict=True)]
@@ -108,7 +111,7 @@ def atlas_png(findings: Mapping, arrays: Mapping[str, np.ndarray], k: int) -> by
     scale = np.abs(arrays["atlas_summary"][:, k]).max()
     maps = [signed_png(x, scale) for x in arrays["atlas_summary"][:, k]]
     tiles = [laid_over(*pair, 1, _TILE, grey=True) for pair in zip(images, maps, strict=True)]
-    rows.append(("for / against", np.stack(tiles)))
+    rows.append(("gradients: for / against", np.stack(tiles)))
     buffer = io.BytesIO()
     # A palette keeps the files small: there is one sheet for each attribute.
     labelled_rows(rows).quantize(256, Image.Quantize.MEDIANCUT).save(buffer, "PNG")

@@ -34,6 +34,12 @@ def mask_png(mask: Float[np.ndarray, "height width"]) -> bytes:
     return _paletted(np.clip(mask, 0, 1), colours, None)
 
 
+def mask_map_png(values: Float[np.ndarray, "height width"]) -> bytes:
+    """Encodes a map of masks like a mask, from its least value (dark) to its greatest (light)."""
+    low, high = values.min(), values.max()
+    return mask_png((values - low) / max(high - low, 1e-30))
+
+
 def signed_png(values: Float[np.ndarray, "y x"], scale: float) -> bytes:
     """Encodes a signed map as PNG: purple for, orange against, transparent at 0, full colour at
     `scale`."""

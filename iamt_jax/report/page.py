@@ -147,6 +147,10 @@ def _atlas(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict:
             [uri(overlays.signed_png(summary[i, k], scale[k]), "png") for i in every]
             for k in range(len(scale))
         ],
+        "mask_maps": [
+            [uri(overlays.mask_map_png(arrays["atlas_mask_map"][i, k]), "png") for i in every]
+            for k in range(len(scale))
+        ],
         "masks": [
             [[uri(overlays.mask_png(mask), "png") for mask in masks[i, k]] for i in every]
             for k in range(len(scale))

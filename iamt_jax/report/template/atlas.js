@@ -1,5 +1,5 @@
 "use strict";
-// The atlas: a photograph, what speaks for and against an attribute, and its top channels' masks.
+// The atlas: a photograph, where the masks of an attribute look, what speaks for and against it, and its top channels' masks.
 
 const ATLAS = DATA.atlas;
 const signed = (x) => `${x < 0 ? "−" : "+"}${Math.abs(x).toFixed(2)}`;
@@ -32,9 +32,10 @@ function showAtlas() {
     `${name}, image ${i + 1}: ${logit > 0 ? "yes" : "no"}, logit ${signed(logit)}, probability ${percent(probability)}`;
   const tiles = [
     tile(photograph, null, 1, `Image ${i + 1}`, "image"),
-    tile(photograph, ATLAS.summary[k][i], 1, `Image ${i + 1}: what speaks for and against ${name}`, "for (purple), against (orange)"),
+    tile(photograph, ATLAS.mask_maps[k][i], opacity, `Image ${i + 1}: where the masks of ${name} look`, "masks, weighted by importance"),
+    tile(photograph, ATLAS.summary[k][i], 1, `Image ${i + 1}: what speaks for and against ${name}`, "by gradients: for (purple), against (orange)"),
   ];
-  tiles[1].firstChild.classList.add("grey"); // or skin and hair would look like orange
+  tiles[2].firstChild.classList.add("grey"); // or skin and hair would look like orange
   ATLAS.channels[k].forEach((channel, c) => {
     tiles.push(tile(photograph, ATLAS.masks[k][i][c], opacity, `Image ${i + 1}: mask of channel ${channel} for ${name}`,
       `channel ${channel}: ${percent(ATLAS.shares[k][c])} of the logit on average, ${signed(ATLAS.contributions[k][i][c])} here`));
