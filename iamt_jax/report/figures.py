@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from iamt_jax.report.overlays import SIGNED, laid_over, mask_png, signed_png
+from iamt_jax.report.overlays import SIGNED, laid_over, mask_map_png, mask_png, signed_png
 from iamt_jax.report.tables import brief
 
 _TILE = 96
