@@ -241,7 +241,14 @@ class Processes:
 
 def _faces() -> Config:
     """Synthetic faces on a laptop CPU, in minutes; the default of train.py."""
-    return Config(train=TrainConfig(steps=900, batch_size=32, warmup=50, ema=0.98))
+    return Config(
+        # 16x16 positions, each of which sees 23 of 64 pixels.
+        model=ModelConfig(
+            widths=(64, 128), blocks=(0, 1), dilations=(0, 0), mask_bias=-4.0, curve_share=0.85
+        ),
+        loss=LossConfig(mask_l1=5e-5),
+        train=TrainConfig(steps=950, batch_size=32, learning_rate=5e-3, warmup=50, ema=0.98),
+    )
 
 
 def _small() -> Config:

@@ -15,10 +15,10 @@ from iamt_jax.model.network import IAMT
 
 COUNTS = {
     "faces": {
-        "extractor": 758_304,
+        "extractor": 437_824,
         "heads": 665_640,
         "multilabel": 5_160,
-        "reconstructor": 60_720,
+        "reconstructor": 39_948,
     },
     "small": {
         "extractor": 1_053_728,
