@@ -46,22 +46,27 @@ class BatchNorm(nnx.BatchNorm):
 
     def __call__(self, x: Array, use_running_average: bool) -> Array:
         """Normalised x; without the running average, by its own statistics, which update it."""
-        flat = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
-        ones = jnp.ones((1, len(flat)), jnp.float32)
+        x32 = x.astype(jnp.float32)
         if use_running_average:
-            mean, variance = self.mean[...], self.var[...]
-        else:
-            moments = _exact(ones, flat) / len(flat), _exact(ones, flat * flat) / len(flat)
-            moments = jax.lax.pmean(moments, self.axis_name) if self.axis_name else moments
-            mean = moments[0][0]
-            variance = jnp.maximum(moments[1][0] - mean * mean, 0)
-            keep = self.momentum
-            self.mean[...] = keep * self.mean[...] + (1 - keep) * mean
-            self.var[...] = keep * self.var[...] + (1 - keep) * variance
-        slope = self.scale[...] * jax.lax.rsqrt(variance + self.epsilon)
-        offset = self.bias[...] - mean * slope
+            slope, offset = self._affine(self.mean[...], self.var[...])
+            return (x32 * slope + offset).astype(self.dtype)
+        flat = x32.reshape(-1, x.shape[-1])
+        ones = jnp.ones((1, len(flat)), jnp.float32)
+        moments = _exact(ones, flat) / len(flat), _exact(ones, flat * flat) / len(flat)
+        if self.axis_name:
+            moments = jax.lax.pmean(moments, self.axis_name)
+        mean, variance = moments[0][0], jnp.maximum(moments[1][0] - moments[0][0] ** 2, 0)
+        keep = self.momentum
+        self.mean[...] = keep * self.mean[...] + (1 - keep) * mean
+        self.var[...] = keep * self.var[...] + (1 - keep) * variance
+        slope, offset = self._affine(mean, variance)
         y = flat * _exact(ones.T, slope[None]) + _exact(ones.T, offset[None])
-        return y.astype(self.dtype).reshape(x.shape)
+        return y.reshape(x.shape).astype(self.dtype)
+
+    def _affine(self, mean: Array, variance: Array) -> tuple[Array, Array]:
+        """Slope and offset of the normalisation, by channel."""
+        slope = self.scale[...] * jax.lax.rsqrt(variance + self.epsilon)
+        return slope, self.bias[...] - mean * slope
 
 
 def _exact(x: Array, y: Array) -> Array:
