@@ -41,7 +41,7 @@ CASES = (
     refused_value("model.dropout", "nan", "a finite number"),
     refused_value("model.widths", 0, "positive numbers", "(0,)"),
     refused_value("model.blocks", 1, "one number a width", "(1,)"),
-    refused_value("model.dilations", 0, "positive numbers", "(0,)"),
+    refused_value("model.dilations", -1, "numbers from 0 on", "(-1,)"),
     refused_value("data.size", 60, "a positive multiple of 8"),
     refused_value("data.size", 0, "a positive multiple of 8"),
     refused_value("data.shift", 0.3, "from 0 to 0.25"),
@@ -58,6 +58,7 @@ CASES = (
     refused_value("train.weight-decay", "nan", "a finite number"),
     refused_value("train.weight-decay", -1, "at least 0", -1.0),
     refused_value("train.seed", 10**20, SEEDS),
+    refused_value("model.curve-share", 1.5, "from 0 to 1"),
     refused_value("loss.mask-l1", "nan", "a finite number"),
     refused_value("loss.mask-l1", -1, "at least 0", -1.0),
     Case(
