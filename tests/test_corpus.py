@@ -61,7 +61,7 @@ EXACT = frozenset(
         main: unknown command
         train: train.batch-size 0
         train: train.ema 1
-        train: data.size 60
+        train: data.size 62
         train: a batch larger than the data
         evaluate: n nan
         own: the name was forgotten

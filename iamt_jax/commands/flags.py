@@ -25,6 +25,10 @@ _REWORDINGS = (
         r"Error parsing (\S+): no type matching \S+INT could be .*: '(.*?)'.*",
         r"\1: found '\2', expected a whole number",
     ),
+    (
+        r"Error parsing (\S+): no type matching \S+FLOAT could be .*: '(.*?)'.*",
+        r"\1: found '\2', expected a number",
+    ),
     (r"Missing value for argument '(\S+)'\. .*", r"\1: has no value; give one after it"),
 )
 """Pattern of a message of tyro -> the message that replaces it."""

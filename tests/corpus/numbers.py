@@ -42,8 +42,8 @@ CASES = (
     refused_value("model.widths", 0, "positive numbers", "(0,)"),
     refused_value("model.blocks", 1, "one number a width", "(1,)"),
     refused_value("model.dilations", -1, "numbers from 0 on", "(-1,)"),
-    refused_value("data.size", 60, "a positive multiple of 8"),
-    refused_value("data.size", 0, "a positive multiple of 8"),
+    refused_value("data.size", 62, "a positive multiple of 4"),
+    refused_value("data.size", 0, "a positive multiple of 4"),
     refused_value("data.shift", 0.3, "from 0 to 0.25"),
     refused_value("data.zoom", -0.1, "from 0 to 0.5"),
     refused_value("data.rotate", 181, "from 0 to 180", 181.0),
@@ -63,9 +63,9 @@ CASES = (
     refused_value("loss.mask-l1", -1, "at least 0", -1.0),
     Case(
         "train: less than no blocks",
-        trained("--model.blocks", -1, 0, 0),
+        trained("--model.blocks", -1, 0),
         cli.train,
-        "--model.blocks (-1, 0, 0): must be numbers from 0 on",
+        "--model.blocks (-1, 0): must be numbers from 0 on",
     ),
     Case(
         "train: groups that do not divide",
