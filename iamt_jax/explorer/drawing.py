@@ -99,7 +99,7 @@ def curve_html(result: ViewResult, settings: Settings) -> str:
         line, words = result.curves[2], _chosen(result.chosen, display_name(settings.attribute))
     else:
         band, line = "", result.curves[0]
-        n, beta = settings.curve
+        n, beta = result.curve
         words = f'<p class="said">g(M) at <b>n = {n:g}</b>, <b>β = {beta:.2f}</b></p>'
     identity = f'<polyline class="identity" points="{_path(CURVE_POINTS)}"/>'
     bent = f'<polyline class="bent" points="{_path(line)}"/>'

@@ -67,6 +67,8 @@ class ViewResult(NamedTuple):
     probabilities: Float[np.ndarray, " attribute"]
     plain: Float[np.ndarray, " attribute"]
     """Probabilities of the noisy picture under the network's own curve."""
+    curve: ToneCurve | None
+    """The tone curve that was applied; None under `auto`."""
     curves: Float[np.ndarray, "curve point"]
     """g at `CURVE_POINTS`; under `auto` one for each of the shown attribute's `QUANTILES`."""
     explanation: Explanation
@@ -130,12 +132,13 @@ class View:
         images = np.repeat(noisy[None], self._devices, 0)
         index = self.attributes.index(settings.attribute)
         treatment = self._transformation
-        if settings.curve is not None:
-            treatment = ToneCurve(*map(np.float32, settings.curve.completed(self.own_beta)))
+        curve = settings.curve and settings.curve.completed(self.own_beta)
+        if curve is not None:
+            treatment = ToneCurve(*map(np.float32, curve))
         found = self._look(images, treatment, np.array([index]))
         logits, plain, treated, beta, sigma = (np.asarray(x)[0] for x in found[:-1])
         chosen = None
-        if settings.curve is None:
+        if curve is None:
             some = [beta, beta[index]]
             quantiles = np.stack([np.quantile(x, QUANTILES) for x in some]).astype(np.float32)
             chosen = AutoChoice(
@@ -152,6 +155,7 @@ class View:
             treated=_to_uint8(treated),
             probabilities=probability(logits),
             plain=probability(plain),
+            curve=curve,
             curves=curves,
             explanation=jax.tree.map(lambda x: np.asarray(x)[0, 0], found[-1]),
             chosen=chosen,
