@@ -83,8 +83,8 @@ def test_every_plot_is_drawn_and_every_image_loads(opened, scheme):
         assert page.locator(f"#{plot} .js-line, #{plot} .main-svg image").count() > 0, plot
     page.wait_for_function("[...document.images].every((image) => image.complete)")
     widths = page.evaluate("[...document.images].map((image) => image.naturalWidth)")
-    # The photograph seven times, and its seven overlays but one.
-    assert len(widths) == 2 * (reports.TOP + 2) - 1 and min(widths) > 0
+    # The photograph eight times, and its eight overlays but one.
+    assert len(widths) == 2 * (reports.TOP + 3) - 1 and min(widths) > 0
 
 
 @pytest.mark.parametrize(
