@@ -57,18 +57,19 @@ def main(arguments: Arguments) -> None:
 
     records = dataset.split("test")
     decoded = Decoded(records, trained.run.config.data.size)
-    rows = [(name, _looked_at(trained, decoded, records, name)) for name in SHOWN]
+    shown = [name for name in SHOWN if records.labels[:, trained.attributes.index(name)].max() == 1]
+    rows = [(name, _looked_at(trained, decoded, records, name)) for name in shown]
     labelled_rows(rows, scale=2).save(arguments.out / "masks.png", optimize=True)
     print(f"wrote {arguments.out / 'faces.png'} and {arguments.out / 'masks.png'}")
 
 
 def _looked_at(trained: Classifier, decoded: Decoded, records: Records, name: str) -> np.ndarray:
-    """Faces that have the attribute and are found to, each beside the map of its masks."""
+    """Faces that have the attribute, those recognised first, each beside the map of its masks."""
     column = trained.attributes.index(name)
     having = np.flatnonzero(records.labels[:, column] == 1)[: 4 * PAIRS]
     images = np.stack([decoded.picture(i) for i in having])
-    right = trained(images)[:, column] > 0.5
-    images = images[right][:PAIRS]
+    missed = trained(images)[:, column] <= 0.5
+    images = images[np.argsort(missed, kind="stable")][:PAIRS]
     maps = trained.explain(images, [name]).mask_map[:, 0]
     tiles = [
         laid_over(image, mask_map_png(places), 0.6, decoded.size)
