@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 import commands  # noqa: E402
 
 TINY = {
-    "experiments/sheets.py": "--images 2 --out sheets",
+    "experiments/sheets.py": "--out sheets",
     "experiments/noise.py": "--sigmas 0.2 --images 64 --split validation",
     "experiments/members.py": "--sigmas 0.2 --images 64 --split validation",
     "experiments/families.py": "--families shot_noise --images 64 --split validation",
