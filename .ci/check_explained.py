@@ -18,17 +18,17 @@ def main(folder: Path) -> int:
         ("masks", "energy_inside"): ENERGY,
         ("masks", "pointing"): POINTING,
         ("mean mask", "pointing"): MEAN_POINTING,
-        ("gradients", "insertion"): other["insertion"],
     }
     for metric in ("energy_inside", "pointing"):
-        wanted["gradients", metric] = max(1.1 * other[metric], least[metric] + 0.1)
+        wanted["gradients", metric] = max(1.25 * other[metric], least[metric] + 0.1)
     failures = [
         f"{name}, {metric}: {scores[name][metric]:.3f}, expected at least {bound:.3f}"
         for (name, metric), bound in wanted.items()
         if scores[name][metric] < bound
     ]
-    if gradients["deletion"] >= other["deletion"]:
-        failures.append(f"deletion: {gradients['deletion']:.3f}, Grad-CAM {other['deletion']:.3f}")
+    for metric, sign in (("deletion", -1), ("insertion", 1)):
+        if sign * gradients[metric] <= sign * other[metric]:
+            failures.append(f"{metric}: {gradients[metric]:.3f}, Grad-CAM has {other[metric]:.3f}")
     if abs(judged["randomised"]["heads"]) >= 0.2:
         failures.append(f"heads drawn anew: rank correlation {judged['randomised']['heads']:.2f}")
     shown = "\n".join(f"{name}: {each}" for name, each in scores.items())

@@ -149,7 +149,7 @@ def explain(
         channels=channels,
         masks=jnp.take_along_axis(by_image, channels[..., None, None], axis=2),
         mask_map=places.swapaxes(0, 1),
-        summary=summary_map(images, gradients),
+        summary=summary_map(images, gradients, places.swapaxes(0, 1)),
     )
 
 
@@ -182,17 +182,17 @@ def own_beta(network: Attentive) -> float:
 def summary_map(
     images: Float[Array, "batch y x 3"],
     gradients: Float[Array, "batch some y x 3"],
+    places: Float[Array, "batch some height width"],
 ) -> Float[Array, "batch some y x"]:
     r"""Signed map of the pixels for each attribute, in logits per pixel.
 
-    Each position of the features depends on a large part of the face, so that contributions by
-    position localise coarsely. The map therefore uses derivatives in the pixels: the evidence of a
+    Contributions by position are as coarse as the features. The map therefore uses derivatives in the pixels: the evidence of a
     pixel is what the logit would lose, to first order, if it were hidden; it is weighted by the
-    sensitivity E,
+    sensitivity E and by where the masks look, A above its least value,
 
     .. math::
       S = \left(G_{\sigma/2} * \sum_{rgb} \frac{\partial z_k}{\partial x} (x - \bar x)\right)
-      \frac{E}{\max E}, \qquad
+      \frac{E}{\max E} \frac{A - \min A}{\max A - \min A}, \qquad
       E = G_\sigma * \sum_{rgb} \left( \frac{\partial z_k}{\partial x} \right)^2
 
     where x-bar is the blurred image. On synthetic faces its energy inside the true region is
@@ -201,6 +201,7 @@ def summary_map(
     Args:
       images: float32, in the units of the network.
       gradients: derivatives of each logit in the pixels, logits per unit.
+      places: A, the map of the masks (`mask_map`).
 
     Returns:
       The map, in the gradients' type.
@@ -208,4 +209,7 @@ def summary_map(
     evidence = jnp.sum(gradients * (images - coarse(images))[:, None], axis=-1)
     energy = blurred(jnp.sum(jnp.square(gradients), axis=-1), SPREAD)
     energy /= jnp.maximum(jnp.max(energy, axis=(2, 3), keepdims=True), 1e-30)
-    return blurred(evidence, SPREAD / 2) * energy
+    places = places - jnp.min(places, axis=(2, 3), keepdims=True)
+    places /= jnp.maximum(jnp.max(places, axis=(2, 3), keepdims=True), 1e-30)
+    places = jax.image.resize(places, energy.shape, "bilinear")
+    return blurred(evidence, SPREAD / 2) * energy * places

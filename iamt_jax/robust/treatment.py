@@ -1,4 +1,4 @@
-"""What is done to images and their masks before the classifiers: a treatment.
+"""Treatments: changes to images and their masks before the classifiers.
 
 Either one tone curve for all images, or the calibrated transformation, which estimates the noise of
 each image, denoises it and chooses its tone curves; it leaves a clean image unchanged.
