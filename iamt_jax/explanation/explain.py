@@ -186,9 +186,9 @@ def summary_map(
 ) -> Float[Array, "batch some y x"]:
     r"""Signed map of the pixels for each attribute, in logits per pixel.
 
-    Contributions by position are as coarse as the features. The map therefore uses derivatives in the pixels: the evidence of a
-    pixel is what the logit would lose, to first order, if it were hidden; it is weighted by the
-    sensitivity E and by where the masks look, A above its least value,
+    Contributions by position are as coarse as the features. The map therefore uses derivatives in
+    the pixels: the evidence of a pixel is what the logit would lose, to first order, if it were
+    hidden; it is weighted by the sensitivity E and by the masks: A, above its least value,
 
     .. math::
       S = \left(G_{\sigma/2} * \sum_{rgb} \frac{\partial z_k}{\partial x} (x - \bar x)\right)
