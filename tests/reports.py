@@ -7,6 +7,7 @@ from iamt_jax.metrics.classification import compute_metrics, majority_class, met
 ATTRIBUTES = ("Bangs", "Smiling", "Big_Nose", "Eyeglasses", "Male", "Young")
 CHANNELS, SHOWN, TOP = 8, 3, 5
 SIGMAS, N, BETA = (0.0, 0.1, 0.5), (0.5, 1.0, 4.0), (0.0, 0.25, 0.5, 0.75, 1.0)
+KINDS = ("masks", "labels", "predictions", "contributions")
 RIVALS = ("masks", "gradients", "Grad-CAM", "random")
 
 
@@ -44,7 +45,7 @@ def arrays(rng):
         "attributes": np.array(ATTRIBUTES),
         "importance": importance,
         "correlation_features": correlations(rng, CHANNELS),
-        **{f"correlation_{x}": correlations(rng, k) for x in ("masks", "labels", "predictions")},
+        **{f"correlation_{kind}": correlations(rng, k) for kind in KINDS},
         "atlas_images": rng.integers(0, 256, (SHOWN, 32, 32, 3), np.uint8),
         "atlas_logits": rng.normal(size=(SHOWN, k)),
         "atlas_channels": np.argsort(-importance, axis=1)[:, :TOP],
@@ -64,10 +65,9 @@ def findings(rng, arrays):
         return [[i, float(matrix[row, i])] for i in order]
 
     def pair(a, b):
-        kinds = ("masks", "labels", "predictions")
-        return {kind: float(arrays[f"correlation_{kind}"][a, b]) for kind in kinds}
+        return {kind: float(arrays[f"correlation_{kind}"][a, b]) for kind in KINDS}
 
-    scores = ("energy_inside", "pointing", "deletion", "insertion")
+    scores = ("energy_inside", "pointing", "grid_pointing", "deletion", "insertion")
     masks = arrays["correlation_masks"]
     return {
         "attributes": list(ATTRIBUTES),
@@ -80,13 +80,14 @@ def findings(rng, arrays):
             name: [{"attribute": ATTRIBUTES[b], **pair(k, b)} for b, _ in near(masks, k)]
             for k, name in enumerate(ATTRIBUTES)
         },
+        "agreement": {"masks": -0.03, "contributions": 0.43},
         "coupled": [{"attributes": ["Bangs", "Young"], **pair(0, 5)}],
         "judged": {
             "regions": {"Smiling": 0.1},
             "scores": {name: {s: float(rng.random()) for s in scores} for name in RIVALS},
             "randomised": {"heads": 0.125, "heads and extractor": -0.0625},
         },
-        "provenance": {"images": 60, "images_judged": 3, "split": "test"},
+        "provenance": {"images": 60, "images_judged": 3, "regions": "known", "split": "test"},
     }
 
 

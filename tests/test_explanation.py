@@ -2,21 +2,26 @@
 
 import dataclasses
 import functools
+import io
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from PIL import Image
 
 import iamt_jax
+from iamt_jax.attributes import CELEBA_ATTRIBUTES
 from iamt_jax.data import regions
 from iamt_jax.data.batches import evaluation_batches
+from iamt_jax.data.dataset import Records
 from iamt_jax.errors import InputError
-from iamt_jax.evaluation import faithfulness
+from iamt_jax.evaluation import faithfulness, grid_pointing
 from iamt_jax.evaluation.faithfulness import measure_faithfulness, regions_of
 from iamt_jax.evaluation.mask_statistics import (
     Spread,
+    agreement,
     analyse_split,
     correlation,
     coupled,
@@ -24,6 +29,7 @@ from iamt_jax.evaluation.mask_statistics import (
     strongest,
 )
 from iamt_jax.explanation.explain import blurred, coarse, explain, mask_map
+from iamt_jax.explanation.maps import NETWORK_MAPS
 from iamt_jax.robust.treatment import ToneCurve
 from iamt_jax.synthetic import LOCAL_ATTRIBUTES, faces, render
 
@@ -82,13 +88,15 @@ def test_analyses_equal_numpy_on_stored_masks(classifier, dataset, monkeypatch):
     whole, again = analyse_split(classifier, records)
     batch = next(evaluation_batches(records, classifier.run.config.data.size, 11))
     masks = classifier.masks(batch.images, classifier.attributes).astype(np.float64)
+    network = classifier.predictor.network()
+    plain, masked = network.heads.contributions(network.extractor(batch.images / np.float32(255)))
+    by_evidence = np.moveaxis(np.asarray(masked, np.float64), 1, -1).reshape(-1, masks.shape[1])
     by_channel = masks.reshape(-1, masks.shape[-1])
     by_attribute = np.moveaxis(masks, 1, -1).reshape(-1, masks.shape[1])
     for found in (streamed, whole):
         close(found.features, np.corrcoef(by_channel.T))
         close(found.attributes, np.corrcoef(by_attribute.T))
-    network = classifier.predictor.network()
-    plain, masked = network.heads.contributions(network.extractor(batch.images / np.float32(255)))
+        close(found.evidence, np.corrcoef(by_evidence.T))
     size = np.abs(np.asarray(plain + masked, np.float64))
     share = (size / size.sum(-1, keepdims=True)).mean(0)
     close(whole.importance, share)
@@ -167,7 +175,7 @@ def test_regions_of_rendered_faces_are_where_the_images_are(classifier, dataset)
     batch = next(evaluation_batches(records, 32, 4))
     rendered = render(attributes[:4], nuisance[:4], 32)
     assert np.abs(rendered.astype(float) - batch.images).mean() < 6  # JPEG
-    found = regions_of(classifier, records.first(4), dataset, "test")
+    found, _ = regions_of(classifier, records.first(4), dataset, "test")
     assert set(found) == set(LOCAL_ATTRIBUTES)
     assert all(x.shape == (4, 32, 32) and x.mean() < 0.25 for x in found.values())
 
@@ -178,33 +186,144 @@ a.jpg   69 111  108  111   88  136   71  152  106  152
 """
 
 
+class OneSize:
+    """Grey images of one size."""
+
+    def __init__(self, size):
+        buffer = io.BytesIO()
+        Image.new("RGB", size).save(buffer, "PNG")
+        self.data = buffer.getvalue()
+
+    def read(self, index):
+        return self.data
+
+    def location(self, index):
+        return f"{index}.png"
+
+
+def grey(*names, size=(178, 218), attributes=CELEBA_ATTRIBUTES):
+    labels = np.zeros((len(names), len(attributes)), np.int8)
+    return Records(tuple(attributes), names, labels, OneSize(size))
+
+
 def test_boxes_around_landmarks(tmp_path):
     (tmp_path / "Anno").mkdir()
     (tmp_path / regions._LISTS[0]).write_text(LANDMARKS)
-    found = regions.landmark_regions(str(tmp_path), ("a.jpg",), 178)
+    found, source = regions.landmark_regions(str(tmp_path), grey("a.jpg"), 178)
+    assert source == "boxes around the landmarks"
     y, x = np.nonzero(found["Mouth_Slightly_Open"][0])
     assert (x.min(), x.max()) == (63, 113)  # corners at 71 and 106, and 0.2 of 39 beyond
     assert (y.min(), y.max()) == (152 - 20 - 16, 152 - 20 + 15)  # cut to a square, 20 above
     assert all(0.005 < x.mean() < 0.25 for x in found.values())
     with pytest.raises(InputError, match="lacks b.jpg"):
-        regions.landmark_regions(str(tmp_path), ("b.jpg",), 64)
+        regions.landmark_regions(str(tmp_path), grey("b.jpg"), 64)
     (tmp_path / regions._LISTS[0]).write_text(LANDMARKS + "c.jpg 1 2\n")
     with pytest.raises(InputError, match="line 4: found 2 values"):
-        regions.landmark_regions(str(tmp_path), ("a.jpg",), 64)
-    assert regions.landmark_regions(str(tmp_path / "Img"), ("a.jpg",), 64) is None
+        regions.landmark_regions(str(tmp_path), grey("a.jpg"), 64)
+
+
+@pytest.mark.parametrize("size", [(178, 218), (89, 109)])
+def test_mean_landmarks_serve_aligned_photographs_without_a_list(tmp_path, size):
+    found, source = regions.landmark_regions(str(tmp_path), grey("a", "b", size=size), 178)
+    assert "mean landmarks" in source
+    y, x = np.nonzero(found["Mouth_Slightly_Open"][1])
+    assert (x.min(), x.max()) == (64, 113)  # corners at 72 and 106, and 0.2 of 39 beyond
+    np.testing.assert_array_equal(*found["Eyeglasses"])
+
+
+def test_other_photographs_without_a_list_have_no_regions(tmp_path):
+    assert regions.landmark_regions(str(tmp_path), grey("a", size=(146, 178)), 64) is None
+    other = grey("a", attributes=("Smiling", "Cat"))
+    assert regions.landmark_regions(str(tmp_path), other, 64) is None
+
+
+def test_places_by_hand():
+    """Two images, two attributes; the second attribute has no region in the second image."""
+    maps = np.array([[[[3, 1]], [[0, 1]]], [[[0, 2]], [[5, 5]]]], np.float32)
+    inside = np.array([[[[1, 0]], [[1, 0]]], [[[1, 0]], [[0, 0]]]], bool)
+    labels = np.array([[1, 0], [0, 1]])
+    found = faithfulness.measure_places(maps, inside, labels)
+    assert found == {
+        "energy_inside": 0.25,
+        "energy_inside_present": 0.75,
+        "energy_inside_absent": 0,
+        "pointing": pytest.approx(1 / 3),
+        "pointing_present": 1,
+        "pointing_absent": 0,
+    }
+
+
+def test_grids_hold_one_face_with_the_attribute():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (200, 3)).astype(np.int8)
+    labels[:, 1] = np.arange(200) < 29  # too few
+    decisions = labels == 1
+    decisions[:20] = ~decisions[:20]  # wrong answers
+    grids = grid_pointing.draw_grids(labels, decisions, seed=0)
+    assert [g.attribute for g in grids] == [0, 2]
+    for g in grids:
+        assert g.rows.shape == (grid_pointing.GRIDS, 4) and g.rows.min() >= 20
+        assert all(len(set(row)) == 4 for row in g.rows)
+        label = labels[g.rows, g.attribute]
+        np.testing.assert_array_equal(label.sum(axis=1), 1)
+        np.testing.assert_array_equal(label.argmax(axis=1), g.place)
+    again = grid_pointing.draw_grids(labels, decisions, seed=0)
+    assert all((a.rows == b.rows).all() for a, b in zip(grids, again, strict=True))
+
+
+def test_shares_of_a_grid():
+    quarters = np.arange(4, dtype=np.float32)[None, :, None, None, None] * np.ones((1, 1, 2, 3, 3))
+    whole = grid_pointing.tile(quarters)[..., 0]
+    np.testing.assert_array_equal(whole[0, :2], [[0, 0, 0, 1, 1, 1]] * 2)
+    np.testing.assert_array_equal(whole[0, 2:], [[2, 2, 2, 3, 3, 3]] * 2)
+    for place, share in enumerate((0, 1 / 6, 2 / 6, 3 / 6)):
+        close(grid_pointing.share_inside(whole, np.array([place])), [share])
+    close(grid_pointing.share_inside(-whole, np.array([3])), [grid_pointing.CHANCE])
+
+
+def test_a_grid_is_seen_as_one_picture(classifier, dataset, monkeypatch):
+    """The score of the masked contributions, computed from the classifier's own masks."""
+    records, k = dataset.split("train"), classifier.attributes.index("Male")
+    monkeypatch.setattr(grid_pointing, "FEWEST_POSITIVES", 10)
+    logits = np.where(records.labels == 1, 1.0, -1.0)
+    logits[:, np.arange(40) != k] = -1  # no other attribute has a recognised image
+    found = grid_pointing.measure_grid_pointing(classifier, records, logits, seed=1)
+    assert set(found.grids) == {"Male"} and set(found.scores) == set(NETWORK_MAPS)
+    (g,) = grid_pointing.draw_grids(records.labels, logits > 0, seed=1)
+    size, shares = classifier.run.config.data.size, []
+    network = classifier.predictor.network()
+    for row, place in zip(g.rows, g.place, strict=True):
+        four = next(evaluation_batches(records.take(row), size, 4)).images
+        top, bottom = np.concatenate(four[:2], axis=1), np.concatenate(four[2:], axis=1)
+        picture = np.concatenate([top, bottom])[None] / np.float32(255)
+        features = network.extractor(picture)
+        mask = network.heads.masks(features, np.array([k]))[0]
+        weight = network.heads.classifiers(np.array([k]))[0][0]
+        added = np.asarray((mask * features * weight).sum(-1))
+        map_ = np.asarray(jax.image.resize(added, (1, 2 * size, 2 * size), "bilinear"))
+        shares.append(grid_pointing.share_inside(map_, np.array([place]))[0])
+    close(found.scores["masked contributions"]["Male"], np.mean(shares))
+    assert found.mean("masks") == found.scores["masks"]["Male"]
+
+
+def test_agreement_of_two_matrices_of_correlations():
+    first = np.array([[1, 0.5, 0.1], [0.5, 1, -0.2], [0.1, -0.2, 1]])
+    assert agreement(first, 0.3 * first + 0.1) == pytest.approx(1)
+    assert agreement(first, -first) == pytest.approx(-1)
+    assert agreement(first, np.ones((3, 3))) == 0
 
 
 def test_everything_is_judged_on_the_same_images(classifier, dataset, monkeypatch):
     monkeypatch.setattr(faithfulness, "STEPS", 2)
     records = dataset.split("test").first(3)
-    where = regions_of(classifier, records, dataset, "test")
+    where, _ = regions_of(classifier, records, dataset, "test")
     judged = measure_faithfulness(
         classifier, records, {k: where[k] for k in ("Bangs", "Smiling")}, 0
     )
     assert set(judged.regions) == {"Bangs", "Smiling"}
     assert {"masks", "gradients", "Grad-CAM", "random"} < set(judged.scores)
     for scores in judged.scores.values():
-        assert set(scores) == {"energy_inside", "pointing", "deletion", "insertion"}
+        assert {"energy_inside", "pointing", "deletion", "insertion"} < set(scores)
         assert all(0 <= value <= 1 for value in scores.values())
     assert set(judged.randomised) == {"heads", "heads and extractor"}
 

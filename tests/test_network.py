@@ -146,6 +146,7 @@ FIELDS = [
     (ModelConfig(widths=(16, 16), blocks=(0, 1), dilations=(1, 0)), 39),
     (ModelConfig(widths=(16, 16), blocks=(1, 0), dilations=(2,)), 47),
     (ModelConfig(widths=(16, 16, 16), blocks=(0, 1, 0), dilations=()), 31),
+    (ModelConfig(widths=(16, 16), blocks=(0, 1), dilations=(1, 0), mirror=True), 42),
 ]
 
 
@@ -162,6 +163,20 @@ def test_nothing_outside_the_receptive_field_moves_a_feature(config, field):
         assert int(seen.max() - seen.min()) + 1 <= field
     reached = max(int(seen.max() - seen.min()) + 1 for seen in (rows, columns))
     assert reached > field - 2 * config.stride  # ReLUs may shut the outermost paths.
+
+
+def test_with_mirror_an_image_and_its_mirror_image_have_the_same_answer():
+    config = dataclasses.replace(SMALL, mirror=True)
+    network = IAMT(config, 3, rngs=nnx.Rngs(0))
+    images = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3))
+    features, turned = network.extractor(images), network.extractor(images[:, :, ::-1])
+    np.testing.assert_allclose(turned, features[:, :, ::-1], atol=1e-6)
+    np.testing.assert_allclose(
+        network.predict(images), network.predict(images[:, :, ::-1]), atol=1e-5
+    )
+    plain = IAMT(SMALL, 3, rngs=nnx.Rngs(0)).extractor
+    expected = (plain(images) + plain(images[:, :, ::-1])[:, :, ::-1]) / 2
+    np.testing.assert_allclose(features, expected, atol=1e-6)
 
 
 def test_masks_begin_at_the_bias_that_the_config_gives():

@@ -12,19 +12,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from faults import one_line
+from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from iamt_jax.config import PRESETS
 from iamt_jax.data.batches import training_batches
 from iamt_jax.model.extractor import DATA_AXIS
-from iamt_jax.runs.checkpoints import Checkpoints, State, best_weights, read, recover
+from iamt_jax.model.network import build
+from iamt_jax.runs.checkpoints import (
+    Checkpoints,
+    NetworkWeights,
+    State,
+    best_weights,
+    read,
+    recover,
+)
 from iamt_jax.runs.run_file import Run, write_run
 from iamt_jax.training import loop
+from iamt_jax.training.initial import Initial, initial_weights, start_from
 from iamt_jax.training.loop import (
     Diverged,
     Interrupted,
-    initial_weights,
-    start_from,
     stepper,
     stop_signals,
     train_network,
@@ -186,19 +194,58 @@ def test_the_average_is_what_is_evaluated(tiny, finished):
 
 
 def test_init_from_starts_from_the_other_runs_weights(tiny, finished):
-    _, best = best_weights(finished)
+    run, best = best_weights(finished)
     _, state = create(tiny, 40)
-    initial = initial_weights(with_train(tiny, init_from=str(finished)), 40)
-    state = start_from(state, initial)
+    initial = initial_weights(with_train(tiny, init_from=str(finished)))
+    state = start_from(state, initial, run.attributes)
     equal(jax.device_get(state.params), jax.device_get(best.params))
     equal(jax.device_get(state.average), jax.device_get(best.params))
     equal(jax.device_get(state.statistics), jax.device_get(best.statistics))
     assert int(state.step) == 0
 
 
-def test_init_from_another_network_is_refused(tiny, finished):
+def test_init_from_takes_the_heads_of_shared_attributes_by_name(tiny, finished):
+    run, best = best_weights(finished)
+    attributes = ("Cat", run.attributes[7], run.attributes[2])
+    _, state = create(tiny, 3)
+    before = jax.device_get(state.params)
+    initial = initial_weights(with_train(tiny, init_from=str(finished)))
+    state = start_from(state, initial, attributes)
+    ours, theirs = jax.device_get(state.params), jax.device_get(best.params)
+    equal(ours["extractor"], theirs["extractor"])
+    equal(ours["reconstructor"], theirs["reconstructor"])
+
+    def heads(params, rows):
+        kernel = params["multilabel"]["kernel"][:, rows]
+        return jax.tree.map(lambda x: x[rows], params["heads"]), kernel
+
+    equal(heads(ours, [1, 2]), heads(theirs, [7, 2]))
+    equal(heads(ours, [0]), heads(before, [0]))
+
+
+def test_init_from_a_network_of_1x1_blocks_starts_as_the_same_function(tiny):
+    """Dilation 0 becomes 1: the 3x3 kernels compute what the 1x1 kernels did."""
+    narrow = dataclasses.replace(tiny.model, dilations=(0, 0))
+    wide = dataclasses.replace(tiny.model, dilations=(1, 0))
+    definition, params, statistics = build(narrow, 3, seed=1)
+    initial = Initial(NetworkWeights(1, params, statistics), ("a", "b", "c"))
+    larger, state = create(dataclasses.replace(tiny, model=wide), 3)
+    state = start_from(state, initial, ("a", "b", "c"))
+    images = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3))
+    before = nnx.merge(definition, params, statistics).predict(images)
+    after = nnx.merge(larger, state.params, state.statistics).predict(images)
+    np.testing.assert_allclose(before, after, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model", [{"widths": (8, 8, 16)}, {"dilations": (2, 2)}, {"norm": "group"}]
+)
+def test_init_from_another_extractor_is_refused(tiny, finished, model):
     config = with_train(tiny, init_from=str(finished))
-    one_line(lambda: initial_weights(config, 7), "`train.init_from`", finished)
+    if model.get("norm"):
+        model |= {"widths": (16, 16, 16)}
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, **model))
+    one_line(lambda: initial_weights(config), "`train.init_from`", finished)
 
 
 def test_init_from_nothing_leaves_nothing(tiny, dataset, tmp_path):

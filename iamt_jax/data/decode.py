@@ -54,6 +54,11 @@ def decode(data: bytes, size: int, name: str) -> UInt8[np.ndarray, "size size 3"
     return np.array(_resized(image, size))
 
 
+def image_size(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height of an image that can be decoded, pixels, as stored."""
+    return _opened(data, name).size
+
+
 def square(
     picture: DecodedImage, size: int, name: str
 ) -> UInt8[np.ndarray, "size size 3"] | Float[np.ndarray, "size size 3"]:

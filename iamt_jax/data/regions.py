@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float
 
 from iamt_jax.attributes import CELEBA_ATTRIBUTES
 from iamt_jax.config import SyntheticConfig
+from iamt_jax.data.dataset import Records
+from iamt_jax.data.decode import image_size
 from iamt_jax.errors import InputError
 from iamt_jax.synthetic import LOCAL_ATTRIBUTES, faces, region
 
@@ -25,6 +27,11 @@ _LISTS = ("Anno/list_landmarks_align_celeba.txt", "list_landmarks_align_celeba.t
 
 _ALIGNED_SIZE = (178, 218)
 """Width and height of the aligned photographs to which the landmarks refer, pixels."""
+
+
+MEAN_LANDMARKS = np.array([(69, 111), (108, 111), (87, 136), (72, 152), (106, 152)], np.float64)
+"""Mean landmarks of the aligned photographs, (x, y) in pixels: eyes, nose, corners of the mouth.
+Their standard deviations are 2 pixels at the eyes, 8 at the nose and 3 at the mouth."""
 
 
 class _Box(NamedTuple):
@@ -56,30 +63,53 @@ BOXES = {
 """Attribute -> its box; only attributes near a landmark."""
 
 
-def synthetic_regions(config: SyntheticConfig, split: str, count: int, size: int) -> Regions:
+class Known(NamedTuple):
+    """Regions, and where they come from."""
+
+    regions: Regions
+    source: str
+
+
+def synthetic_regions(config: SyntheticConfig, split: str, count: int, size: int) -> Known:
     """Returns the regions in the first `count` images of a synthetic split, at `size` pixels."""
     attributes, nuisance = faces(getattr(config, split), config.seed, split)
     attributes, nuisance = attributes[:count], nuisance[:count]
     column = CELEBA_ATTRIBUTES.index
-    return {name: region(attributes, nuisance, column(name), size) for name in LOCAL_ATTRIBUTES}
+    found = {name: region(attributes, nuisance, column(name), size) for name in LOCAL_ATTRIBUTES}
+    return Known(found, "pixels that change if only the attribute is flipped")
 
 
-def landmark_regions(root: str, names: tuple[str, ...], size: int) -> Regions | None:
+def landmark_regions(root: str, records: Records, size: int) -> Known | None:
     """Returns the regions in CelebA's photographs, cropped and resized like the network's input.
 
-    None if the data set in the folder `root` has no list of landmarks.
+    Without a list of landmarks in the folder `root`, CelebA's mean landmarks serve for all images,
+    if the first one has the shape of an aligned photograph. Otherwise there are no regions.
 
     Raises:
       InputError: the list is damaged, or lacks an image.
     """
     path = next((p for p in (Path(root) / name for name in _LISTS) if p.is_file()), None)
-    if path is None:
+    if path is not None:
+        points = _read(path)
+        if absent := [name for name in records.names if name not in points]:
+            raise InputError(f"{path}: lacks {absent[0]}; restore the list, or remove it")
+        found, source = np.stack([points[name] for name in records.names]), "the landmarks"
+    elif _aligned(records):
+        found = np.broadcast_to(MEAN_LANDMARKS, (len(records), 5, 2))
+        source = "CelebA's mean landmarks, since there is no list of landmarks"
+    else:
         return None
-    points = _read(path)
-    if absent := [name for name in names if name not in points]:
-        raise InputError(f"{path}: lacks {absent[0]}; restore the list, or remove it")
-    found = np.stack([points[name] for name in names])
-    return {name: _inside(box, found, size) for name, box in BOXES.items()}
+    regions = {name: _inside(box, found, size) for name, box in BOXES.items()}
+    return Known(regions, f"boxes around {source}")
+
+
+def _aligned(records: Records) -> bool:
+    """Whether the first image has the aspect ratio of CelebA's aligned photographs, to the pixel,
+    and the labels are CelebA's."""
+    if records.attributes != CELEBA_ATTRIBUTES:
+        return False
+    width, height = image_size(records.read(0), records.names[0])
+    return width == round(height * _ALIGNED_SIZE[0] / _ALIGNED_SIZE[1])
 
 
 def _read(path: Path) -> dict[str, Float[np.ndarray, "5 2"]]:

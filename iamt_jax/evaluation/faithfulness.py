@@ -14,9 +14,9 @@ from tqdm.auto import tqdm
 from iamt_jax.data.batches import evaluation_batches
 from iamt_jax.data.dataset import Dataset, Records
 from iamt_jax.data.open import RENDERED
-from iamt_jax.data.regions import BOXES, Regions, landmark_regions, synthetic_regions
-from iamt_jax.explanation import rivals
-from iamt_jax.explanation.explain import coarse, explain, mask_map
+from iamt_jax.data.regions import BOXES, Known, Regions, landmark_regions, synthetic_regions
+from iamt_jax.explanation.explain import coarse, explain
+from iamt_jax.explanation.maps import NETWORK_MAPS, centred_gaussian, random_map
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.inference.inputs import by_rows
 from iamt_jax.inference.predictor import Predictor
@@ -123,7 +123,7 @@ class Faithfulness(NamedTuple):
 def measure_faithfulness(
     classifier: Classifier, records: Records, regions: Regions | None, seed: int
 ) -> Faithfulness:
-    """Measures the map of the masks, the summary map and others on the same images.
+    """Measures our maps and others on the same images.
 
     The metrics are energy and pointing in regions, deletion, insertion and randomisation.
 
@@ -147,12 +147,9 @@ def measure_faithfulness(
     scores: _Judgement = {name: {} for name in maps}
     if regions is not None:
         inside = np.stack([regions[name][: len(images)] for name in names], axis=1)
-        there = inside.reshape(-1, size, size).any(axis=(1, 2))
-        flat = inside.reshape(-1, size, size)[there]
+        labels = records.labels[:, chosen]
         for name, m in maps.items():
-            pairs = m.reshape(-1, size, size)[there]
-            scores[name]["energy_inside"] = float(jnp.mean(energy_inside(pairs, flat)))
-            scores[name]["pointing"] = float(jnp.mean(pointing(pairs, flat)))
+            scores[name] |= measure_places(m, inside, labels)
     for name, found in measure_hiding(predictor, images, chosen, maps, seed).items():
         scores[name] |= found
     return Faithfulness(
@@ -167,36 +164,33 @@ def draw_maps(predictor: Predictor, images: np.ndarray, chosen: np.ndarray, seed
 
     A greater value is more evidence for the decision of the network.
     """
-
-    def masks(network: IAMT, images: Array, chosen: Array) -> Array:
-        features = network.extractor(images)
-        weights, _ = network.heads.classifiers(chosen)
-        each = jax.vmap(mask_map, (0, None, 0), 1)(
-            network.heads.masks(features, chosen), features, weights
-        )
-        shape = *each.shape[:2], *images.shape[1:3]
-        # A mask is above 0 everywhere; what counts is how far above its least value.
-        return jax.image.resize(each - jnp.min(each, axis=(2, 3), keepdims=True), shape, "bilinear")
-
-    def summary(network: IAMT, images: Array, chosen: Array) -> Array:
-        found = explain(network, images, chosen, top=1)
-        return found.summary * jnp.sign(found.logits)[..., None, None]
-
-    programs = {
-        "masks": masks,
-        "gradients": summary,
-        "Grad-CAM": rivals.grad_cam,
-        "gradient x input": rivals.gradient_times_input,
-        "mean mask": rivals.mean_mask,
-    }
-    maps = {}
-    for name, function in tqdm(programs.items(), unit="map", desc="drawing", dynamic_ncols=True):
-        run = predictor.program(function)
-        maps[name] = _mapped(predictor, run, images, chosen)
+    maps, bar = {}, tqdm(NETWORK_MAPS.items(), unit="map", desc="drawing", dynamic_ncols=True)
+    for name, function in bar:
+        maps[name] = mapped(predictor, predictor.program(function), images, chosen)
     shape = len(images), len(chosen), images.shape[1]
-    maps["centred Gaussian"] = np.asarray(rivals.centred_gaussian(*shape))
-    maps["random"] = np.asarray(rivals.random_map(jax.random.key(seed), *shape))
+    maps["centred Gaussian"] = np.asarray(centred_gaussian(*shape))
+    maps["random"] = np.asarray(random_map(jax.random.key(seed), *shape))
     return maps
+
+
+def measure_places(
+    maps: Float[np.ndarray, "image attribute y x"],
+    inside: Bool[np.ndarray, "image attribute y x"],
+    labels: Int[np.ndarray, "image attribute"],
+) -> dict[str, float]:
+    """Mean energy inside and pointing over all pairs of an image and an attribute that have a
+    region, and over those with the attribute (`_present`) and without (`_absent`), if any."""
+    there = inside.any(axis=(2, 3))
+    pairs, regions = maps[there], inside[there]
+    metrics = {"energy_inside": energy_inside, "pointing": pointing}
+    label, scores = labels[there], {}
+    kinds = {"": np.full(len(label), True), "_present": label == 1, "_absent": label == 0}
+    for name, metric in metrics.items():
+        each = np.asarray(metric(pairs, regions))
+        for kind, some in kinds.items():
+            if some.any():
+                scores[f"{name}{kind}"] = float(each[some].mean())
+    return scores
 
 
 def measure_hiding(
@@ -258,7 +252,7 @@ def randomisation_test(
 
     def maps(predictor: Predictor) -> np.ndarray:
         run = predictor.program(summary)
-        return _mapped(predictor, run, images, chosen).reshape(-1, *images.shape[1:3])
+        return mapped(predictor, run, images, chosen).reshape(-1, *images.shape[1:3])
 
     before = maps(classifier.predictor)
     after = {
@@ -268,7 +262,7 @@ def randomisation_test(
     return {name: float(jnp.mean(spearman(before, m))) for name, m in after.items()}
 
 
-def _mapped(
+def mapped(
     predictor: Predictor, run: Callable, images: np.ndarray, chosen: np.ndarray
 ) -> Float[np.ndarray, "image attribute y x"]:
     """Applies a compiled map to all images, a few at a time."""
@@ -277,9 +271,9 @@ def _mapped(
 
 def regions_of(
     classifier: Classifier, records: Records, dataset: Dataset, split: str
-) -> Regions | None:
+) -> Known | None:
     """Regions of the attributes in the first images of a split; None if they are not known."""
     config = classifier.run.config.data
     if dataset.layout == RENDERED:
         return synthetic_regions(config.synthetic, split, len(records), config.size)
-    return landmark_regions(dataset.root, records.names, config.size)
+    return landmark_regions(dataset.root, records, config.size)

@@ -21,6 +21,7 @@ from iamt_jax.data.batches import evaluation_batches
 from iamt_jax.data.dataset import Records
 from iamt_jax.evaluation.curve_grid import GRID_BETA, GRID_N, sampled_curves
 from iamt_jax.evaluation.faithfulness import Faithfulness, measure_faithfulness, regions_of
+from iamt_jax.evaluation.grid_pointing import GridPointing, measure_grid_pointing
 from iamt_jax.evaluation.measure import environment, open_evaluation
 from iamt_jax.explanation.explain import explain
 from iamt_jax.inference.classifier import Classifier
@@ -62,6 +63,9 @@ class Analysis(NamedTuple):
     """Correlation of two channels' masks over images, attributes and positions (Table 2)."""
     attributes: Float[np.ndarray, "attribute attribute"]
     """Correlation of two attributes' masks over images, channels and positions (Table 3)."""
+    evidence: Float[np.ndarray, "attribute attribute"]
+    """Correlation of what two attributes' masked channels add to the logits, over images and
+    channels: unlike masks, it tells evidence for an attribute from evidence against it."""
 
 
 class Sums(NamedTuple):
@@ -71,6 +75,7 @@ class Sums(NamedTuple):
     importance: Float[Array, "attribute channel"]
     features: Spread
     attributes: Spread
+    evidence: Spread
 
 
 def batch_sums(
@@ -93,6 +98,7 @@ def batch_sums(
         jnp.sum(share * real[:, None, None], axis=0),
         _spread(by_channel, each),
         _spread(by_attribute, counted.reshape(-1)),
+        _spread(masked.swapaxes(1, 2).reshape(-1, len(masks)), jnp.repeat(real, masked.shape[-1])),
     )
 
 
@@ -106,14 +112,14 @@ def _spread(samples: Float[Array, "sample variable"], counted: Bool[Array, " sam
 
 def analyse(batches: Iterator[Sums]) -> Analysis:
     """Combines the sums of all batches, in float64."""
-    importance, features, attributes, images = 0.0, None, None, 0.0
+    importance, images, spreads = 0.0, 0.0, None
     for sums in batches:
         sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
         importance = importance + sums.importance
         images += sums.images
-        features = sums.features if features is None else features.merged(sums.features)
-        attributes = sums.attributes if attributes is None else attributes.merged(sums.attributes)
-    return Analysis(importance / images, features.correlation(), attributes.correlation())
+        found = sums.features, sums.attributes, sums.evidence
+        spreads = [a.merged(b) for a, b in zip(spreads, found, strict=True)] if spreads else found
+    return Analysis(importance / images, *(spread.correlation() for spread in spreads))
 
 
 _BATCH = 16
@@ -152,6 +158,7 @@ class Explained(NamedTuple):
     decisions: Float[np.ndarray, "attribute attribute"]
     """Correlations of the network's decisions, 0 or 1."""
     judged: Faithfulness
+    grids: GridPointing
     atlas: Atlas
     provenance: dict
 
@@ -168,14 +175,14 @@ def explain_workdir(
     classifier, dataset, records, _ = open_evaluation(workdir, split, data)
     analysis, logits = analyse_split(classifier, records)
     few = records.first(_JUDGED)
+    known = regions_of(classifier, few, dataset, split)
     return Explained(
         attributes=classifier.attributes,
         analysis=analysis,
         labels=correlation(records.labels),
         decisions=correlation((logits > 0).astype(np.int8)),
-        judged=measure_faithfulness(
-            classifier, few, regions_of(classifier, few, dataset, split), seed
-        ),
+        judged=measure_faithfulness(classifier, few, known.regions if known else None, seed),
+        grids=measure_grid_pointing(classifier, records, logits, seed),
         atlas=mask_atlas(classifier, records.first(_SHOWN), analysis.importance),
         provenance={
             "workdir": str(workdir),
@@ -185,6 +192,7 @@ def explain_workdir(
             "split": split,
             "images": len(records),
             "images_judged": len(few),
+            "regions": known.source if known else "not known",
             "seed": seed,
             **environment(),
         },
@@ -265,6 +273,18 @@ def coupled(
     return [(int(a), int(b)) for a, b in pairs if excess[a, b] > 0]
 
 
+def agreement(
+    matrix: Float[np.ndarray, "attribute attribute"],
+    labels: Float[np.ndarray, "attribute attribute"],
+) -> float:
+    """Correlation, over all pairs of attributes, of their correlations with those of the labels; 0
+    if either is the same for all pairs."""
+    pairs = np.triu_indices(len(labels), k=1)
+    a, b = matrix[pairs] - matrix[pairs].mean(), labels[pairs] - labels[pairs].mean()
+    size = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / size) if size > 0 else 0.0
+
+
 def explanation_findings(found: Explained) -> dict:
     """Converts the results to the tables of the report, in JSON types.
 
@@ -272,10 +292,12 @@ def explanation_findings(found: Explained) -> dict:
     importance   attribute -> [channel, share] of the top channels (Fig. 4)
     features     for each channel: [channel, correlation] of the closest five (Table 2)
     together     attribute -> the five with the closest masks (Table 3), each with the
-                 correlations of masks, labels and predictions
+                 correlations of masks, masked contributions, labels and predictions
+    agreement    correlation of masks' and of masked contributions' correlations with those of the
+                 labels, over all pairs
     coupled      pairs whose predictions are more correlated than their labels, with the same
                  correlations
-    judged       faithfulness of the maps: regions, scores, randomised
+    judged       faithfulness of the maps: regions, scores, grids, randomised
     provenance   where the numbers come from
     """
     names, analysis = found.attributes, found.analysis
@@ -283,12 +305,16 @@ def explanation_findings(found: Explained) -> dict:
     def pair(a: int, b: int) -> dict[str, float]:
         matrices = {
             "masks": analysis.attributes,
+            "contributions": analysis.evidence,
             "labels": found.labels,
             "predictions": found.decisions,
         }
         return {name: float(matrix[a, b]) for name, matrix in matrices.items()}
 
     importance = np.argsort(-analysis.importance, axis=1, kind="stable")[:, :TOP_CHANNELS]
+    scores = {name: dict(row) for name, row in found.judged.scores.items()}
+    for name in found.grids.scores:
+        scores[name]["grid_pointing"] = found.grids.mean(name)
     return {
         "attributes": list(names),
         "importance": {
@@ -305,11 +331,15 @@ def explanation_findings(found: Explained) -> dict:
             ]
             for k, name in enumerate(names)
         },
+        "agreement": {
+            "masks": agreement(analysis.attributes, found.labels),
+            "contributions": agreement(analysis.evidence, found.labels),
+        },
         "coupled": [
             {"attributes": [names[a], names[b]], **pair(a, b)}
             for a, b in coupled(found.labels, found.decisions)
         ],
-        "judged": found.judged._asdict(),
+        "judged": found.judged._asdict() | {"scores": scores, "grids": found.grids.grids},
         "provenance": found.provenance,
     }
 
@@ -321,6 +351,7 @@ def explanation_arrays(found: Explained) -> dict[str, np.ndarray]:
         "importance": found.analysis.importance,
         "correlation_features": found.analysis.features,
         "correlation_masks": found.analysis.attributes,
+        "correlation_contributions": found.analysis.evidence,
         "correlation_labels": found.labels,
         "correlation_predictions": found.decisions,
         **{f"atlas_{name}": part for name, part in found.atlas._asdict().items()},

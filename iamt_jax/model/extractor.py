@@ -159,12 +159,13 @@ class Extractor(nnx.Module):
         for i, dilation in enumerate(config.dilations):
             add(f"context{i}", Block(inputs, config, dilation=dilation, rngs=rngs))
         self.names = tuple(names)
-        self.dtype = config.dtype
+        self.dtype, self.mirror = config.dtype, config.mirror
 
     def __call__(
         self, images: Float[Array, "batch height width 3"], train: bool = False
     ) -> Float[Array, "batch height width channel"]:
-        """Features f of images.
+        """Features f of images; with `config.mirror`, at inference, the mean of those of an image
+        and of its mirror image.
 
         Args:
           images: in [0, 1] units; noise may leave that range.
@@ -174,6 +175,12 @@ class Extractor(nnx.Module):
           Features in the compute type; height and width are those of the images divided by the
           stride, 2 ** len(widths).
         """
+        if train or not self.mirror:
+            return self._once(images, train)
+        turned = self._once(images[:, :, ::-1], train=False)[:, :, ::-1]
+        return (self._once(images, train=False) + turned) / 2
+
+    def _once(self, images: Array, train: bool) -> Array:
         x = ((images - 0.5) * 4).astype(self.dtype)
         for name in self.names:
             x = getattr(self, name)(x, train)

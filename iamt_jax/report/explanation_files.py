@@ -19,7 +19,12 @@ from iamt_jax.report.tables import facts, markdown_row, number
 
 _METRICS = {
     "energy_inside": "energy inside the region ↑",
+    "energy_inside_present": "… attribute present ↑",
+    "energy_inside_absent": "… absent ↑",
     "pointing": "pointing game ↑",
+    "pointing_present": "… present ↑",
+    "pointing_absent": "… absent ↑",
+    "grid_pointing": "grid pointing ↑",
     "deletion": "deletion ↓",
     "insertion": "insertion ↑",
 }
@@ -73,8 +78,8 @@ def _markdown(findings: Mapping) -> str:
 
 def explanation_tables(findings: Mapping) -> dict[str, ExplanationTable]:
     """Tables by the name that the HTML page uses; columns that were not measured are left out."""
-    kinds = ("labels", "predictions", "masks")
-    scores = findings["judged"]["scores"]
+    kinds = ("labels", "predictions", "masks", "contributions")
+    scores, agreement = findings["judged"]["scores"], findings["agreement"]
     metrics = [m for m in _METRICS if any(m in row for row in scores.values())]
     return {
         "importance": ExplanationTable(
@@ -92,7 +97,10 @@ def explanation_tables(findings: Mapping) -> dict[str, ExplanationTable]:
         "together": ExplanationTable(
             "Attributes with the closest masks (Table 3)",
             "Correlation of two attributes' masks over images, channels and positions; in brackets "
-            "those of labels and of predictions.",
+            "those of labels and of predictions. Over all pairs, the correlations of the masks "
+            f"agree with those of the labels by {number(agreement['masks'])}, those of what the "
+            f"masked channels add to the logits by {number(agreement['contributions'])} "
+            "(correlation coefficients).",
             *_ragged(
                 ("attribute", "closest"),
                 {
@@ -119,7 +127,8 @@ def explanation_tables(findings: Mapping) -> dict[str, ExplanationTable]:
             "How true the maps are",
             "On the same images: share of the map inside the attribute's true region, whether its "
             "peak lies there, and the area under the probability while pixels are hidden "
-            "(deletion) or shown (insertion).",
+            "(deletion) or shown (insertion). Grid pointing: four faces in one picture, one of "
+            "which has the attribute; share of the positive part in that face (chance 0.25).",
             ["map", *(_METRICS[m] for m in metrics)],
             [
                 [name, *(number(row[m], 3) if m in row else "" for m in metrics)]

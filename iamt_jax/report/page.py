@@ -19,7 +19,7 @@ from iamt_jax.report.figures import clustered
 from iamt_jax.report.published import Column
 from iamt_jax.report.tables import brief, percent_cell
 
-_KINDS = ("masks", "labels", "predictions")
+_KINDS = ("masks", "contributions", "labels", "predictions")
 """Kinds of correlations between attributes that are shown."""
 
 _LONGEST_NAME = 40

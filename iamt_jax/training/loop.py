@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -26,14 +25,13 @@ from iamt_jax.metrics.classification import majority_class, percent, validation_
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.runs.checkpoints import (
     Checkpoints,
-    NetworkWeights,
     State,
-    best_weights,
     recover,
     step_folders,
 )
 from iamt_jax.runs.run_file import Run, start_or_continue, workdir_lock
 from iamt_jax.signals import ENDING, handled
+from iamt_jax.training.initial import Initial, initial_weights, start_from
 from iamt_jax.training.logs import Logs, Throughput, sample_images
 from iamt_jax.training.step import StepMetrics, create, local, pmapped, sharded, train_step
 
@@ -84,11 +82,11 @@ def train_network(
     majority = tuple(majority_class(records.labels).tolist())
     run = Run(config, records.attributes, majority, len(records), tuple(left_out))
 
-    def check() -> NetworkWeights | None:
+    def check() -> Initial | None:
         check_fit(config, records, validation)
         start_or_continue(workdir, run, allow, write=False)
         # A run that is continued does not need its initial weights again.
-        return None if step_folders(workdir) else initial_weights(config, len(records.attributes))
+        return None if step_folders(workdir) else initial_weights(config)
 
     initial = distributed.run_on_all(check)  # A refused run changes no file.
     with contextlib.ExitStack() as stack, disk_errors(workdir):
@@ -103,8 +101,13 @@ def train_network(
             distributed.print_once(
                 f"continuing {workdir} at step {int(state.step)} of {config.train.steps}"
             )
-        elif initial := initial or initial_weights(config, len(records.attributes)):
-            state = start_from(state, initial)
+        elif initial := initial or initial_weights(config):
+            state = start_from(state, initial, records.attributes)
+            shared, _ = initial.shared(records.attributes)
+            distributed.print_once(
+                f"starting from {config.train.init_from}: its extractor, and the heads of "
+                f"{len(shared)} of {len(records.attributes)} attributes"
+            )
         data = training_batches(
             records,
             config.data,
@@ -300,41 +303,6 @@ def check_fit(config: Config, records: Records, validation: Records) -> None:
         )
     if records.attributes != validation.attributes:
         raise InputError("training and validation splits have different attributes")
-
-
-def initial_weights(config: Config, attributes: int) -> NetworkWeights | None:
-    """Loads the best checkpoint of the run `train.init_from`; None where it is not set.
-
-    Raises:
-      InputError: there is no such run, or its network has another shape.
-    """
-    if config.train.init_from is None:
-        return None
-    other = Path(config.train.init_from)
-    try:
-        _, best = best_weights(other)
-    except InputError as error:
-        words = str(error).removeprefix("`workdir` ")
-        raise InputError(f"`train.init_from` {words}") from None
-    _, like = jax.eval_shape(lambda: create(config, attributes))
-    theirs, ours = (best.params, best.statistics), (like.params, like.statistics)
-    if jax.tree.map(jnp.shape, ours) != jax.tree.map(jnp.shape, theirs):
-        raise InputError(
-            f"`train.init_from` {other}: holds a network of another shape; train with its "
-            "model settings and as many attributes"
-        )
-    return best
-
-
-def start_from(state: State, weights: NetworkWeights) -> State:
-    """Replaces the weights of a state, keeping their sharding."""
-    theirs, ours = (weights.params, weights.statistics), (state.params, state.statistics)
-    state.params, state.statistics = jax.tree.map(
-        lambda x, like: jax.device_put(local(x), like.sharding), theirs, ours
-    )
-    if state.average is not None:
-        state.average = jax.tree.map(jnp.copy, state.params)
-    return state
 
 
 @contextlib.contextmanager

@@ -207,8 +207,9 @@ CASES = (
     started(
         "another network",
         "{finished}",
-        "--train.init-from {finished}: holds a network of another shape; train with its model "
-        "settings and as many attributes",
+        "--train.init-from {finished}: holds an extractor of another shape; train with its "
+        "--model.widths, --model.blocks, --model.dilations and --model.norm; only a dilation of 0 "
+        "may become larger",
         "--model.widths",
         16,
         16,
