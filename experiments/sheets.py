@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python experiments/sheets.py --workdir W --out docs/figures
 
-faces.png shows 40 rendered faces; masks.png shows, for a few attributes, test faces that have it
+faces.png shows 40 rendered faces; masks.png shows, for twelve attributes, test faces that have it
 and are recognised, each beside its masks, weighted by importance, from least to greatest value.
 """
 
@@ -25,10 +25,14 @@ from iamt_jax.report.overlays import laid_over, mask_map_png
 from iamt_jax.synthetic import render, sample_attributes, sample_nuisance
 from iamt_jax.xla_setup import prepare
 
-SHOWN = ("Eyeglasses", "Wearing_Hat", "Bangs", "Smiling", "Mouth_Slightly_Open", "Narrow_Eyes")
-"""Attributes with a well-known place in the face."""
+SHOWN = (
+    ("Eyeglasses", "Wearing_Hat", "Bangs", "Smiling", "Mouth_Slightly_Open", "Narrow_Eyes"),
+    ("Arched_Eyebrows", "Big_Nose", "Wearing_Lipstick", "Goatee")
+    + ("Wearing_Earrings", "Receding_Hairline"),
+)
+"""Attributes with a well-known place in the face, by column of the sheet."""
 
-PAIRS = 4
+PAIRS = 3
 """Faces an attribute."""
 
 
@@ -57,9 +61,13 @@ def main(arguments: Arguments) -> None:
 
     records = dataset.split("test")
     decoded = Decoded(records, trained.run.config.data.size)
-    shown = [name for name in SHOWN if records.labels[:, trained.attributes.index(name)].max() == 1]
-    rows = [(name, _looked_at(trained, decoded, records, name)) for name in shown]
-    labelled_rows(rows, scale=2).save(arguments.out / "masks.png", optimize=True)
+    found = {k for k, name in enumerate(trained.attributes) if records.labels[:, k].max() == 1}
+    columns = [
+        labelled_rows([(name, _looked_at(trained, decoded, records, name)) for name in names], 2)
+        for column in SHOWN
+        if (names := [name for name in column if trained.attributes.index(name) in found])
+    ]
+    beside(columns).save(arguments.out / "masks.png", optimize=True)
     print(f"wrote {arguments.out / 'faces.png'} and {arguments.out / 'masks.png'}")
 
 
@@ -76,6 +84,16 @@ def _looked_at(trained: Classifier, decoded: Decoded, records: Records, name: st
         for image, places in zip(images, maps, strict=True)
     ]
     return np.stack([x for pair in zip(images, tiles, strict=True) for x in pair])
+
+
+def beside(pictures: list[Image.Image]) -> Image.Image:
+    """Puts pictures side by side, on white."""
+    size = sum(picture.width for picture in pictures), max(picture.height for picture in pictures)
+    sheet, left = Image.new("RGB", size, "white"), 0
+    for picture in pictures:
+        sheet.paste(picture, (left, 0))
+        left += picture.width
+    return sheet
 
 
 def contact_sheet(pictures: np.ndarray, columns: int, scale: int = 1) -> Image.Image:

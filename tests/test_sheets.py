@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 from PIL import Image
-from sheets import contact_sheet
+from sheets import beside, contact_sheet
 
 from iamt_jax.report.figures import GAP, labelled_rows
 from iamt_jax.report.overlays import mask_map_png
@@ -17,6 +17,14 @@ def test_a_contact_sheet_shows_every_picture_in_order():
     assert sheet.shape == (2 * (16 + GAP), 3 * (12 + GAP), 3)
     fifth = sheet[16 + GAP : 32 + GAP, 12 + GAP : 24 + GAP]
     np.testing.assert_array_equal(fifth[::2, ::2], PICTURES[4])
+
+
+def test_pictures_beside_each_other_keep_their_pixels():
+    first, second = (Image.fromarray(PICTURES[i]) for i in (0, 1))
+    sheet = np.asarray(beside([first, second.resize((6, 4))]))
+    assert sheet.shape == (8, 12, 3)
+    np.testing.assert_array_equal(sheet[:, :6], PICTURES[0])
+    assert (sheet[4:, 6:] == 255).all()
 
 
 def test_named_rows_keep_a_margin():

@@ -125,7 +125,7 @@ class IAMT(nnx.Module):
         """
         features = self.extractor(images, train=True)
         kept = drop_channels(features, self.dropout, keys)
-        heads = self.heads(kept, beta=training_beta(self.curve_share, keys))
+        heads = self.heads(kept, *training_curve(self.curve_share, keys))
         pooled = jnp.mean(kept, axis=(1, 2), dtype=jnp.float32)
         return Outputs(
             features=features,
@@ -159,13 +159,15 @@ class IAMT(nnx.Module):
         return self.heads(self.extractor(images), n, beta).logits
 
 
-def training_beta(share: float, keys: Key[Array, " batch"]) -> Float[Array, "batch 1 1"] | None:
-    """Draws beta of each image's training curve, 1 with probability `share`, else 0; None where all
-    are 0."""
+def training_curve(
+    share: float, keys: Key[Array, " batch"]
+) -> tuple[None, Float[Array, "batch 1 1"] | None]:
+    """Draws n and beta of each image's training curve: n is 1; beta is 1 with probability `share`,
+    else 0. None stands for n = 1, and for a beta that is always 0."""
     if share == 0:
-        return None
+        return None, None
     draw = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 3), share))
-    return draw(keys).astype(jnp.float32)[:, None, None]
+    return None, draw(keys).astype(jnp.float32)[:, None, None]
 
 
 def drop_channels(features: Array, rate: float, keys: Key[Array, " batch"]) -> Array:
