@@ -30,6 +30,7 @@ TINY = {
     "experiments/members.py": "--sigmas 0.2 --images 64 --split validation",
     "experiments/families.py": "--families shot_noise --images 64 --split validation",
     "experiments/soak.py": "--steps 100",
+    "experiments/variants.py": "--preset debug --seeds 1 --out variants",
     "benchmarks/automatic.py": "--repeats 1 --batch-size 8",
     "benchmarks/explorer.py": "--repeats 1",
     "benchmarks/rendering.py": "--images 64",

@@ -200,7 +200,7 @@ class TrainConfig:
     init_from: str | None = None
     """Another workdir, from whose best checkpoint the network starts."""
     tensorboard: bool = False
-    """Also write TensorBoard events with inputs, reconstructions and masks."""
+    """Also write TensorBoard events with inputs, reconstructions, and each attribute's masks."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,12 @@
 import dataclasses
 import json
 
-from iamt_jax.training.logs import Logs, Throughput
+import numpy as np
+
+from iamt_jax.data.batches import Batch
+from iamt_jax.training.logs import Logs, Throughput, sample_images
 from iamt_jax.training.loop import train_network
+from iamt_jax.training.step import create
 
 
 def test_a_killed_runs_unsaved_lines_are_dropped(tmp_path):
@@ -32,5 +36,16 @@ def test_tensorboard_gets_numbers_and_pictures(tiny, dataset, tmp_path):
     train_network(config, tmp_path / "W", dataset.split("train"), dataset.split("validation"))
     (events,) = (tmp_path / "W" / "tensorboard").iterdir()
     content = events.read_bytes()
-    tags = ("training/total", "validation/accuracy", "inputs", "reconstructions", "masks")
+    tags = ("training/total", "validation/accuracy", "inputs", "reconstructions", "masks/Smiling")
     assert all(tag.encode() in content for tag in tags)
+
+
+def test_pictures_are_bright_where_masks_look(tiny):
+    definition, state = create(tiny, 3)
+    images = np.full((2, 32, 32, 3), 255, np.uint8)
+    shown = sample_images(definition, state, Batch(images, np.zeros((2, 3))), ("a", "b", "c"))
+    assert set(shown) == {"inputs", "reconstructions", "masks/a", "masks/b", "masks/c"}
+    for name in "abc":
+        lit = shown[f"masks/{name}"]
+        assert lit.shape == (2, 32, 32, 3) and np.allclose(lit.max(axis=(1, 2, 3)), 1)
+        assert 0.2 <= lit.min() < 0.5

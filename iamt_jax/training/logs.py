@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -15,6 +16,7 @@ from tensorboardX import SummaryWriter
 
 from iamt_jax import distributed
 from iamt_jax.data.batches import Batch
+from iamt_jax.explanation.maps import weighted_masks
 from iamt_jax.files import json_text, plain, replace_text
 from iamt_jax.runs.checkpoints import State
 from iamt_jax.runs.run_file import METRICS_FILE
@@ -101,23 +103,22 @@ def _kept(start: int, line: str) -> str:
         return ""
 
 
-def sample_images(definition: nnx.GraphDef, state: State, batch: Batch) -> dict[str, np.ndarray]:
-    """Inputs, reconstructions and mean masks of a few images, for TensorBoard.
+def sample_images(
+    definition: nnx.GraphDef, state: State, batch: Batch, attributes: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Inputs, reconstructions and masks of a few images, for TensorBoard.
 
-    The mean mask of an image is over attributes and channels. All are (batch, height, width, 3),
-    in [0, 1].
+    `masks/ATTRIBUTE` are the images, bright where the masks of the attribute look (weighted by
+    importance, from their least value). All are (batch, height, width, 3), in [0, 1].
     """
     weights = jax.device_get((state.evaluated, state.statistics))
     network = nnx.merge(definition, *weights)
     images = jnp.asarray(batch.images[:_SHOWN], jnp.float32) / 255
-    features = network.extractor(images)
-    every = jnp.arange(network.heads.attributes)
-    mask = jnp.mean(network.heads.masks(features, every), axis=(0, -1))[..., None]
-    tile = images.shape[1] // mask.shape[1]
-    shown = {
-        "inputs": images,
-        "masks": jnp.broadcast_to(jnp.kron(mask, jnp.ones((1, tile, tile, 1))), images.shape),
-    }
+    places = weighted_masks(network, images, jnp.arange(len(attributes)))
+    places /= jnp.maximum(jnp.max(places, axis=(2, 3), keepdims=True), 1e-30)
+    lit = images[:, None] * (0.2 + 0.8 * places[..., None])
+    shown = {"inputs": images}
     if network.reconstructor is not None:
-        shown["reconstructions"] = jnp.clip(network.reconstructor(features), 0, 1)
+        shown["reconstructions"] = jnp.clip(network.reconstructor(network.extractor(images)), 0, 1)
+    shown |= {f"masks/{name}": lit[:, k] for k, name in enumerate(attributes)}
     return {name: np.asarray(value) for name, value in shown.items()}

@@ -177,7 +177,8 @@ class Fit:
                 if validates:
                     self.validate(state, done, logs, bar)
                     if train_config.tensorboard:
-                        logs.images(done, sample_images(self.definition, state, batch))
+                        names = self.validation.attributes
+                        logs.images(done, sample_images(self.definition, state, batch, names))
                     self.checkpoints.save(state, self.validated)
                     speed.restart()
                 elif saves or stop:
