@@ -62,10 +62,15 @@ def pool(
     features: Tensor, kernel: Tensor, bias: Tensor, n: Tensor | None = None, beta=None
 ) -> tuple[Tensor, Tensor]:
     """Pooled features and mask sums of features (batch, position, channel), by a kernel
-    (attribute, out, in); n and beta have three axes, (batch, attribute, channel)."""
+    (attribute, out, in); n and beta have three axes, (batch, attribute, channel). n is 1 without
+    one, beta 0."""
     masks = F.linear(features, kernel.flatten(0, 1), bias.flatten()).sigmoid()
     masks, features = masks.unflatten(-1, bias.shape), features[:, :, None]
-    curve = masks if n is None else tone_curve(masks, n[:, None], beta[:, None])
+    curve = masks
+    if n is not None:
+        curve = tone_curve(masks, n[:, None], beta[:, None])
+    elif beta is not None:
+        curve = (1 + beta[:, None]) * masks - beta[:, None]
     # Faster than the mean of (1 + curve) * features, in which autograd keeps one array more.
     return features.mean(1) + (curve * features).mean(1), masks.sum((1, 3), dtype=torch.float32)
 
@@ -118,14 +123,15 @@ def convolution(params: Tree, shuffle: int = 1, **settings) -> nn.Conv2d:
 
 
 class ConvNorm(nn.Module):
-    """A 3x3 convolution without bias, and its normalisation."""
+    """A 3x3 convolution without bias, and its normalisation; dilation 0 makes it 1x1."""
 
     def __init__(self, params: Tree, statistics: Tree, stride: int = 1, dilation: int = 1):
         super().__init__()
         # "SAME" of an even size with stride 2 pads one row, and that at the end.
         self.pad = (0, 1, 0, 1) if stride == 2 else None
         padding = 0 if self.pad else dilation
-        self.conv = convolution(params["conv"], stride=stride, dilation=dilation, padding=padding)
+        settings = {"stride": stride, "dilation": dilation or 1, "padding": padding}
+        self.conv = convolution(params["conv"], **settings)
         scale, bias = (tensor(params["norm"][name]) for name in ("scale", "bias"))
         weights = {"weight": scale, "bias": bias}
         if statistics:
@@ -197,7 +203,11 @@ class Peer(nn.Module):
         """Float images (batch, 3, height, width) in [0, 1] -> outputs by their names there."""
         features = self.extractor((images - 0.5) * 4)
         kept = F.dropout2d(features, self.config.model.dropout, self.training)
-        logits, mask_l1 = self.heads(kept)
+        beta, share = None, self.config.model.curve_share
+        if share:
+            draw = torch.rand(len(kept), 1, 1, device=kept.device, dtype=kept.dtype)
+            beta = (draw < share).to(kept.dtype)
+        logits, mask_l1 = self.heads(kept, beta=beta)
         outputs = {"logits": logits, "mask_l1": mask_l1}
         if hasattr(self, "multilabel"):
             outputs["multilabel"] = self.multilabel(kept.mean((2, 3)))
@@ -207,7 +217,11 @@ class Peer(nn.Module):
 
     def predict(self, images: Tensor, n: Tensor, beta: Tensor) -> Tensor:
         """Logits at inference (Eq. 9), of float images."""
-        return self.heads(self.extractor((images - 0.5) * 4), n, beta)[0]
+        images = (images - 0.5) * 4
+        features = self.extractor(images)
+        if self.config.model.mirror:
+            features = (features + self.extractor(images.flip(3)).flip(3)) / 2
+        return self.heads(features, n, beta)[0]
 
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Eq. 6 and the outputs that it is of."""

@@ -108,7 +108,7 @@ def test_strided_gradients_count_as_the_forward_pass():
     assert measure.products(jax.grad(convolve, (0, 1)), images, kernel) == 3 * forward
 
 
-@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("norm", ["batch", "group", "curve and mirror"])
 def test_torch_says_the_same_of_the_same_weights(norm):
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
@@ -117,11 +117,13 @@ def test_torch_says_the_same_of_the_same_weights(norm):
     from iamt_jax.model.network import build
 
     config = measure.configured("debug", 8, None)
-    model = dataclasses.replace(config.model, widths=(16, 16, 32), norm=norm)
+    model = dataclasses.replace(config.model, widths=(16, 16, 32))
     loss = config.loss
     if norm == "group":
-        model = dataclasses.replace(model, reconstructor=False)
+        model = dataclasses.replace(model, norm=norm, reconstructor=False)
         loss = dataclasses.replace(loss, mask_l1_reduction="mean")
+    if norm == "curve and mirror":
+        model = dataclasses.replace(model, dilations=(0, 2), curve_share=0.85, mirror=True)
     config = dataclasses.replace(config, model=model, loss=loss)
     _, params, statistics = build(config.model, 40)
     batch = measure.random_batch(config)
