@@ -116,6 +116,10 @@ class ModelConfig:
     """Share of the training images whose masks pass through the tone curve n = 1, beta = 1, so that
     only what a mask lets through is classified; the others are trained by the paper's
     T(M) = 1 + M. If it is above 0, the network's own curve is n = 1, beta = 1."""
+    checkerboard: bool = False
+    """In training, the heads see every other position of the features, the black or the white ones
+    of a checkerboard, drawn for each image: half the time for the masks. All positions are seen at
+    inference."""
     mirror: bool = False
     """At inference, average the features of an image and those of its mirror image, turned back;
     for networks whose training images were mirrored (`data.flip`)."""
@@ -335,7 +339,7 @@ def check(config: Config) -> None:
     """
     rules = chain(
         _type_rules(config),
-        _data_rules(config.data, config.model.stride),
+        _data_rules(config.data, config.model.stride * (2 if config.model.checkerboard else 1)),
         _model_rules(config.model),
         _loss_rules(config.loss),
         _train_rules(config.train),

@@ -101,6 +101,7 @@ class IAMT(nnx.Module):
         )
         self.reconstructor = Reconstructor(config, rngs=rngs) if config.reconstructor else None
         self.dropout, self.curve_share = config.dropout, config.curve_share
+        self.checkerboard = config.checkerboard
         self.own_beta = config.own_beta
 
     def __call__(
@@ -110,27 +111,29 @@ class IAMT(nnx.Module):
     ) -> Outputs:
         """Forward pass of training: batch statistics, dropout, and T(M) = 1 + M (Eq. 1 to 5).
 
-        A share `config.curve_share` of the images has T(M) = 1 + g(M; 1, 1) = 2 M instead.
+        A share `config.curve_share` of the images has T(M) = 1 + g(M; 1, 1) = 2 M instead. With
+        `config.checkerboard` the heads see every other position, and `mask_l1` is twice their sum.
 
         Dropout acts on the features of the classifiers, not on those of the reconstructor. With
         BatchNorm it must run inside the mapped axis `extractor.DATA_AXIS`.
 
         Args:
           images: float32 in [0, 1] units; height and width must be divisible by the stride,
-            2 ** len(config.widths).
-          keys: keys of the dropout and of the training curve, one for each image.
+            2 ** len(config.widths), with `config.checkerboard` the width by twice the stride.
+          keys: keys of the dropout, the training curve and the checkerboard, one for each image.
 
         Returns:
           The inputs of `losses.losses`.
         """
         features = self.extractor(images, train=True)
         kept = drop_channels(features, self.dropout, keys)
-        heads = self.heads(kept, *training_curve(self.curve_share, keys))
+        looked_at = checkerboard(kept, keys) if self.checkerboard else kept
+        heads = self.heads(looked_at, *training_curve(self.curve_share, keys))
         pooled = jnp.mean(kept, axis=(1, 2), dtype=jnp.float32)
         return Outputs(
             features=features,
             logits=heads.logits,
-            mask_l1=heads.mask_l1,
+            mask_l1=heads.mask_l1 * (2 if self.checkerboard else 1),
             multilabel=self.multilabel and self.multilabel(pooled),
             reconstruction=self.reconstructor and self.reconstructor(features),
         )
@@ -168,6 +171,18 @@ def training_curve(
         return None, None
     draw = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 3), share))
     return None, draw(keys).astype(jnp.float32)[:, None, None]
+
+
+def checkerboard(
+    features: Float[Array, "batch height width channel"], keys: Key[Array, " batch"]
+) -> Float[Array, "batch height half channel"]:
+    """Every other position of each row, the black or the white ones of a checkerboard, by one key
+    for each image. Their mean is an unbiased estimate of the mean over all positions."""
+    batch, height, width, channels = features.shape
+    pairs = features.reshape(batch, height, width // 2, 2, channels)
+    colour = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 5)))(keys)
+    odd = (jnp.arange(height) + colour[:, None]) % 2 == 1
+    return jnp.where(odd[:, :, None, None], pairs[..., 1, :], pairs[..., 0, :])
 
 
 def drop_channels(features: Array, rate: float, keys: Key[Array, " batch"]) -> Array:
