@@ -122,6 +122,15 @@ def convolution(params: Tree, shuffle: int = 1, **settings) -> nn.Conv2d:
     return with_weights(conv, **weights)
 
 
+def checkerboard(features: Tensor) -> Tensor:
+    """Every other position of features (batch, channel, height, width), a colour an image."""
+    pairs = features.unflatten(3, (-1, 2))
+    colour = torch.randint(2, (len(features), 1), device=features.device)
+    odd = (torch.arange(features.shape[2], device=features.device) + colour) % 2 == 1
+    chosen = torch.where(odd[:, None, :, None], pairs[..., 1], pairs[..., 0])
+    return chosen.contiguous(memory_format=torch.channels_last)
+
+
 class ConvNorm(nn.Module):
     """A 3x3 convolution without bias, and its normalisation; dilation 0 makes it 1x1."""
 
@@ -199,15 +208,27 @@ class Peer(nn.Module):
         pooled, mask_l1 = pool(flat, self.kernel, self.bias, n, beta)
         return (pooled * self.weights).sum(-1) + self.offset, mask_l1
 
+    def features(self, images: Tensor) -> Tensor:
+        """Features of float images (batch, 3, height, width) in [0, 1], without mirror image."""
+        x = (images - 0.5) * 4
+        if self.config.model.coordinates:
+            sides = (torch.linspace(-1, 1, side, device=x.device) for side in x.shape[2:])
+            place = torch.stack(torch.meshgrid(*sides, indexing="ij")).to(x.dtype)
+            x = torch.cat([x, place.expand(len(x), -1, -1, -1)], dim=1)
+        return self.extractor(x.contiguous(memory_format=torch.channels_last))
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Float images (batch, 3, height, width) in [0, 1] -> outputs by their names there."""
-        features = self.extractor((images - 0.5) * 4)
-        kept = F.dropout2d(features, self.config.model.dropout, self.training)
-        beta, share = None, self.config.model.curve_share
+        model = self.config.model
+        features = self.features(images)
+        kept = F.dropout2d(features, model.dropout, self.training)
+        beta, share = None, model.curve_share
         if share:
             draw = torch.rand(len(kept), 1, 1, device=kept.device, dtype=kept.dtype)
             beta = (draw < share).to(kept.dtype)
-        logits, mask_l1 = self.heads(kept, beta=beta)
+        looked_at = checkerboard(kept) if model.checkerboard else kept
+        logits, mask_l1 = self.heads(looked_at, beta=beta)
+        mask_l1 = mask_l1 * (2 if model.checkerboard else 1)
         outputs = {"logits": logits, "mask_l1": mask_l1}
         if hasattr(self, "multilabel"):
             outputs["multilabel"] = self.multilabel(kept.mean((2, 3)))
@@ -217,10 +238,9 @@ class Peer(nn.Module):
 
     def predict(self, images: Tensor, n: Tensor, beta: Tensor) -> Tensor:
         """Logits at inference (Eq. 9), of float images."""
-        images = (images - 0.5) * 4
-        features = self.extractor(images)
+        features = self.features(images)
         if self.config.model.mirror:
-            features = (features + self.extractor(images.flip(3)).flip(3)) / 2
+            features = (features + self.features(images.flip(3)).flip(3)) / 2
         return self.heads(features, n, beta)[0]
 
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -123,7 +123,8 @@ def test_torch_says_the_same_of_the_same_weights(norm):
         model = dataclasses.replace(model, norm=norm, reconstructor=False)
         loss = dataclasses.replace(loss, mask_l1_reduction="mean")
     if norm == "curve and mirror":
-        model = dataclasses.replace(model, dilations=(0, 2), curve_share=0.85, mirror=True)
+        model = dataclasses.replace(model, dilations=(0, 2), coordinates=True)
+        model = dataclasses.replace(model, curve_share=0.85, checkerboard=True, mirror=True)
     config = dataclasses.replace(config, model=model, loss=loss)
     _, params, statistics = build(config.model, 40)
     batch = measure.random_batch(config)

@@ -276,6 +276,8 @@ def test_shares_of_a_grid():
     whole = grid_pointing.tile(quarters)[..., 0]
     np.testing.assert_array_equal(whole[0, :2], [[0, 0, 0, 1, 1, 1]] * 2)
     np.testing.assert_array_equal(whole[0, 2:], [[2, 2, 2, 3, 3, 3]] * 2)
+    four = np.random.default_rng(0).random((2, 4, 2, 3, 3))
+    np.testing.assert_array_equal(grid_pointing.untile(grid_pointing.tile(four)), four)
     for place, share in enumerate((0, 1 / 6, 2 / 6, 3 / 6)):
         close(grid_pointing.share_inside(whole, np.array([place])), [share])
     close(grid_pointing.share_inside(-whole, np.array([3])), [grid_pointing.CHANCE])
@@ -294,9 +296,9 @@ def test_a_grid_is_seen_as_one_picture(classifier, dataset, monkeypatch):
     network = classifier.predictor.network()
     for row, place in zip(g.rows, g.place, strict=True):
         four = next(evaluation_batches(records.take(row), size, 4)).images
-        top, bottom = np.concatenate(four[:2], axis=1), np.concatenate(four[2:], axis=1)
-        picture = np.concatenate([top, bottom])[None] / np.float32(255)
-        features = network.extractor(picture)
+        each = network.extractor(four / np.float32(255))
+        top, bottom = np.concatenate(each[:2], axis=1), np.concatenate(each[2:], axis=1)
+        features = np.concatenate([top, bottom])[None]
         mask = network.heads.masks(features, np.array([k]))[0]
         weight = network.heads.classifiers(np.array([k]))[0][0]
         added = np.asarray((mask * features * weight).sum(-1))

@@ -10,8 +10,8 @@ from abstract import shapes
 from flax import nnx
 
 from iamt_jax.config import PRESETS, ModelConfig
-from iamt_jax.model.extractor import DATA_AXIS
-from iamt_jax.model.network import IAMT
+from iamt_jax.model.extractor import DATA_AXIS, with_coordinates
+from iamt_jax.model.network import IAMT, checkerboard
 
 COUNTS = {
     "faces": {
@@ -147,6 +147,7 @@ FIELDS = [
     (ModelConfig(widths=(16, 16), blocks=(1, 0), dilations=(2,)), 47),
     (ModelConfig(widths=(16, 16, 16), blocks=(0, 1, 0), dilations=()), 31),
     (ModelConfig(widths=(16, 16), blocks=(0, 1), dilations=(1, 0), mirror=True), 42),
+    (ModelConfig(widths=(16, 16), blocks=(1, 0), dilations=(0,), coordinates=True), 15),
 ]
 
 
@@ -165,6 +166,13 @@ def test_nothing_outside_the_receptive_field_moves_a_feature(config, field):
     assert reached > field - 2 * config.stride  # ReLUs may shut the outermost paths.
 
 
+def test_coordinates_run_from_corner_to_corner():
+    found = np.asarray(with_coordinates(jnp.full((2, 3, 5, 3), 0.5)))
+    assert found.shape == (2, 3, 5, 5) and (found[..., :3] == 0.5).all()
+    np.testing.assert_allclose(found[1, :, 2, 3], [-1, 0, 1])
+    np.testing.assert_allclose(found[0, 1, :, 4], [-1, -0.5, 0, 0.5, 1])
+
+
 def test_with_mirror_an_image_and_its_mirror_image_have_the_same_answer():
     config = dataclasses.replace(SMALL, mirror=True)
     network = IAMT(config, 3, rngs=nnx.Rngs(0))
@@ -177,6 +185,38 @@ def test_with_mirror_an_image_and_its_mirror_image_have_the_same_answer():
     plain = IAMT(SMALL, 3, rngs=nnx.Rngs(0)).extractor
     expected = (plain(images) + plain(images[:, :, ::-1])[:, :, ::-1]) / 2
     np.testing.assert_allclose(features, expected, atol=1e-6)
+
+
+def test_a_checkerboard_sees_every_other_position():
+    features = jnp.arange(2 * 4 * 6 * 3.0).reshape(2, 4, 6, 3)
+    seen = set()
+    for seed in range(6):
+        keys = jax.random.split(jax.random.key(seed), 2)
+        found = np.asarray(checkerboard(features, keys))
+        assert found.shape == (2, 4, 3, 3)
+        for image in range(2):
+            columns = [(found[image, y, :, 0] - features[image, y, 0, 0]) / 3 for y in range(4)]
+            first = int(columns[0][0])
+            seen.add(first)
+            for y in range(4):
+                start = (first + y) % 2
+                np.testing.assert_array_equal(columns[y], [start, start + 2, start + 4])
+    assert seen == {0, 1}
+
+
+def test_the_checkerboards_two_colours_average_to_the_whole():
+    """Pooled features and mask sums of both colours together are those of all positions."""
+    config = dataclasses.replace(SMALL, checkerboard=True)
+    network = IAMT(config, 3, rngs=nnx.Rngs(0))
+    features = jax.random.uniform(jax.random.key(1), (1, 4, 4, SMALL.widths[-1]))
+    both = {}
+    for seed in range(20):
+        part = checkerboard(features, jax.random.split(jax.random.key(seed), 1))
+        both[float(part[0, 0, 0, 0])] = network.heads(part)
+    black, white = both.values()
+    whole = network.heads(features)
+    np.testing.assert_allclose(black.logits + white.logits, 2 * whole.logits, rtol=1e-5)
+    np.testing.assert_allclose(black.mask_l1 + white.mask_l1, whole.mask_l1, rtol=1e-5)
 
 
 def test_masks_begin_at_the_bias_that_the_config_gives():

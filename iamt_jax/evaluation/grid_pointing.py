@@ -1,13 +1,18 @@
 """The grid pointing game (Böhle et al., CVPR 2021): four faces in one picture, one of which has the
-attribute. It needs no regions, so it judges maps on photographs, too."""
+attribute. It needs no regions, so it judges maps on photographs, too.
+
+The extractor sees each face on its own, as it was trained, and the heads see the four maps of
+features side by side: no position sees two faces.
+"""
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
 from tqdm.auto import tqdm
 
 from iamt_jax.data.batches import evaluation_batches
@@ -15,6 +20,7 @@ from iamt_jax.data.dataset import Records
 from iamt_jax.evaluation.faithfulness import mapped
 from iamt_jax.explanation.maps import NETWORK_MAPS
 from iamt_jax.inference.classifier import Classifier
+from iamt_jax.model.network import IAMT
 
 FEWEST_POSITIVES = 30
 """Attributes that fewer images of the split have are left out."""
@@ -72,11 +78,41 @@ def draw_grids(
     return found
 
 
-def tile(images: Float[np.ndarray, "grid 4 y x 3"]) -> Float[np.ndarray, "grid 2*y 2*x 3"]:
+def tile(four: Float[Array, "grid 4 y x c"]) -> Float[Array, "grid 2*y 2*x c"]:
     """Puts four images together: the first two above, the others below."""
-    grid, _, y, x, colours = images.shape
-    quarters = images.reshape(grid, 2, 2, y, x, colours)
-    return quarters.transpose(0, 1, 3, 2, 4, 5).reshape(grid, 2 * y, 2 * x, colours)
+    grid, _, y, x, channels = four.shape
+    quarters = four.reshape(grid, 2, 2, y, x, channels)
+    return quarters.transpose(0, 1, 3, 2, 4, 5).reshape(grid, 2 * y, 2 * x, channels)
+
+
+def untile(whole: Float[Array, "grid 2*y 2*x c"]) -> Float[Array, "grid 4 y x c"]:
+    """Takes the four images of `tile` apart."""
+    grid, y, x, channels = whole.shape
+    quarters = whole.reshape(grid, 2, y // 2, 2, x // 2, channels)
+    return quarters.transpose(0, 1, 3, 2, 4, 5).reshape(grid, 4, y // 2, x // 2, channels)
+
+
+class Quarters(nnx.Module):
+    """An extractor that sees each quarter of a picture on its own."""
+
+    def __init__(self, extractor: nnx.Module):
+        self.extractor = extractor
+
+    def __call__(self, images: Float[Array, "grid y x 3"]) -> Float[Array, "grid height width c"]:
+        """Features of the four quarters, in the places of the quarters."""
+        four = untile(images)
+        features = self.extractor(four.reshape(-1, *four.shape[2:]))
+        return tile(features.reshape(-1, 4, *features.shape[1:]))
+
+
+def in_quarters(function: Callable[..., Array]) -> Callable[..., Array]:
+    """A map of `NETWORK_MAPS` for pictures of four faces, with evidence for the attribute."""
+
+    def run(network: IAMT, images: Array, chosen: Array) -> Array:
+        network.extractor = Quarters(network.extractor)
+        return function(network, images, chosen, answer=False)
+
+    return run
 
 
 def share_inside(
@@ -117,7 +153,7 @@ def measure_grid_pointing(
     scores: dict[str, dict[str, float]] = {}
     with tqdm(total=len(NETWORK_MAPS) * len(grids), desc="grids", dynamic_ncols=True) as bar:
         for name, function in NETWORK_MAPS.items():
-            run = predictor.program(functools.partial(function, answer=False))
+            run = predictor.program(in_quarters(function))
             scores[name] = {}
             for g, some in zip(grids, index, strict=True):
                 images = tile(pictures[some].astype(np.float32) / 255)

@@ -136,6 +136,15 @@ class Block(nnx.Module):
         return jax.nn.relu(x + self.second(y, train))
 
 
+def with_coordinates(x: Float[Array, "batch y x c"]) -> Float[Array, "batch y x c+2"]:
+    """Adds two channels, the height and the width of each pixel from -1 to 1 (Liu et al. 2018)."""
+    y, x_ = jnp.meshgrid(
+        *(jnp.linspace(-1, 1, side, dtype=x.dtype) for side in x.shape[1:3]), indexing="ij"
+    )
+    place = jnp.stack([y, x_], axis=-1)
+    return jnp.concatenate([x, jnp.broadcast_to(place, (*x.shape[:3], 2))], axis=-1)
+
+
 class Extractor(nnx.Module):
     """f_f: a front end with strides, then a context module of dilated residual blocks.
 
@@ -145,7 +154,7 @@ class Extractor(nnx.Module):
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        inputs, names = 3, []
+        inputs, names = 5 if config.coordinates else 3, []
 
         def add(name: str, module: nnx.Module) -> None:
             setattr(self, name, module)
@@ -159,7 +168,7 @@ class Extractor(nnx.Module):
         for i, dilation in enumerate(config.dilations):
             add(f"context{i}", Block(inputs, config, dilation=dilation, rngs=rngs))
         self.names = tuple(names)
-        self.dtype, self.mirror = config.dtype, config.mirror
+        self.dtype, self.mirror, self.coordinates = config.dtype, config.mirror, config.coordinates
 
     def __call__(
         self, images: Float[Array, "batch height width 3"], train: bool = False
@@ -181,7 +190,10 @@ class Extractor(nnx.Module):
         return (self._once(images, train=False) + turned) / 2
 
     def _once(self, images: Array, train: bool) -> Array:
-        x = ((images - 0.5) * 4).astype(self.dtype)
+        x = (images - 0.5) * 4
+        if self.coordinates:
+            x = with_coordinates(x)
+        x = x.astype(self.dtype)
         for name in self.names:
             x = getattr(self, name)(x, train)
             if name.startswith("down"):

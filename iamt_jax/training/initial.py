@@ -44,14 +44,12 @@ def initial_weights(config: Config) -> Initial | None:
         raise InputError(f"`train.init_from` {words}") from None
     like = jax.eval_shape(lambda: build(config.model, 1)[1:])
     for theirs, ours in zip((best.params, best.statistics), like, strict=True):
-        theirs, ours = theirs.get("extractor", {}), ours.get("extractor", {})
-        if jax.tree.structure(theirs) != jax.tree.structure(ours) or not all(
-            jax.tree.leaves(jax.tree.map(_fits, theirs, ours))
-        ):
+        ours = dict(_leaves(ours.get("extractor", {})))
+        if not all(_fits(x, ours.get(path)) for path, x in _leaves(theirs.get("extractor", {}))):
             raise InputError(
                 f"`train.init_from` {other}: holds an extractor of another shape; train with its "
-                "`model.widths`, `model.blocks`, `model.dilations` and `model.norm`; only a "
-                "dilation of 0 may become larger"
+                "`model.widths`, `model.blocks`, `model.dilations`, `model.coordinates` and "
+                "`model.norm`; only a dilation of 0 may become larger, and more dilations follow"
             )
     return Initial(best, run.attributes)
 
@@ -59,9 +57,10 @@ def initial_weights(config: Config) -> Initial | None:
 def start_from(state: State, initial: Initial, attributes: tuple[str, ...]) -> State:
     """Replaces the weights of a state, keeping their sharding.
 
-    The extractor is taken as a whole; a 1x1 kernel becomes the centre of a 3x3 kernel, so that it
-    computes the same. Of the heads and the multi-label classifier those of attributes that both
-    runs have, by name, are taken, and the reconstructor if it fits. The rest stays as it is.
+    The extractor is taken as a whole; a 1x1 kernel becomes the centre of a 3x3 kernel, and residual
+    blocks that only our extractor has begin with a scale of 0, so that it computes the same. Of the
+    heads and the multi-label classifier those of attributes that both runs have, by name, are
+    taken, and the reconstructor if it fits. The rest stays as it is.
     """
     rows = initial.shared(attributes)
     theirs = initial.weights.params, initial.weights.statistics
@@ -74,8 +73,13 @@ def start_from(state: State, initial: Initial, attributes: tuple[str, ...]) -> S
     return state
 
 
-def _fits(theirs: jax.Array, ours: jax.ShapeDtypeStruct) -> bool:
+_leaves = jax.tree_util.tree_leaves_with_path
+
+
+def _fits(theirs: jax.Array, ours: jax.ShapeDtypeStruct | None) -> bool:
     """Whether a weight of an extractor fits, after `_widened`."""
+    if ours is None:
+        return False
     point = theirs.shape[:2] == (1, 1) and theirs.shape[2:] == ours.shape[2:]
     return theirs.shape == ours.shape or (len(ours.shape) == 4 and point)
 
@@ -92,12 +96,14 @@ def _widened(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
 
 def _joined(ours: Tree, theirs: Tree, rows: tuple[list[int], list[int]]) -> Tree:
     """Our tree with the weights of theirs that fit."""
-    found = dict(jax.tree_util.tree_leaves_with_path(theirs))
+    found = dict(_leaves(theirs))
 
     def one(path: tuple, mine: jax.Array) -> jax.Array:
+        names = [key.key for key in path]
         if path not in found:
-            return mine
-        part, new, old = path[0].key, np.array(local(mine)), local(found[path])
+            ends = names[0] == "extractor" and names[-3:] == ["second", "norm", "scale"]
+            return jnp.zeros_like(mine) if ends else mine
+        part, new, old = names[0], np.array(local(mine)), local(found[path])
         here, there = rows
         if part == "extractor":
             new = _widened(old, new)

@@ -208,8 +208,8 @@ CASES = (
         "another network",
         "{finished}",
         "--train.init-from {finished}: holds an extractor of another shape; train with its "
-        "--model.widths, --model.blocks, --model.dilations and --model.norm; only a dilation of 0 "
-        "may become larger",
+        "--model.widths, --model.blocks, --model.dilations, --model.coordinates and --model.norm; "
+        "only a dilation of 0 may become larger, and more dilations follow",
         "--model.widths",
         16,
         16,
