@@ -14,24 +14,18 @@ from iamt_jax.model.extractor import DATA_AXIS, with_coordinates
 from iamt_jax.model.network import IAMT, checkerboard
 
 COUNTS = {
-    "faces": {
-        "extractor": 437_824,
+    preset: {
+        "extractor": extractor,
         "heads": 665_640,
         "multilabel": 5_160,
-        "reconstructor": 39_948,
-    },
-    "small": {
-        "extractor": 1_053_728,
-        "heads": 665_640,
-        "multilabel": 5_160,
-        "reconstructor": 60_720,
-    },
-    "celeba": {
-        "extractor": 2_660_928,
-        "heads": 665_640,
-        "multilabel": 5_160,
-        "reconstructor": 60_720,
-    },
+        "reconstructor": reconstructor,
+    }
+    for preset, extractor, reconstructor in (
+        ("faces", 132_752, 39_948),
+        ("small", 428_176, 39_948),
+        ("celeba", 956_096, 60_720),
+        ("paper", 131_888, 39_948),
+    )
 }
 """Parameters of each part, for 40 attributes."""
 
