@@ -77,13 +77,15 @@ CASES = (
         "train: unknown preset",
         trained("--preset", "smal"),
         cli.train,
-        "--preset: expected one of faces, small, celeba, paper, debug, found 'smal'; did you mean small?",
+        "--preset: expected one of faces, small, celeba, paper, debug, found 'smal'; did you mean "
+        "small?",
     ),
     Case(
         "train: a preset like no other",
         trained("--preset", "x"),
         cli.train,
-        "--preset: expected one of faces, small, celeba, paper, debug, found 'x'; choose one of them",
+        "--preset: expected one of faces, small, celeba, paper, debug, found 'x'; choose one of "
+        "them",
     ),
     Case(
         "train: preset without a name",
