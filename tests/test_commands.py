@@ -54,6 +54,7 @@ def place(dataset, finished, tmp_path_factory):
         assert main.export(["--workdir", "W", "--out", "model.iamt"]) == 0
         for out, flags in {"evaluation": [], "noise": ["--sigma=0.2"], "auto": ["--auto"]}.items():
             assert main.evaluate(["--workdir", "W", "--bootstrap=0", f"--out=W/{out}", *flags]) == 0
+    (place / "FACES").symlink_to("W")
     for name in ("DIR", "celeba10k"):
         (place / name).symlink_to(dataset.root)
     (place / "IMAGES").mkdir()
