@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -54,10 +55,10 @@ TABLES: dict[str, dict[str, list[str]]] = {
     "curves": {
         "beta 0": ["--model.curve-share", "0"],
         "beta 0 or 1, half of each": ["--model.curve-share", "0.5"],
-        "beta 0 or 1, 0.85 of them 1": [],
+        "beta 0 or 1, 0.85 of them 1": ["--model.curve-share", "0.85"],
         "beta 1": ["--model.curve-share", "1"],
-        "beta uniform": [],
-        "beta 0 or 1, n log-uniform": [],
+        "beta uniform": ["--model.curve-share", "0.85"],
+        "beta 0 or 1, n log-uniform": ["--model.curve-share", "0.85"],
     },
 }
 """Table -> row -> flags of train.py."""
@@ -113,12 +114,13 @@ def main(arguments: list[str]) -> int:
 
 def train(arguments: list[str], row: str) -> int:
     """Trains one run; two rows of `curves` draw another training curve than the package has."""
-    draw = {"beta uniform": uniform_beta, "beta 0 or 1, n log-uniform": drawn_n}.get(row)
-    if draw is None:
-        return command(["train", *arguments])
     from iamt_jax.model import network
 
-    with mock.patch.object(network, "training_curve", draw):
+    draws = {
+        "beta uniform": uniform_beta,
+        "beta 0 or 1, n log-uniform": partial(drawn_n, network.training_curve),
+    }
+    with mock.patch.object(network, "training_curve", draws.get(row, network.training_curve)):
         return command(["train", *arguments])
 
 
@@ -130,14 +132,12 @@ def uniform_beta(share: float, keys) -> tuple:
     return None, draw(keys)[:, None, None]
 
 
-def drawn_n(share: float, keys) -> tuple:
+def drawn_n(draw_beta: Callable, share: float, keys) -> tuple:
     """beta as in the package; where it is 1, n is log-uniform from 1/2 to 8."""
     import jax
     import jax.numpy as jnp
 
-    from iamt_jax.model.network import training_curve
-
-    _, beta = training_curve(share, keys)
+    _, beta = draw_beta(share, keys)
     draw = jax.vmap(
         lambda key: jax.random.uniform(jax.random.fold_in(key, 4), (), minval=-1, maxval=3)
     )
