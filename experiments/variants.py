@@ -22,6 +22,7 @@ import numpy as np
 
 from iamt_jax.commands.flags import take_option
 from iamt_jax.commands.main import main as command
+from iamt_jax.data.dataset import PARTITIONS
 from iamt_jax.errors import InputError
 from iamt_jax.files import json_text, replace_text
 from iamt_jax.xla_setup import prepare
@@ -93,6 +94,8 @@ def main(arguments: list[str]) -> int:
         raise InputError(f"--table {table}: must be one of {', '.join(TABLES)}")
     if not (seeds.isdecimal() and int(seeds) > 0):
         raise InputError(f"--seeds {seeds}: must be a whole number, at least 1")
+    if split not in PARTITIONS:
+        raise InputError(f"--split {split}: must be one of {', '.join(PARTITIONS)}")
     prepare()
     out = Path(out)
     path = out / f"{table}.json"

@@ -238,7 +238,16 @@ def test_init_from_a_smaller_context_starts_as_the_same_function(tiny, dilations
     np.testing.assert_allclose(before, after, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", [{"widths": (8, 8, 16)}, {"dilations": ()}, {"norm": "group"}])
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"widths": (8, 8, 16)},
+        {"dilations": ()},
+        {"dilations": (1,)},
+        {"coordinates": True},
+        {"norm": "group"},
+    ],
+)
 def test_init_from_another_extractor_is_refused(tiny, finished, model):
     config = with_train(tiny, init_from=str(finished))
     if model.get("norm"):

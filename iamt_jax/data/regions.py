@@ -104,8 +104,8 @@ def landmark_regions(root: str, records: Records, size: int) -> Known | None:
 
 
 def _aligned(records: Records) -> bool:
-    """Whether the first image has the aspect ratio of CelebA's aligned photographs, to the pixel,
-    and the labels are CelebA's."""
+    """Checks that the labels are CelebA's, and that the first image has the aspect ratio of its
+    aligned photographs, to the pixel."""
     if records.attributes != CELEBA_ATTRIBUTES:
         return False
     width, height = image_size(records.read(0), records.names[0])

@@ -35,7 +35,7 @@ def weighted_masks(network: IAMT, images: Images, chosen: Chosen, answer: bool =
 def masked_contributions(
     network: IAMT, images: Images, chosen: Chosen, answer: bool = True
 ) -> Maps:
-    """What the masked features of each position add to the logit, w M f, without derivatives."""
+    """Contributions of the masked features to the logit, w M f, by position; no derivatives."""
     features = network.extractor(images)
     weights, _ = network.heads.classifiers(chosen)
     found = network.heads.masks(features, chosen)

@@ -1,4 +1,4 @@
-"""Weights that a run starts from: those of another run, as far as they fit."""
+"""Initial weights from another run, as far as they fit."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from iamt_jax.config import Config
+from iamt_jax.config import Config, ModelConfig
 from iamt_jax.errors import InputError
-from iamt_jax.model.network import Tree, build
+from iamt_jax.model.network import Tree
 from iamt_jax.runs.checkpoints import NetworkWeights, State, best_weights
 from iamt_jax.training.step import local
 
@@ -42,16 +42,28 @@ def initial_weights(config: Config) -> Initial | None:
     except InputError as error:
         words = str(error).removeprefix("`workdir` ")
         raise InputError(f"`train.init_from` {words}") from None
-    like = jax.eval_shape(lambda: build(config.model, 1)[1:])
-    for theirs, ours in zip((best.params, best.statistics), like, strict=True):
-        ours = dict(_leaves(ours.get("extractor", {})))
-        if not all(_fits(x, ours.get(path)) for path, x in _leaves(theirs.get("extractor", {}))):
-            raise InputError(
-                f"`train.init_from` {other}: holds an extractor of another shape; train with its "
-                "`model.widths`, `model.blocks`, `model.dilations`, `model.coordinates` and "
-                "`model.norm`; only a dilation of 0 may become larger, and more dilations follow"
-            )
+    if not extends(config.model, run.config.model):
+        raise InputError(
+            f"`train.init_from` {other}: holds an extractor of another shape; train with its "
+            "`model.widths`, `model.blocks`, `model.dilations`, `model.coordinates` and "
+            "`model.norm`; only a dilation of 0 may become larger, and more dilations follow"
+        )
     return Initial(best, run.attributes)
+
+
+def extends(ours: ModelConfig, theirs: ModelConfig) -> bool:
+    """Compares two extractors: true if ours is theirs, but for dilations of 0 that became larger
+    and further dilations."""
+    same = all(
+        getattr(ours, name) == getattr(theirs, name)
+        for name in ("widths", "blocks", "coordinates", "norm")
+    )
+    pairs = zip(theirs.dilations, ours.dilations, strict=False)
+    return (
+        same
+        and len(ours.dilations) >= len(theirs.dilations)
+        and all(before in (0, after) for before, after in pairs)
+    )
 
 
 def start_from(state: State, initial: Initial, attributes: tuple[str, ...]) -> State:
@@ -73,17 +85,6 @@ def start_from(state: State, initial: Initial, attributes: tuple[str, ...]) -> S
     return state
 
 
-_leaves = jax.tree_util.tree_leaves_with_path
-
-
-def _fits(theirs: jax.Array, ours: jax.ShapeDtypeStruct | None) -> bool:
-    """Whether a weight of an extractor fits, after `_widened`."""
-    if ours is None:
-        return False
-    point = theirs.shape[:2] == (1, 1) and theirs.shape[2:] == ours.shape[2:]
-    return theirs.shape == ours.shape or (len(ours.shape) == 4 and point)
-
-
 def _widened(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
     """A kernel at the centre of a larger one."""
     if theirs.shape == ours.shape:
@@ -96,7 +97,7 @@ def _widened(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
 
 def _joined(ours: Tree, theirs: Tree, rows: tuple[list[int], list[int]]) -> Tree:
     """Our tree with the weights of theirs that fit."""
-    found = dict(_leaves(theirs))
+    found = dict(jax.tree_util.tree_leaves_with_path(theirs))
 
     def one(path: tuple, mine: jax.Array) -> jax.Array:
         names = [key.key for key in path]
