@@ -5,13 +5,14 @@
 `networks` is Table 1 of the paper; `changes`, `sparsity`, `reconstruction` and `curves` take away
 or vary one part of the recipe. A run of the preset faces takes six to ten minutes on 2 cores. All
 flags except --table, --seeds, --split and --out are passed to train.py. Each run has a workdir
-below OUT, so that a stopped experiment can be resumed. OUT/TABLE.json has every run, OUT/TABLE.md
-the mean and the standard deviation over the seeds.
+below OUT, so that a stopped experiment can be resumed, and tables share runs of the same recipe.
+OUT/TABLE.json has every run, OUT/TABLE.md the mean and the standard deviation over the seeds.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -46,8 +47,11 @@ TABLES: dict[str, dict[str, list[str]]] = {
         ],
     },
     "sparsity": {
-        f"lambda_1 = {weight}": ["--loss.mask-l1", weight]
-        for weight in ("5e-7", "5e-6", "5e-5", "5e-4")
+        "as it is": [],
+        **{
+            f"lambda_1 = {weight}": ["--loss.mask-l1", weight]
+            for weight in ("5e-7", "5e-6", "5e-4")
+        },
     },
     "reconstruction": {
         "mean": [],
@@ -56,13 +60,13 @@ TABLES: dict[str, dict[str, list[str]]] = {
     "curves": {
         "beta 0": ["--model.curve-share", "0"],
         "beta 0 or 1, half of each": ["--model.curve-share", "0.5"],
-        "beta 0 or 1, 0.85 of them 1": ["--model.curve-share", "0.85"],
+        "beta 0 or 1, 0.85 of them 1": [],
         "beta 1": ["--model.curve-share", "1"],
-        "beta uniform": ["--model.curve-share", "0.85"],
-        "beta 0 or 1, n log-uniform": ["--model.curve-share", "0.85"],
+        "beta uniform": [],
+        "beta 0 or 1, n log-uniform": [],
     },
 }
-"""Table -> row -> flags of train.py."""
+"""Table -> row -> flags of train.py; none are the preset as it is."""
 
 COLUMNS = {
     "accuracy": "accuracy",
@@ -104,7 +108,7 @@ def main(arguments: list[str]) -> int:
         for row, flags in TABLES[table].items():
             if f"{row}/{seed}" in found:
                 continue
-            workdir = out / f"{table}-{list(TABLES[table]).index(row)}-{seed}"
+            workdir = out / f"{recipe(row, flags)}-{seed}"
             own = ["--train.seed", str(seed), "--workdir", str(workdir)]
             if status := train([*arguments, *flags, *own], row):
                 return status
@@ -115,19 +119,23 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def recipe(row: str, flags: list[str]) -> str:
+    """Name of a workdir, the same for the same recipe."""
+    words = [row] if row in DRAWS else flags or ["as it is"]
+    return re.sub(r"[^a-z0-9.]+", "-", " ".join(words).lower()).strip("-")
+
+
 def train(arguments: list[str], row: str) -> int:
-    """Trains one run; two rows of `curves` draw another training curve than the package has."""
+    """Trains one run."""
     from iamt_jax.model import network
 
-    draws = {
-        "beta uniform": uniform_beta,
-        "beta 0 or 1, n log-uniform": partial(drawn_n, network.training_curve),
-    }
-    with mock.patch.object(network, "training_curve", draws.get(row, network.training_curve)):
+    own = network.training_curve
+    draw = partial(DRAWS[row], own) if row in DRAWS else own
+    with mock.patch.object(network, "training_curve", draw):
         return command(["train", *arguments])
 
 
-def uniform_beta(share: float, keys) -> tuple:
+def uniform_beta(draw_beta: Callable, share: float, keys) -> tuple:
     """beta uniform in [0, 1], n = 1."""
     import jax
 
@@ -145,6 +153,10 @@ def drawn_n(draw_beta: Callable, share: float, keys) -> tuple:
         lambda key: jax.random.uniform(jax.random.fold_in(key, 4), (), minval=-1, maxval=3)
     )
     return jnp.where(beta > 0, 2 ** draw(keys)[:, None, None], 1.0), beta
+
+
+DRAWS = {"beta uniform": uniform_beta, "beta 0 or 1, n log-uniform": drawn_n}
+"""Row of `curves` -> draw of another training curve than the package has."""
 
 
 def measure(workdir: Path, split: str) -> dict[str, float]:
