@@ -15,7 +15,6 @@ import numpy as np
 
 from iamt_jax import load, xla_setup
 from iamt_jax.commands.main import main as command
-from iamt_jax.data.batches import Decoded
 from iamt_jax.evaluation.measure import open_evaluation, predict_records
 from iamt_jax.export.artefact import read_artefact
 from iamt_jax.robust.treatment import ToneCurve
@@ -62,8 +61,7 @@ def main(workdir: Path, folder: Path) -> list[str]:
         return ["export failed"]
     classifier, _, records, _ = open_evaluation(workdir, "test")
     records, config = records.take(np.arange(IMAGES)), classifier.run.config
-    decoded = Decoded(records, config.data.size)
-    images = np.stack([decoded.picture(i) for i in range(IMAGES)])
+    images = records.pictures(slice(None), config.data.size)
     np.save(folder / "images.npy", images)
     found = alone(folder, read_artefact(model).metadata["made_with"]["versions"]["jax"])
 

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
     size = config.train.batch_size
     epoch = len(records) // size
 
-    batches = training_batches(records, config.data, config.train)
+    batches = training_batches(records, config.data.size, config.train)
     first = rate(batches, epoch, size)
     later = rate(batches, epoch, size)
 

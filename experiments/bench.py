@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from iamt_jax.commands.flags import Arguments, parse
-from iamt_jax.data.batches import evaluation_batches
 from iamt_jax.data.open import open_source
 from iamt_jax.degradation import noise_keys
 from iamt_jax.errors import InputError
@@ -39,9 +38,7 @@ def read_split(trained: Classifier, split: str, images: int | None = None) -> Sp
     config = trained.run.config.data
     records = open_source(config).split(split)
     records = records if images is None else records.first(images)
-    batches = evaluation_batches(records, config.size, BATCH)
-    pictures = np.concatenate([batch.images[batch.real] for batch in batches])
-    return Split(pictures, records.names, records.labels)
+    return Split(records.pictures(slice(None), config.size), records.names, records.labels)
 
 
 def load_all(workdirs: tuple[Path, ...]) -> list[Classifier]:

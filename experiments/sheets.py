@@ -15,7 +15,6 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from iamt_jax.data.batches import Decoded
 from iamt_jax.data.dataset import Records
 from iamt_jax.data.open import RENDERED, open_source
 from iamt_jax.errors import InputError
@@ -60,10 +59,9 @@ def main(arguments: Arguments) -> None:
     contact_sheet(faces, columns=10).save(arguments.out / "faces.png", optimize=True)
 
     records = dataset.split("test")
-    decoded = Decoded(records, trained.run.config.data.size)
     found = {k for k, name in enumerate(trained.attributes) if records.labels[:, k].max() == 1}
     columns = [
-        labelled_rows([(name, _looked_at(trained, decoded, records, name)) for name in names], 2)
+        labelled_rows([(name, _looked_at(trained, records, name)) for name in names], 2)
         for column in SHOWN
         if (names := [name for name in column if trained.attributes.index(name) in found])
     ]
@@ -71,16 +69,17 @@ def main(arguments: Arguments) -> None:
     print(f"wrote {arguments.out / 'faces.png'} and {arguments.out / 'masks.png'}")
 
 
-def _looked_at(trained: Classifier, decoded: Decoded, records: Records, name: str) -> np.ndarray:
+def _looked_at(trained: Classifier, records: Records, name: str) -> np.ndarray:
     """Faces that have the attribute, those recognised first, each beside the map of its masks."""
     column = trained.attributes.index(name)
     having = np.flatnonzero(records.labels[:, column] == 1)[: 4 * PAIRS]
-    images = np.stack([decoded.picture(i) for i in having])
+    size = trained.run.config.data.size
+    images = records.pictures(having, size)
     missed = trained(images)[:, column] <= 0.5
     images = images[np.argsort(missed, kind="stable")][:PAIRS]
     maps = trained.explain(images, [name]).mask_map[:, 0]
     tiles = [
-        laid_over(image, mask_map_png(places), 0.6, decoded.size)
+        laid_over(image, mask_map_png(places), 0.6, size)
         for image, places in zip(images, maps, strict=True)
     ]
     return np.stack([x for pair in zip(images, tiles, strict=True) for x in pair])

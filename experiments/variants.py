@@ -162,7 +162,6 @@ DRAWS = {"beta uniform": uniform_beta, "beta 0 or 1, n log-uniform": drawn_n}
 def measure(workdir: Path, split: str) -> dict[str, float]:
     """Measures a run: answers, clean and noisy, and what its masks show without derivatives."""
     from iamt_jax.config import OtherData
-    from iamt_jax.data.batches import evaluation_batches
     from iamt_jax.evaluation.faithfulness import mapped, measure_places, regions_of
     from iamt_jax.evaluation.mask_statistics import agreement, analyse_split, correlation
     from iamt_jax.evaluation.measure import evaluate_workdir, open_evaluation
@@ -186,8 +185,8 @@ def measure(workdir: Path, split: str) -> dict[str, float]:
     few = records.first(JUDGED)
     if known := regions_of(classifier, few, dataset, split):
         chosen = np.array([classifier.attributes.index(name) for name in known.regions])
-        part = next(evaluation_batches(few, classifier.run.config.data.size, JUDGED))
-        images = part.images[part.real].astype(np.float32) / 255
+        size = classifier.run.config.data.size
+        images = few.pictures(slice(None), size).astype(np.float32) / 255
         inside = np.stack(list(known.regions.values()), axis=1)
 
         def places(name: str) -> Mapping[str, float]:

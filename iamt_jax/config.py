@@ -76,10 +76,12 @@ class DataConfig:
     noise_max: float = 0.0
     """Gaussian noise in training: sigma is uniform in [0, noise_max], [0, 1] pixel units. 0 in
     every preset, since robustness is added after training; whoever can retrain should use it."""
-    workers: int = 0
-    """Worker processes that decode images ahead; 0 decodes in threads."""
-    cache_gib: float = 2.0
-    """Decoded training images are kept in memory if all of them fit in this many GiB."""
+    cache: str | None = None
+    """Folder of the cache, a memory-mapped file of decoded images for each data set and size; by
+    default `decoded` in $IAMT_CACHE or ~/.cache/iamt_jax. It can be deleted at any time."""
+    cache_gib: float = 16.0
+    """Largest size of a file of the cache; larger data sets are decoded again in every epoch. 0
+    makes no cache."""
     damaged_limit: int = 0
     """Largest number of training and validation images to leave out because they cannot be decoded.
     Above 0, all images are decoded once at the start, and each one left out is named."""
@@ -285,9 +287,7 @@ def _small() -> Config:
 def _celeba() -> Config:
     """All of CelebA, for accelerators: 128 pixels, bfloat16 computations."""
     return Config(
-        data=DataConfig(
-            name="celeba", size=128, shift=0.03, zoom=0.05, rotate=4, colour=0.1, workers=8
-        ),
+        data=DataConfig(name="celeba", size=128, shift=0.03, zoom=0.05, rotate=4, colour=0.1),
         # As many positions as `small`, each of which sees about the same share of the face.
         model=replace(
             _LOCAL,
@@ -384,7 +384,7 @@ def _data_rules(data: DataConfig, stride: int) -> Iterator[_Rule]:
     own = data.name == "folder" or data.labels is None
     yield "data.labels", data.labels, own, "left out without `data.name` folder"
     bounds = {"shift": (0, 0.25), "zoom": (0, 0.5), "rotate": (0, 180), "colour": (0, 1)}
-    free = ("mixup", "noise_max", "workers", "cache_gib", "damaged_limit")
+    free = ("mixup", "noise_max", "cache_gib", "damaged_limit")
     yield from _within("data", data, bounds | dict.fromkeys(free, (0, math.inf)))
     lowest = {"size": 32, "train": 1, "validation": 1, "test": 1, "seed": 0}
     bounds = {name: (low, math.inf) for name, low in lowest.items()}

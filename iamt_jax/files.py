@@ -1,4 +1,4 @@
-"""Expansion of `~` in paths, atomic writing of files, and strict JSON."""
+"""Expansion of `~` in paths, the cache folder, atomic writing of files, and strict JSON."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import math
 import os
 import re
+import stat
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,44 @@ def expanded(path: str | os.PathLike[str]) -> str:
             f"{path}: the home folder is not known (HOME is not set); give the whole path"
         )
     return whole
+
+
+def cache_folder(name: str) -> Path:
+    """Path `name` in `$IAMT_CACHE` or `~/.cache/iamt_jax`, where files can always be made again.
+
+    If there is no writable home folder, it lies in a folder of the user's below the system's folder
+    for temporary files.
+
+    Raises:
+      InputError: that folder for temporary files belongs to another user.
+    """
+    if given := os.environ.get("IAMT_CACHE"):
+        return Path(expanded(given)) / name
+    home = os.path.expanduser("~")
+    root = Path(home, ".cache", "iamt_jax")
+    if Path(home).is_absolute() and ((root / name).exists() or _writable(root)):
+        return root / name
+    return _temporary_folder() / name
+
+
+def _writable(folder: Path) -> bool:
+    """Tells whether a folder can be written or created."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def _temporary_folder() -> Path:
+    """Returns a folder for temporary files into which no other user can have put files."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir(), f"iamt_jax-{user}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != user):
+        raise InputError(
+            f"{folder}: belongs to another user, expected a cache folder of yours; set IAMT_CACHE "
+            "to a folder of yours"
+        )
+    return folder
 
 
 def replace_text(path: Path, text: str) -> None:

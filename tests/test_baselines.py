@@ -20,7 +20,6 @@ from flax import nnx
 from skimage.restoration import denoise_nl_means
 
 from iamt_jax.config import MISSING, ModelConfig
-from iamt_jax.data.batches import Decoded
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.model.network import IAMT
 
@@ -206,8 +205,7 @@ def test_tents_first_step_goes_against_the_sign_of_the_entropys_gradient(batch):
 
 @pytest.fixture(scope="module")
 def faces(dataset):
-    pictures = Decoded(dataset.split("test"), 32)
-    return np.stack([pictures.picture(i) for i in range(4)]).astype(np.float32) / 255
+    return dataset.split("test").pictures(slice(4), 32).astype(np.float32) / 255
 
 
 def noisy(images, sigma):

@@ -33,11 +33,8 @@ def calibrated(finished, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(dataset, tiny):
-    from iamt_jax.data.batches import Decoded
-
     records = dataset.split("train")
-    decoded = Decoded(records, tiny.data.size)
-    return np.stack([decoded.picture(i) for i in range(len(records))]), records.names
+    return records.pictures(slice(None), tiny.data.size), records.names
 
 
 def report(workdir, out, *flags):

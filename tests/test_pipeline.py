@@ -1,4 +1,4 @@
-"""Order and augmentation of training batches; evaluation scores every image once."""
+"""Order of training batches; evaluation scores every image once."""
 
 import dataclasses
 import itertools
@@ -8,17 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from iamt_jax.config import MISSING, DataConfig, TrainConfig
-from iamt_jax.data.augment import augment, mixup
-from iamt_jax.data.batches import Decoded, evaluation_batches, training_batches
+from iamt_jax.config import TrainConfig
+from iamt_jax.data.batches import evaluation_batches, training_batches
 from iamt_jax.degradation import gaussian_noise, noise_keys
 from iamt_jax.inference.classifier import load
 from iamt_jax.inference.predictor import Noise
 from iamt_jax.robust.treatment import ToneCurve
 
 SIZE = 16
-PLAIN = DataConfig(size=SIZE, flip=False)
-BUSY = DataConfig(size=SIZE, shift=0.1, zoom=0.1, rotate=10, colour=0.2)
 TRAIN = TrainConfig(batch_size=16, seed=5)
 
 
@@ -42,24 +39,23 @@ def differ(batches, others):
 
 def which(batches, records):
     """Row in the records of each image of the batches, which must be as decoded."""
-    source = Decoded(records, SIZE)
-    place = {source.picture(i).tobytes(): i for i in range(len(records))}
+    pictures = records.pictures(slice(None), SIZE)
+    place = {picture.tobytes(): i for i, picture in enumerate(pictures)}
     assert len(place) == len(records)
     images = [image for batch in batches for image in batch.images]
     return [place[image.tobytes()] for image in images]
 
 
 def test_order_depends_on_the_seed_alone(records):
-    batches = take(5, records, BUSY, TRAIN)
+    batches = take(5, records, SIZE, TRAIN)
     longer = dataclasses.replace(TRAIN, steps=7, learning_rate=1.0)
-    uncached = dataclasses.replace(BUSY, cache_gib=0.0)
-    equal(batches, take(5, records, BUSY, TRAIN))
-    equal(batches, take(5, records, uncached, longer))
-    assert differ(batches, take(5, records, BUSY, dataclasses.replace(TRAIN, seed=6)))
+    equal(batches, take(5, records, SIZE, TRAIN))
+    equal(batches, take(5, records, SIZE, longer))
+    assert differ(batches, take(5, records, SIZE, dataclasses.replace(TRAIN, seed=6)))
 
 
 def test_every_image_once_an_epoch_reshuffled(records):
-    batches = take(8, records, PLAIN, TRAIN)
+    batches = take(8, records, SIZE, TRAIN)
     first, second = which(batches[:4], records), which(batches[4:], records)
     assert sorted(first) == sorted(second) == list(range(64))
     assert first != second and first != sorted(first)
@@ -68,29 +64,23 @@ def test_every_image_once_an_epoch_reshuffled(records):
 
 
 def test_shares_of_two_processes_are_the_halves_of_the_whole(records):
-    whole = take(5, records, BUSY, TRAIN)
-    shares = [take(5, records, BUSY, TRAIN, process=p, processes=2) for p in (0, 1)]
+    whole = take(5, records, SIZE, TRAIN)
+    shares = [take(5, records, SIZE, TRAIN, process=p, processes=2) for p in (0, 1)]
     for p, share in enumerate(shares):
         half = slice(p * 8, p * 8 + 8)
         equal(share, [type(batch)(*(x[half] for x in batch)) for batch in whole])
 
 
 def test_no_image_is_left_out_where_batches_do_not_divide_the_epoch(records):
-    seen = which(take(4 * 6, records, PLAIN, TrainConfig(batch_size=24)), records)
+    seen = which(take(4 * 6, records, SIZE, TrainConfig(batch_size=24)), records)
     assert np.bincount(seen, minlength=64).tolist() == [9] * 64
 
 
 @pytest.mark.parametrize("process, processes", [(0, 1), (1, 2)])
 def test_the_order_goes_on_from_any_step(records, process, processes):
     place = {"process": process, "processes": processes}
-    whole = take(9, records, BUSY, TRAIN, **place)
-    equal(take(4, records, BUSY, TRAIN, start=5, **place), whole[5:])
-
-
-def test_a_worker_process_does_not_change_the_order(records):
-    workers = dataclasses.replace(BUSY, workers=1)
-    equal(take(3, records, BUSY, TRAIN), take(3, records, workers, TRAIN))
-    equal(take(5, records, BUSY, TRAIN)[3:], take(2, records, workers, TRAIN, start=3))
+    whole = take(9, records, SIZE, TRAIN, **place)
+    equal(take(4, records, SIZE, TRAIN, start=5, **place), whole[5:])
 
 
 # Evaluation.
@@ -98,12 +88,12 @@ def test_a_worker_process_does_not_change_the_order(records):
 
 @pytest.mark.parametrize("batch_size", [1, 7, 128])
 def test_evaluation_visits_every_image_once_and_in_order(records, batch_size):
-    source = Decoded(records, SIZE)
+    pictures = records.pictures(slice(None), SIZE)
     seen = []
     for batch in evaluation_batches(records, SIZE, batch_size):
         assert batch.images.shape == (batch_size, SIZE, SIZE, 3)
         for image, index in zip(batch.images[batch.real], batch.indices[batch.real], strict=True):
-            np.testing.assert_array_equal(image, source.picture(index))
+            np.testing.assert_array_equal(image, pictures[index])
             seen.append(int(index))
     assert seen == list(range(64))
 
@@ -123,49 +113,6 @@ def test_logits_do_not_depend_on_the_batch_size(finished, dataset, tiny, does):
     assert logits[0].shape == (16, 40)
     for other in logits[1:]:
         np.testing.assert_allclose(other, logits[0], rtol=1e-5, atol=1e-6)
-
-
-# Augmentation.
-
-
-def picture(seed=0, side=20):
-    return np.random.default_rng(seed).integers(0, 256, (side, side, 3)).astype(np.uint8)
-
-
-def draws(config, count=20):
-    rng = np.random.default_rng(0)
-    return [augment(picture(), config, rng) for _ in range(count)]
-
-
-def test_without_augmentation_nothing_changes():
-    for image in draws(PLAIN):
-        np.testing.assert_array_equal(image, picture())
-
-
-def test_flip_mirrors_every_other_image():
-    mirrored = [(image == picture()[:, ::-1]).all() for image in draws(DataConfig(), 200)]
-    kept = [(image == picture()).all() for image in draws(DataConfig(), 200)]
-    np.testing.assert_array_equal(mirrored, ~np.array(kept))
-    assert 70 <= sum(mirrored) <= 130
-
-
-@pytest.mark.parametrize("field", ["shift", "zoom", "rotate", "colour"])
-def test_each_augmentation_changes_pixels_and_keeps_the_shape(field):
-    config = dataclasses.replace(PLAIN, **{field: 8.0 if field == "rotate" else 0.3})
-    images = draws(config)
-    assert all(image.shape == (20, 20, 3) and image.dtype == np.uint8 for image in images)
-    assert any((image != picture()).any() for image in images)
-
-
-def test_a_whole_shift_moves_pixels():
-    """A shift of two pixels, drawn by a stub, equals a slice, except at the border."""
-
-    class Two:
-        def uniform(self, low, high, count=None):
-            return np.array([0.1, 0.0]) if count else 0.0
-
-    moved = augment(picture(), DataConfig(flip=False, shift=0.1), Two())
-    np.testing.assert_array_equal(moved[:, :-2], picture()[:, 2:])
 
 
 # Noise.
@@ -194,26 +141,3 @@ def test_noise_does_not_depend_on_batch_or_order():
     np.testing.assert_array_equal(noisy([4, 1]), whole[[4, 1]])
     # 1,152 draws: the deviation is 0.2 within 0.2 / sqrt(2 * 1152), three times that is 0.0125.
     assert abs((whole - images).std() - 0.2) < 0.0125
-
-
-def test_mixup_blends_images_and_labels_alike():
-    one = np.zeros((4, 4, 3), np.uint8), np.array([1, 0, MISSING, 1], np.float32)
-    other = np.full((4, 4, 3), 200, np.uint8), np.array([0, 0, 1, 1], np.float32)
-    image, label = mixup(one, other, np.float32(0.75))
-    np.testing.assert_array_equal(image, 50)
-    np.testing.assert_allclose(label, [0.75, 0, MISSING, 1])
-
-
-def test_mixup_comes_in_batches_the_same_whatever_the_processes(dataset, tiny):
-    data = dataclasses.replace(tiny.data, mixup=1.0)
-    records = dataset.split("train")
-    whole = next(training_batches(records, data, tiny.train))
-    assert whole.images.dtype == np.uint8 and whole.labels.dtype == np.float32
-    assert ((whole.labels > 0) & (whole.labels < 1)).any()
-    shares = [
-        next(training_batches(records, data, tiny.train, process=i, processes=2)) for i in (0, 1)
-    ]
-    for i, share in enumerate(shares):
-        half = slice(i * 8, i * 8 + 8)
-        np.testing.assert_array_equal(whole.images[half], share.images)
-        np.testing.assert_array_equal(whole.labels[half], share.labels)

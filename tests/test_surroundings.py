@@ -1,11 +1,8 @@
 """Commands in unusual surroundings: streams, environment, home folder, shared memory, threads."""
 
-import dataclasses
 import io
 import json
-import multiprocessing
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -25,11 +22,10 @@ from flax import nnx
 from PIL import Image
 
 import iamt_jax
-from iamt_jax import xla_setup
+from iamt_jax import files, xla_setup
 from iamt_jax.commands import calibrate
-from iamt_jax.data import batches
 from iamt_jax.errors import InputError
-from iamt_jax.synthetic import rendered as synthetic
+from iamt_jax.synthetic import faces_folder
 from iamt_jax.training import loop
 from iamt_jax.training.loop import Interrupted, stop_signals, train_network
 
@@ -306,31 +302,6 @@ def test_data_that_end_in_the_middle_leave_what_was_trained(tiny, dataset, tmp_p
     assert (tmp_path / "W/checkpoints/3/seal.json").is_file()
 
 
-@pytest.mark.parametrize("megabytes, workers", [(64, 0), (200, 2), (10_000, 8)])
-def test_workers_fit_into_shared_memory(megabytes, workers, dataset, monkeypatch, capsys):
-    """The preset `celeba` in a container: 256 images of 128 pixels a batch."""
-    free = shutil._ntuple_diskusage(0, 0, megabytes * 10**6)
-    monkeypatch.setattr(batches.shutil, "disk_usage", lambda _: free)
-    monkeypatch.setattr(batches, "_SHARED_MEMORY", Path("/"))
-    assert batches._workers_that_fit(8, 128, 256, dataset.split("train")) == workers
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == (workers < 8)
-    assert all(re.match(r"warning: `data.workers` 8: need 51\d MB of shared", x) for x in said)
-
-
-def test_a_worker_that_is_killed_is_one_line(tiny, dataset):
-    """Signals that the session sends to all processes do not end a worker; SIGKILL does."""
-    data = dataclasses.replace(tiny.data, workers=1)
-    running = batches.training_batches(dataset.split("train"), data, tiny.train)
-    next(running)
-    (worker,) = multiprocessing.active_children()
-    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-        os.kill(worker.pid, number)
-    next(running)
-    worker.kill()
-    one_line(lambda: list(running), "`data.workers` 1", "SIGKILL", "`resume.allow` data.workers")
-
-
 def test_home_is_expanded_in_every_flag(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -356,13 +327,13 @@ def test_without_a_home_a_tilde_is_refused(finished, tmp_path, monkeypatch, caps
 def test_faces_are_kept_where_there_is_no_home(home, tmp_path, monkeypatch):
     monkeypatch.delenv("IAMT_CACHE")
     monkeypatch.setattr(os.path, "expanduser", lambda path: str(path).replace("~", home))
-    monkeypatch.setattr(synthetic.tempfile, "gettempdir", lambda: str(tmp_path))
-    folder = synthetic.cache_folder({"train": 4})
+    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = faces_folder({"train": 4})
     assert folder.parent == tmp_path / f"iamt_jax-{os.getuid()}"
     assert folder.parent.stat().st_mode & 0o777 == 0o700
     folder.parent.rmdir()
     folder.parent.symlink_to(tmp_path)
-    one_line(lambda: synthetic.cache_folder({"train": 4}), folder.parent, "IAMT_CACHE")
+    one_line(lambda: faces_folder({"train": 4}), folder.parent, "IAMT_CACHE")
 
 
 def test_printed_commands_can_be_pasted(finished, tmp_path, monkeypatch, capsys):

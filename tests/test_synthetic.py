@@ -13,8 +13,8 @@ from iamt_jax.attributes import CELEBA_ATTRIBUTES, celeba_statistics
 from iamt_jax.errors import InputError
 from iamt_jax.synthetic import (
     LOCAL_ATTRIBUTES,
-    cache_folder,
     ensure_dataset,
+    faces_folder,
     region,
     render,
     rendered,
@@ -230,12 +230,12 @@ def test_existing_folders_and_unknown_splits_are_refused(tmp_path):
 def test_the_cache_renders_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("IAMT_CACHE", str(tmp_path))
     folder = ensure_dataset(COUNTS, seed=3, size=32)
-    assert folder == cache_folder(COUNTS, 3, 32) and folder.parent == tmp_path
-    assert folder != cache_folder(COUNTS, 4, 32)
+    assert folder == faces_folder(COUNTS, 3, 32) and folder.parent == tmp_path
+    assert folder != faces_folder(COUNTS, 4, 32)
     monkeypatch.setattr(rendered, "write_dataset", None)
     capsys.readouterr()
     assert ensure_dataset(COUNTS, seed=3, size=32) == folder
     assert capsys.readouterr().out.count("\n") == 1
     # Other statistics give another data set.
     monkeypatch.setattr(rendered, "celeba_statistics", lambda: celeba_statistics() | {"phi": []})
-    assert folder != cache_folder(COUNTS, 3, 32)
+    assert folder != faces_folder(COUNTS, 3, 32)

@@ -76,7 +76,7 @@ def equal(tree, other):
 def test_every_preset_takes_two_steps(preset, dataset):
     """The preset's network and optimiser on small images, a batch of 4, one device."""
     config = with_train(PRESETS[preset], batch_size=4, steps=10, warmup=0)
-    data = dataclasses.replace(config.data, size=16, workers=0)
+    data = dataclasses.replace(config.data, size=16)
     config = dataclasses.replace(config, data=data)
     records = dataset.split("train")
     definition, start = create(config, 40)
@@ -84,7 +84,7 @@ def test_every_preset_takes_two_steps(preset, dataset):
     mesh = Mesh(np.array(jax.devices()[:1]), (DATA_AXIS,))
     state = jax.device_put(start, NamedSharding(mesh, PartitionSpec()))
     step, place = stepper(definition, config, mesh)
-    batches = training_batches(records, config.data, config.train)
+    batches = training_batches(records, config.data.size, config.train)
     for _ in range(2):
         state, metrics = step(state, place(next(batches)))
         assert all(np.isfinite(value) for value in jax.device_get(metrics).values()), metrics

@@ -54,12 +54,9 @@ def run_calibrate(arguments: Sequence[str]) -> int:
 
 def _calibrate(chosen: CalibrateArguments) -> tuple[str, Transformation]:
     """The identity of the network, and its calibrated transformation."""
-    import numpy as np
-
-    from iamt_jax.data.batches import evaluation_batches
     from iamt_jax.data.open import open_source, resolve_data, without_damaged
     from iamt_jax.inference.classifier import load
-    from iamt_jax.robust.calibration import BATCH_SIZE, fit_transformation
+    from iamt_jax.robust.calibration import fit_transformation
 
     trained = load(chosen.workdir)
     config = resolve_data(trained.run.config.data, chosen.data)
@@ -71,7 +68,6 @@ def _calibrate(chosen: CalibrateArguments) -> tuple[str, Transformation]:
             f"{dataset.root}: has {len(records)} training images, expected at least "
             f"{FEWEST_IMAGES} to calibrate on: give --data.root with more"
         )
-    batches = evaluation_batches(records, config.size, BATCH_SIZE)
-    pictures = np.concatenate([batch.images[batch.real] for batch in batches])
+    pictures = records.pictures(slice(None), config.size)
     network = trained.predictor.network()
     return trained.identity, fit_transformation(network, pictures, records.names)

@@ -157,7 +157,9 @@ def with_absolute_paths(config: Config) -> Config:
 
     return dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, root=absolute(config.data.root)),
+        data=dataclasses.replace(
+            config.data, root=absolute(config.data.root), cache=absolute(config.data.cache)
+        ),
         train=dataclasses.replace(config.train, init_from=absolute(config.train.init_from)),
     )
 

@@ -47,6 +47,7 @@ def run_train(arguments: Sequence[str]) -> int:
     xla_setup.prepare()
 
     from iamt_jax import distributed
+    from iamt_jax.data.cache import cached
     from iamt_jax.data.open import open_source, without_damaged
     from iamt_jax.training.loop import Diverged, Interrupted, train_network
 
@@ -54,15 +55,20 @@ def run_train(arguments: Sequence[str]) -> int:
     dataset = distributed.run_on_first_then_rest(lambda: open_source(config.data))
     (records, left_out), (validation, _) = (
         distributed.run_on_all(
-            lambda split=split: without_damaged(
-                dataset.split(split),
+            lambda images=images: without_damaged(
+                images,
                 config.data.size,
                 config.data.damaged_limit,
                 distributed.shard_indices,
                 distributed.gather,
             )
         )
-        for split in (config.data.train_split, "validation")
+        for images in distributed.run_on_first_then_rest(
+            lambda: [
+                cached(dataset.split(split), config.data)
+                for split in (config.data.train_split, "validation")
+            ]
+        )
     )
     distributed.print_once(
         f"{dataset.root}: {dataset.layout}, {len(records):,} images to train on, "

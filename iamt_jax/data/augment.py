@@ -1,91 +1,165 @@
-"""Augmentation of training images: mirroring, small motions, colour, mixup."""
+"""Augmentation of training images on the device: mirroring, small motions, colour, mixup.
+
+Every draw is keyed by image, so that the number of devices changes nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
 
-import grain
-import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 from iamt_jax.config import MISSING, DataConfig
 
-_Picture = UInt8[np.ndarray, "height width 3"]
-
-_Example = tuple[_Picture, np.ndarray]
-"""An image and its labels."""
+_Images = Float[Array, "batch side side 3"]
 
 
-@dataclass(frozen=True)
-class Augment(grain.transforms.RandomMap):
-    """Augments the image of an example; labels become float32, because mixup blends them too."""
-
-    config: DataConfig
-    source: Sequence[_Example]
-    """Examples from which a partner for mixup is drawn."""
-
-    def random_map(self, example: _Example, rng: np.random.Generator) -> _Example:
-        """Augments one example, and blends it with another if `config.mixup` is not 0."""
-        image, label = augment(example[0], self.config, rng), example[1].astype(np.float32)
-        if self.config.mixup:
-            other, other_label = self.source[rng.integers(len(self.source))]
-            other = augment(other, self.config, rng)
-            share = np.float32(rng.beta(self.config.mixup, self.config.mixup))
-            return mixup((image, label), (other, other_label.astype(np.float32)), share)
-        return image, label
-
-
-def mixup(one: _Example, other: _Example, share: np.float32) -> _Example:
-    """Blends two examples, `share` of the first and 1 - share of the other (Zhang et al. 2018).
-
-    A label that is missing in either example is missing in the result.
-    """
-    image, label = (share * a + (1 - share) * b for a, b in zip(one, other, strict=True))
-    missing = (one[1] == MISSING) | (other[1] == MISSING)
-    return image.round().astype(np.uint8), np.where(missing, np.float32(MISSING), label)
-
-
-def augment(image: _Picture, config: DataConfig, rng: np.random.Generator) -> _Picture:
-    """Applies one random draw of every augmentation that `config` turns on to a square of pixels.
+def augment(images: _Images, keys: Key[Array, " batch"], config: DataConfig) -> _Images:
+    """Applies one random draw for each image of every augmentation that `config` turns on.
 
     See `DataConfig.flip`, `shift`, `zoom`, `rotate` and `colour`.
+
+    Args:
+      images: float32 in [0, 1] units.
+      keys: one for each image.
+      config: which augmentations, and how strong.
     """
-    if config.flip and rng.random() < 0.5:
-        image = image[:, ::-1]
+
+    def draw(use: int, low: float, high: float, count: int = 1) -> Array:
+        """Uniform draws, (batch, count)."""
+        own = jax.vmap(lambda key: jax.random.fold_in(key, use))(keys)
+        return jax.vmap(lambda key: jax.random.uniform(key, (count,), minval=low, maxval=high))(own)
+
+    if config.flip:
+        mirrored = draw(0, 0, 1)[:, :, None, None] < 0.5
+        images = jnp.where(mirrored, images[:, :, ::-1], images)
     if config.shift or config.zoom or config.rotate:
-        image = _move(image, config, rng)
+        angle = draw(1, -config.rotate, config.rotate)[:, 0]
+        zoom = (1 + config.zoom) ** draw(2, -1, 1)[:, 0]
+        shift = draw(3, -config.shift, config.shift, 2)
+        if config.rotate > 45:
+            images, angle = quarter_turned(images, angle)
+        images = move(images, jnp.deg2rad(angle), zoom, shift, reach(config, images.shape[1]))
     if config.colour:
-        image = _recolour(image, config.colour, rng)
-    return np.ascontiguousarray(image)
+        factors = draw(4, 1 - config.colour, 1 + config.colour, 3)
+        images = recolour(images, factors)
+    return images
 
 
-def _move(image: _Picture, config: DataConfig, rng: np.random.Generator) -> _Picture:
-    """Shifts, zooms and rotates in one bilinear resampling, mirrored at the border."""
-    side = image.shape[0]
-    shift = rng.uniform(-config.shift, config.shift, 2) * side
-    zoom = (1 + config.zoom) ** rng.uniform(-1, 1)
-    angle = np.deg2rad(rng.uniform(-config.rotate, config.rotate))
-    border = side - 1  # the most that reflection can give, enough for all valid settings
-    padded = np.pad(image, ((border, border), (border, border), (0, 0)), mode="reflect")
-    # Pillow expects the map from output to input, here about the centre of the image.
-    cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
-    x, y = side / 2 + border + shift
-    half = side / 2
-    matrix = (cos, -sin, x - cos * half + sin * half, sin, cos, y - sin * half - cos * half)
-    moved = Image.fromarray(padded).transform(
-        (side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+def quarter_turned(
+    images: _Images, angle: Float[Array, " batch"]
+) -> tuple[_Images, Float[Array, " batch"]]:
+    """Turns each image by the nearest multiple of 90 degrees; also returns the rest, degrees."""
+    quarters = jnp.round(angle / 90)
+    turned = [jnp.rot90(images, turns, axes=(1, 2)) for turns in range(4)]
+    chosen = [(quarters % 4 == turns)[:, None, None, None] for turns in range(4)]
+    return jnp.select(chosen, turned), angle - 90 * quarters
+
+
+def reach(config: DataConfig, side: int) -> tuple[int, int]:
+    """Largest distance, in whole pixels, over which `move` carries a pixel across, and down."""
+    half, shift, zoom = side / 2, config.shift * side, 1 + config.zoom
+    angle = math.radians(min(config.rotate, 45))
+    down = half * (math.sin(angle) * zoom + max(zoom - 1, 1 - math.cos(angle) / zoom)) + shift
+    across = (
+        half * max(zoom / math.cos(angle) - 1, 1 - 1 / zoom)
+        + math.tan(angle) * (half + math.ceil(down))
+        + shift * (1 + math.tan(angle))
     )
-    return np.asarray(moved)
+    return math.ceil(across), math.ceil(down)
 
 
-def _recolour(image: _Picture, strength: float, rng: np.random.Generator) -> _Picture:
-    """Scales brightness, saturation and contrast by factors in 1 - strength ... 1 + strength."""
-    brightness, saturation, contrast = 1 + rng.uniform(-strength, strength, 3)
-    pixels = image.astype(np.float32) * np.float32(brightness)
-    grey = pixels.mean(axis=-1, keepdims=True)
-    pixels = grey + (pixels - grey) * np.float32(saturation)
-    mean = pixels.mean()
-    pixels = mean + (pixels - mean) * np.float32(contrast)
-    return pixels.round().clip(0, 255).astype(np.uint8)
+def move(
+    images: _Images,
+    angle: Float[Array, " batch"],
+    zoom: Float[Array, " batch"],
+    shift: Float[Array, "batch 2"],
+    reach: tuple[int, int],
+) -> _Images:
+    """Rotates about the centre, zooms and shifts each image, mirrored at the border.
+
+    A pixel p of the result, seen from the centre, shows the place R(angle) p / zoom + shift side of
+    the image, by linear interpolation along the rows, then along the columns (Catmull and Smith
+    1980). Each of the two passes is a weighted sum of shifted copies of the image, as many as
+    `reach` says, and no gather, which a TPU would compute one pixel at a time.
+
+    Args:
+      images: square.
+      angle: radians, at most a quarter of pi.
+      zoom: factor above 0.
+      shift: across and down, as a share of the side.
+      reach: of `reach`, for the largest motion.
+    """
+    side, (across, down) = images.shape[1], reach
+    angle, zoom, x, y = (v[:, None, None] for v in (angle, zoom, *(shift * side).T))
+    tan, cos, sin = jnp.tan(angle), jnp.cos(angle), jnp.sin(angle)
+    place = jnp.arange(side) - (side - 1) / 2
+    rows = (jnp.arange(-down, side + down) - (side - 1) / 2)[:, None]
+    planes = jnp.moveaxis(images, -1, 1)  # Columns last: vectors run along a row.
+    border = (0, 0), (0, 0), (down, down), (across, across)
+    planes = jnp.pad(planes, border, mode="reflect")
+    planes = _resampled(planes, place / (zoom * cos) - tan * (rows - y) + x - place, across, 3)
+    planes = _resampled(
+        planes, (sin * place + cos * place[:, None]) / zoom + y - place[:, None], down, 2
+    )
+    return jnp.moveaxis(planes, 1, -1)
+
+
+def _resampled(
+    planes: Float[Array, "batch 3 row column"], distance: Array, reach: int, axis: int
+) -> Array:
+    """Linear interpolation at a distance from each pixel, along an axis with a border of `reach` on
+    both sides."""
+    side = planes.shape[axis] - 2 * reach
+    total = 0.0
+    for step in range(-reach, reach + 1):
+        weight = jnp.maximum(1 - jnp.abs(distance - step), 0)[:, None]
+        total += weight * jax.lax.slice_in_dim(planes, reach + step, reach + step + side, axis=axis)
+    return total
+
+
+def recolour(images: _Images, factors: Float[Array, "batch 3"]) -> _Images:
+    """Scales brightness, saturation and contrast of each image by its three factors."""
+    brightness, saturation, contrast = (factor[:, None, None, None] for factor in factors.T)
+    images = images * brightness
+    grey = jnp.mean(images, axis=3, keepdims=True)
+    images = grey + (images - grey) * saturation
+    mean = jnp.mean(images, axis=(1, 2, 3), keepdims=True)
+    return jnp.clip(mean + (images - mean) * contrast, 0, 1)
+
+
+def mixup(
+    images: _Images,
+    labels: Float[Array, "batch attribute"],
+    keys: Key[Array, " batch"],
+    strength: float,
+    axis: str,
+) -> tuple[_Images, Float[Array, "batch attribute"]]:
+    """Blends each image and its labels with the next of the global batch (Zhang et al. 2018).
+
+    The share of the first is drawn from Beta(strength, strength). A label that is missing in
+    either image is missing in the result.
+
+    Args:
+      images: of one device, in any units.
+      labels: 1, 0 or `MISSING`.
+      keys: one for each image.
+      strength: above 0.
+      axis: the mapped axis over devices, whose images follow each other in the global batch.
+    """
+    devices = jax.lax.psum(1, axis)
+    before = [(i, (i - 1) % devices) for i in range(devices)]
+
+    def following(x: Array) -> Array:
+        return jnp.concatenate([x[1:], jax.lax.ppermute(x[:1], axis, before)])
+
+    draw = jax.vmap(lambda key: jax.random.beta(jax.random.fold_in(key, 5), strength, strength))
+    share = draw(keys)
+    others = following(labels)
+    missing = (labels == MISSING) | (others == MISSING)
+    blended = share[:, None] * labels + (1 - share[:, None]) * others
+    share = share[:, None, None, None]
+    images = share * images + (1 - share) * following(images)
+    return images, jnp.where(missing, MISSING, blended)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Int8
+from jaxtyping import Int, Int8, UInt8
 
+from iamt_jax.data.decode import DECODE_THREADS, decode
 from iamt_jax.errors import InputError
 
 PARTITIONS = ("train", "validation", "test")
@@ -23,7 +28,7 @@ SPLITS = {
 """Split -> the partitions it joins; `train+validation` is what the paper trains on."""
 
 
-class EncodedImages(Protocol):
+class EncodedImages:
     """Encoded images by index.
 
     Implementations hold paths and offsets but no open file, so that they are cheap to pickle
@@ -32,9 +37,51 @@ class EncodedImages(Protocol):
 
     def read(self, index: int) -> bytes:
         """Returns the stored bytes of image `index`; raises `InputError` if it cannot be read."""
+        raise NotImplementedError
 
     def location(self, index: int) -> str:
         """Returns the path of image `index`, for messages."""
+        raise NotImplementedError
+
+    def stamp(self) -> str:
+        """Returns a text that changes if one of the stored images does."""
+        raise NotImplementedError
+
+    def pictures(
+        self, rows: Int[np.ndarray, " row"], size: int
+    ) -> UInt8[np.ndarray, "row size size 3"]:
+        """Returns the images at `rows`, decoded by several threads (`decode`).
+
+        Raises:
+          InputError: an image cannot be read or decoded.
+        """
+        found = np.empty((len(rows), size, size, 3), np.uint8)
+
+        def fill(places: np.ndarray) -> None:
+            for place in places:
+                row = int(rows[place])
+                found[place] = decode(self.read(row), size, self.location(row))
+
+        threads = min(DECODE_THREADS, len(rows))
+        if threads < 2:
+            fill(np.arange(len(rows)))
+            return found
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(fill, np.array_split(np.arange(len(rows)), threads)))
+        return found
+
+
+def stamp_of_files(paths: Iterable[str | Path]) -> str:
+    """Returns a text that changes if one of the files is replaced: a hash of path, size and time of
+    the last change."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            found = os.stat(path)
+            digest.update(f"{path} {found.st_size} {found.st_mtime_ns}\n".encode())
+        except OSError:  # Absent: whoever reads it says so.
+            digest.update(f"{path}\n".encode())
+    return digest.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +109,16 @@ class Records:
             raise IndexError(index)
         return self.images.read(index)
 
+    def pictures(
+        self, rows: Int[np.ndarray, " row"] | slice, size: int
+    ) -> UInt8[np.ndarray, "row size size 3"]:
+        """Returns the images at `rows`, decoded, cropped to squares and resized (`decode`).
+
+        Raises:
+          InputError: an image cannot be read or decoded; the message names its file.
+        """
+        return self.images.pictures(np.arange(len(self))[rows], size)
+
     def first(self, count: int) -> Records:
         """Returns the first `count` records, or all if there are fewer."""
         return dataclasses.replace(self, names=self.names[:count], labels=self.labels[:count])
@@ -73,7 +130,7 @@ class Records:
 
 
 @dataclasses.dataclass(frozen=True)
-class Subset:
+class Subset(EncodedImages):
     """Selected images of a larger collection."""
 
     images: EncodedImages
@@ -86,6 +143,17 @@ class Subset:
     def location(self, index: int) -> str:
         """See `EncodedImages`."""
         return self.images.location(self.rows[index])
+
+    def stamp(self) -> str:
+        """See `EncodedImages`."""
+        rows = hashlib.sha256(np.asarray(self.rows, np.int64).tobytes()).hexdigest()
+        return f"{self.images.stamp()} {rows}"
+
+    def pictures(
+        self, rows: Int[np.ndarray, " row"], size: int
+    ) -> UInt8[np.ndarray, "row size size 3"]:
+        """See `EncodedImages`."""
+        return self.images.pictures(self.rows[rows], size)
 
 
 class Partitions(Protocol):

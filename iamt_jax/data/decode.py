@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -19,8 +20,8 @@ from iamt_jax.errors import InputError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """Formats of photographs; some of Pillow's others start external programs."""
 
-DECODE_THREADS = 4
-"""Threads that decode ahead; decoding releases Python's global lock."""
+DECODE_THREADS = max(4, os.cpu_count() or 1)
+"""Threads that decode; decoding releases Python's global lock."""
 
 MAX_PIXELS = 50_000_000
 """Limit of an image's size; a small malicious file can otherwise decode to gigabytes."""

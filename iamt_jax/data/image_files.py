@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from iamt_jax.data.dataset import EncodedImages
+from iamt_jax.data.dataset import EncodedImages, stamp_of_files
 from iamt_jax.data.file_names import Match, is_image, match_names, normalised
 from iamt_jax.errors import InputError, printable
 
@@ -60,7 +60,7 @@ def read_file(path: str) -> bytes:
 
 
 @dataclasses.dataclass(frozen=True)
-class FolderImages:
+class FolderImages(EncodedImages):
     """Image files in one folder."""
 
     folder: str
@@ -70,13 +70,18 @@ class FolderImages:
         """See `EncodedImages`."""
         return os.path.join(self.folder, self.names[index])
 
+    def stamp(self) -> str:
+        """See `EncodedImages`."""
+        folder = os.path.abspath(self.folder)
+        return stamp_of_files(os.path.join(folder, name) for name in self.names)
+
     def read(self, index: int) -> bytes:
         """See `EncodedImages`."""
         return read_file(self.location(index))
 
 
 @dataclasses.dataclass(frozen=True)
-class ZipImages:
+class ZipImages(EncodedImages):
     """Members of a zip archive, read without unpacking it.
 
     `open_zip` reads the archive's directory once. After that every read opens the file on its
@@ -91,6 +96,10 @@ class ZipImages:
     def location(self, index: int) -> str:
         """See `EncodedImages`."""
         return f"{self.path}: {self.names[index]}"
+
+    def stamp(self) -> str:
+        """See `EncodedImages`."""
+        return stamp_of_files([os.path.abspath(self.path)])
 
     def read(self, index: int) -> bytes:
         """See `EncodedImages`."""

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from iamt_jax.config import DataConfig, OtherData
 from iamt_jax.data.celeba import download, open_dataset
 from iamt_jax.data.dataset import Dataset, Records
-from iamt_jax.data.decode import DECODE_THREADS, decode
+from iamt_jax.data.decode import DECODE_THREADS
 from iamt_jax.data.folder import open_own
 from iamt_jax.errors import InputError
 from iamt_jax.synthetic import ensure_dataset
@@ -96,7 +96,7 @@ def without_damaged(
 
     def fails(row: int) -> str:
         try:
-            decode(records.read(row), size, records.images.location(row))
+            records.pictures(np.array([row]), size)
         except InputError as error:
             return str(error)
         return ""

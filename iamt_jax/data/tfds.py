@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int8
 
-from iamt_jax.data.dataset import PARTITIONS, Records
+from iamt_jax.data.dataset import PARTITIONS, EncodedImages, Records, stamp_of_files
 from iamt_jax.errors import InputError
 
 NAME = "celeb_a"
@@ -24,7 +24,7 @@ _HOMEPAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
 
 @dataclasses.dataclass(frozen=True)
-class PreparedImages:
+class PreparedImages(EncodedImages):
     """Images by their names; `_examples` holds the open files, once a process."""
 
     directory: str
@@ -33,6 +33,10 @@ class PreparedImages:
     def location(self, index: int) -> str:
         """See `EncodedImages`."""
         return "{}: {} example {}".format(self.directory, *self._place(index))
+
+    def stamp(self) -> str:
+        """See `EncodedImages`."""
+        return stamp_of_files(sorted(Path(self.directory).resolve().iterdir()))
 
     def read(self, index: int) -> bytes:
         """See `EncodedImages`."""

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from tqdm.auto import tqdm
 
-from iamt_jax.data.batches import evaluation_batches
 from iamt_jax.data.dataset import Dataset, Records
 from iamt_jax.data.open import RENDERED
 from iamt_jax.data.regions import BOXES, Known, Regions, landmark_regions, synthetic_regions
@@ -139,10 +138,7 @@ def measure_faithfulness(
     if not names:
         names = list(classifier.attributes)
     chosen = np.array([classifier.attributes.index(name) for name in names])
-    pictures = np.concatenate(
-        [part.images[part.real] for part in evaluation_batches(records, size, _BATCH)]
-    )
-    images = np.asarray(pictures, np.float32) / 255
+    images = records.pictures(slice(None), size).astype(np.float32) / 255
     maps = draw_maps(predictor, images, chosen, seed)
     scores: _Judgement = {name: {} for name in maps}
     if regions is not None:

@@ -15,7 +15,6 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 from tqdm.auto import tqdm
 
-from iamt_jax.data.batches import evaluation_batches
 from iamt_jax.data.dataset import Records
 from iamt_jax.evaluation.faithfulness import mapped
 from iamt_jax.explanation.maps import NETWORK_MAPS
@@ -146,9 +145,7 @@ def measure_grid_pointing(
         return GridPointing({}, {})
     rows, index = np.unique(np.concatenate([g.rows for g in grids]), return_inverse=True)
     size, predictor = classifier.run.config.data.size, classifier.predictor
-    pictures = np.concatenate(
-        [p.images[p.real] for p in evaluation_batches(records.take(rows), size, 64)]
-    )
+    pictures = records.pictures(rows, size)
     index = np.split(index.reshape(-1, 4), np.cumsum([len(g.place) for g in grids])[:-1])
     scores: dict[str, dict[str, float]] = {}
     with tqdm(total=len(NETWORK_MAPS) * len(grids), desc="grids", dynamic_ncols=True) as bar:

@@ -24,6 +24,9 @@ LOCK = ".lock"
 _REMOVED = (("data", "erase"), ("train", "label_smoothing"))
 """Fields of earlier versions, which are read if they have their default, 0."""
 
+_SPEED_ONLY = ("data.cache", "data.cache_gib")
+"""Fields of the config that may change when a run is continued."""
+
 _ADVICE = "name a folder of yours"
 """Advice where a workdir cannot be written."""
 
@@ -174,7 +177,11 @@ def start_or_continue(
 def differences(old: Config, new: Config) -> dict[str, str]:
     """Fields that differ: name -> change, such as `data.size 64 -> 128`."""
     before, after = _flat(dataclasses.asdict(old)), _flat(dataclasses.asdict(new))
-    return {k: f"{k} {before[k]} -> {after[k]}" for k in before if before[k] != after[k]}
+    return {
+        k: f"{k} {before[k]} -> {after[k]}"
+        for k in before
+        if before[k] != after[k] and k not in _SPEED_ONLY
+    }
 
 
 def _allowed_fields(allow: Sequence[str]) -> set[str]:
@@ -205,11 +212,13 @@ def _flat(fields: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def _without_removed(config: dict[str, dict]) -> dict[str, dict]:
-    """The config without fields of earlier versions that have their default.
+    """The config without fields of earlier versions that have their default, or that only changed
+    the speed.
 
     Raises:
-      ValueError: such a field has another value.
+      ValueError: a field that changed results has another value.
     """
+    config.get("data", {}).pop("workers", None)
     for part, name in _REMOVED:
         if value := config.get(part, {}).pop(name, 0):
             raise ValueError(f"{part}.{name} is {value!r}, a setting that was removed")

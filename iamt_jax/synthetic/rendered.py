@@ -6,8 +6,6 @@ import hashlib
 import io
 import os
 import shutil
-import stat
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +18,7 @@ from tqdm import tqdm
 
 from iamt_jax.attributes import CELEBA_ATTRIBUTES, celeba_statistics
 from iamt_jax.errors import InputError
-from iamt_jax.files import expanded, json_text
+from iamt_jax.files import cache_folder, json_text
 from iamt_jax.synthetic.nuisance import Nuisance, sample_nuisance
 from iamt_jax.synthetic.render import render
 from iamt_jax.synthetic.sampling import sample_attributes
@@ -51,7 +49,7 @@ def ensure_dataset(counts: dict[str, int], seed: int = 0, size: int = 64) -> Pat
     Raises:
       InputError: as for `write_dataset`.
     """
-    folder = cache_folder(counts, seed, size)
+    folder = faces_folder(counts, seed, size)
     if (folder / _RECORD).is_file():
         print(f"synthetic faces: found {sum(counts.values())} images in {folder}")
         return folder
@@ -60,45 +58,14 @@ def ensure_dataset(counts: dict[str, int], seed: int = 0, size: int = 64) -> Pat
     return folder
 
 
-def cache_folder(counts: dict[str, int], seed: int = 0, size: int = 64) -> Path:
+def faces_folder(counts: dict[str, int], seed: int = 0, size: int = 64) -> Path:
     """Returns the folder in which `ensure_dataset` keeps the data set of these settings.
 
-    It lies in `$IAMT_CACHE` or `~/.cache/iamt_jax`; its name also depends on the version of the
-    renderer and on the attribute statistics. If there is no writable home folder, it lies in a
-    folder of the user's below the system's folder for temporary files.
-
-    Raises:
-      InputError: that folder for temporary files belongs to another user.
+    It lies in the cache folder (`files.cache_folder`); its name also depends on the version of the
+    renderer and on the attribute statistics.
     """
     settings = json_text(_settings(counts, seed, size), sort_keys=True)
-    name = f"faces-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
-    if given := os.environ.get("IAMT_CACHE"):
-        return Path(expanded(given)) / name
-    home = os.path.expanduser("~")
-    root = Path(home, ".cache", "iamt_jax")
-    if Path(home).is_absolute() and ((root / name / _RECORD).is_file() or _writable(root)):
-        return root / name
-    return _temporary_folder() / name
-
-
-def _writable(folder: Path) -> bool:
-    """Tells whether a folder can be written or created."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-
-
-def _temporary_folder() -> Path:
-    """Returns a folder for temporary files into which no other user can have put images."""
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    folder = Path(tempfile.gettempdir(), f"iamt_jax-{user}")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != user):
-        raise InputError(
-            f"{folder}: belongs to another user, expected a cache folder of yours; set IAMT_CACHE "
-            "to a folder of yours"
-        )
-    return folder
+    return cache_folder(f"faces-{hashlib.sha256(settings.encode()).hexdigest()[:12]}")
 
 
 def write_dataset(

@@ -110,7 +110,7 @@ def train_network(
             )
         data = training_batches(
             records,
-            config.data,
+            config.data.size,
             config.train,
             start=int(state.step),
             process=jax.process_index(),

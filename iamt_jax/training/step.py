@@ -14,7 +14,8 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
-from iamt_jax.config import Config, TrainConfig
+from iamt_jax.config import Config, DataConfig, TrainConfig
+from iamt_jax.data.augment import augment, mixup
 from iamt_jax.data.batches import Batch
 from iamt_jax.degradation import gaussian_noise
 from iamt_jax.model.extractor import DATA_AXIS
@@ -145,13 +146,11 @@ def train_step(definition: nnx.GraphDef, config: Config) -> Callable:
 
     def step(state: State, batch: Batch) -> tuple[State, StepMetrics]:
         keys = image_keys(config.train.seed, state.step, batch.labels.shape[0])
-        images = batch.images.astype(jnp.float32) / 255
-        if config.data.noise_max:
-            images = _training_noise(images, config.data.noise_max, keys)
+        images, labels = prepared(batch, config.data, keys)
 
         differentiate = jax.value_and_grad(objective, has_aux=True)
         (_, (terms, mean_mask, statistics)), gradients = differentiate(
-            state.params, state.statistics, images, batch.labels, keys
+            state.params, state.statistics, images, labels, keys
         )
         gradients, metrics = jax.lax.pmean(
             (gradients, {**terms._asdict(), "mean_mask": mean_mask}), DATA_AXIS
@@ -170,6 +169,18 @@ def train_step(definition: nnx.GraphDef, config: Config) -> Callable:
     return step
 
 
+def prepared(batch: Batch, config: DataConfig, keys: Array) -> tuple[Array, Array]:
+    """Augmented images of a batch, float32 in [0, 1] units, and their labels."""
+    images, labels = batch.images.astype(jnp.float32) / 255, batch.labels
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, 6))(keys)
+    images = augment(images, keys, config)
+    if config.mixup:
+        images, labels = mixup(images, labels, keys, config.mixup, DATA_AXIS)
+    if config.noise_max:
+        images = _training_noise(images, config.noise_max, keys)
+    return images, labels
+
+
 def image_keys(seed: int, step: Array, batch: int) -> Array:
     """Keys of the images of this device, by their index in the global batch."""
     index = jax.lax.axis_index(DATA_AXIS) * batch + jnp.arange(batch)
@@ -179,7 +190,7 @@ def image_keys(seed: int, step: Array, batch: int) -> Array:
 
 def _training_noise(images: Array, largest: float, keys: Array) -> Array:
     """Adds Gaussian noise with a sigma drawn for each image from [0, largest]."""
-    levels, draws = (jax.vmap(jax.random.fold_in, (0, None))(keys, use) for use in (1, 2))
+    levels, draws = (jax.vmap(jax.random.fold_in, (0, None))(keys, use) for use in (6, 7))
     sigma = jax.vmap(lambda key: jax.random.uniform(key, maxval=largest))(levels)
     return gaussian_noise(images, sigma, draws)
 

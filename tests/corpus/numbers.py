@@ -50,7 +50,6 @@ CASES = (
     refused_value("data.colour", 1.5, "from 0 to 1"),
     refused_value("data.mixup", "inf", "a finite number"),
     refused_value("data.noise-max", -1, "at least 0", -1.0),
-    refused_value("data.workers", -1, "at least 0"),
     refused_value("data.synthetic.size", 8, "at least 32"),
     refused_value("data.synthetic.seed", -1, "at least 0"),
     refused_value("data.synthetic.train", -1, "at least 1"),
