@@ -30,6 +30,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
 from iamt_jax.config import PRESETS  # noqa: E402
 from iamt_jax.model.extractor import DATA_AXIS  # noqa: E402
 from iamt_jax.runs.checkpoints import State  # noqa: E402
+from iamt_jax.training.dry_run import products  # noqa: E402
 from iamt_jax.training.loop import stepper  # noqa: E402
 from iamt_jax.training.step import create, sharded, train_step  # noqa: E402
 from iamt_jax.xla_setup import prepare  # noqa: E402
@@ -95,7 +96,7 @@ def estimated(arguments: Arguments) -> list[dict]:
     batch = measure.random_batch(config)
     definition, state = create(config, batch.labels.shape[1])
     mesh = Mesh(np.array(jax.devices()[:1]), (DATA_AXIS,))
-    operations = measure.products(sharded(train_step(definition, config), mesh), state, batch)
+    operations = products(sharded(train_step(definition, config), mesh), state, batch)
     computing = operations / (arguments.peak * arguments.share)
     gradients = reduced_bytes(state)
     rows = []

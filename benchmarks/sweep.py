@@ -22,6 +22,7 @@ from flax import nnx
 from iamt_jax.config import PRESETS
 from iamt_jax.inference.predictor import as_float
 from iamt_jax.model.network import build
+from iamt_jax.training.dry_run import products
 from iamt_jax.xla_setup import prepare
 
 N_VALUES = np.float32([0.5, 1, 2, 4, 8])
@@ -84,7 +85,7 @@ def compare(arguments: Arguments) -> dict[str, Any]:
     pairs = len(N_VALUES) * len(BETA_VALUES)
     times |= {name: pairs * times[name] for name in ("plain", "torch") if name in times}
     # Masks are computed once for all pairs; the rest is not a matrix product.
-    useful = measure.products(runs["plain"], *inputs["plain"])
+    useful = products(runs["plain"], *inputs["plain"])
     memory = {name: measure.temporary(run) for name, run in compiled.items()}
     return {
         "pairs": pairs,

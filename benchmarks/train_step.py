@@ -29,6 +29,7 @@ from iamt_jax.config import PRESETS, Config
 from iamt_jax.data.batches import Batch
 from iamt_jax.model import heads
 from iamt_jax.runs.checkpoints import State
+from iamt_jax.training.dry_run import products
 from iamt_jax.training.step import create, optimiser, pmapped, train_step
 from iamt_jax.xla_setup import prepare
 
@@ -102,7 +103,7 @@ def forward_products(definition: nnx.GraphDef, state: State, batch: Batch) -> tu
     run = measure.on_one_device(forward)
     with plainly():  # Without the sums that are written as products.
         *places, _ = jax.eval_shape(run, state.params, images).features.shape
-        return measure.products(run, state.params, images), 2 * math.prod(places) * kernel.size
+        return products(run, state.params, images), 2 * math.prod(places) * kernel.size
 
 
 def compare(arguments: Arguments) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def compare(arguments: Arguments) -> dict[str, Any]:
     gflop = {}
     for name, (function, *inputs) in parts(definition, config, state, batch).items():
         run, inputs = measure.on_one_device(function), jax.device_put(inputs)
-        gflop[name] = measure.products(run, *inputs) / 1e9
+        gflop[name] = products(run, *inputs) / 1e9
         ways[name] = lambda run=run, inputs=inputs: run(*inputs)
 
     times, ceiling = measure.compete(ways, config.model.dtype, arguments.repeats)

@@ -189,7 +189,7 @@ def _field_names(kind: type, prefix: str = "") -> Iterator[str]:
         if dataclasses.is_dataclass(hint):
             yield from _field_names(hint, f"{prefix}{name}.")
         else:
-            yield prefix + name
+            yield prefix + name.rstrip("_")
 
 
 def check_range(flag: str, value: float, low: float, high: float) -> None:

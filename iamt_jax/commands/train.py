@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from iamt_jax import xla_setup
 from iamt_jax.commands.flags import parse, take_preset, with_absolute_paths
 from iamt_jax.config import PRESETS, Config, Processes, check
+from iamt_jax.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,12 @@ class TrainArguments(Config):
 
     workdir: Path = tyro.MISSING
     """Folder for the config, metrics and checkpoints of the run."""
+    dry_run: bool = False
+    """Train nothing: check every image's header, compile the step, and print what the run will be:
+    images, steps, cache, parameters, memory, FLOP and an estimate of the time."""
+    for_: Annotated[str | None, tyro.conf.arg(name="for")] = None
+    """With --dry-run, compile for a TPU that is not there: v5e or v6e, or with the number of chips,
+    v5e-4. It needs libtpu (pip install 'jax[tpu]')."""
     resume: Resume = Resume()
     processes: Processes = Processes()
 
@@ -44,6 +53,12 @@ def run_train(arguments: Sequence[str]) -> int:
     chosen = parse(TrainArguments, rest, "train.py", default)
     config = with_absolute_paths(Config(**_fields(chosen)))
     check(config)
+    if chosen.for_ and not chosen.dry_run:
+        raise InputError("--for: only --dry-run compiles for other devices; add it, or leave --for")
+    if chosen.dry_run and chosen.processes != Processes():
+        raise InputError("--dry-run: cannot be combined with --processes; it runs in one process")
+    if chosen.for_:
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # libtpu would look for a TPU of its own.
     xla_setup.prepare()
 
     from iamt_jax import distributed
@@ -53,6 +68,12 @@ def run_train(arguments: Sequence[str]) -> int:
 
     distributed.initialize(chosen.processes, preemption_notices=True)
     dataset = distributed.run_on_first_then_rest(lambda: open_source(config.data))
+    if chosen.dry_run:
+        from iamt_jax.training.dry_run import devices_here, devices_of, dry_run
+
+        dtype = config.model.dtype
+        dry_run(config, dataset, devices_of(chosen.for_) if chosen.for_ else devices_here(dtype))
+        return 0
     (records, left_out), (validation, _) = (
         distributed.run_on_all(
             lambda images=images: without_damaged(

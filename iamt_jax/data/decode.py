@@ -48,16 +48,25 @@ def decode(data: bytes, size: int, name: str) -> UInt8[np.ndarray, "size size 3"
     try:
         image = _upright(_opened(data, name), name)
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged files.
-        raise InputError(
-            f"{name}: cannot be decoded as an image ({_reason(data, error)}): restore it from "
-            "the original, or take it off the lists"
-        ) from error
+        raise _refusal(data, name, error) from error
     return np.array(_resized(image, size))
 
 
 def image_size(data: bytes, name: str) -> tuple[int, int]:
     """Width and height of an image that can be decoded, pixels, as stored."""
     return _opened(data, name).size
+
+
+def check_header(data: bytes, name: str) -> None:
+    """Checks that an image begins as one of `FORMATS` does, without decoding its pixels.
+
+    Raises:
+      InputError: it does not, or it is larger than `MAX_PIXELS`.
+    """
+    try:
+        _headed(data)
+    except Exception as error:  # Pillow's decoders raise a dozen types on damaged files.
+        raise _refusal(data, name, error) from error
 
 
 def square(
@@ -120,12 +129,25 @@ def _opened(data: bytes, name: str) -> Image.Image:
 
 
 def _loaded(data: bytes) -> Image.Image:
+    image = _headed(data)
+    image.load()
+    return image
+
+
+def _headed(data: bytes) -> Image.Image:
+    """Reads the header of an image."""
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         raise ValueError(f"it has {pixels:,} pixels, more than {MAX_PIXELS:,}")
-    image.load()
     return image
+
+
+def _refusal(data: bytes, name: str, error: Exception) -> InputError:
+    return InputError(
+        f"{name}: cannot be decoded as an image ({_reason(data, error)}): restore it from "
+        "the original, or take it off the lists"
+    )
 
 
 def _upright(image: Image.Image, name: str) -> Image.Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -195,11 +195,16 @@ def _training_noise(images: Array, largest: float, keys: Array) -> Array:
     return gaussian_noise(images, sigma, draws)
 
 
-def pmapped(step: Callable) -> Callable:
-    """Runs the step on all devices by `jax.pmap`: batches have a leading device axis; the state is
-    replicated, without a device axis, and donated."""
+def pmapped(step: Callable, devices: Sequence[jax.Device] | None = None) -> Callable:
+    """Runs the step on the devices, by default all, by `jax.pmap`: batches have a leading device
+    axis; the state is replicated, without a device axis, and donated."""
     return jax.pmap(
-        step, axis_name=DATA_AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0
+        step,
+        axis_name=DATA_AXIS,
+        in_axes=(None, 0),
+        out_axes=(None, None),
+        donate_argnums=0,
+        devices=devices,
     )
 
 
