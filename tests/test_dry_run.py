@@ -93,3 +93,16 @@ def test_products_count_loops_and_the_most_expensive_branch():
         return jax.lax.cond(x.sum() > 0, lambda x: x @ x.T, lambda x: x @ x.T @ x @ x.T, x)
 
     assert products(branched, x) == 2 * 4 * 8 * 4 + 2 * 4 * 4 * 8 + 2 * 4 * 8 * 4
+
+
+def test_strided_gradients_count_as_the_forward_pass():
+    images, kernel = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 5))
+
+    def convolve(images, kernel):
+        layout = ("NHWC", "HWIO", "NHWC")
+        y = jax.lax.conv_general_dilated(images, kernel, (2, 2), "SAME", dimension_numbers=layout)
+        return jnp.sum(jnp.square(y))
+
+    forward = 2 * kernel.size * 2 * 4 * 4
+    assert products(convolve, images, kernel) == forward
+    assert products(jax.grad(convolve, (0, 1)), images, kernel) == 3 * forward
