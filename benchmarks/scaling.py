@@ -4,14 +4,15 @@
 
 Virtual devices share the processor's cores, so that n of them with n times the images take n times
 as long at best; the ratio to that is the cost of parallelism. The estimate takes a chip's speed
-from the flags, counts the step's operations and the bytes of gradients, and assumes that nothing
-overlaps.
+from the flags, counts the step's operations, its all-reduces and the bytes of gradients, and
+assumes that nothing overlaps.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
 from iamt_jax.config import PRESETS  # noqa: E402
 from iamt_jax.model.extractor import DATA_AXIS  # noqa: E402
 from iamt_jax.runs.checkpoints import State  # noqa: E402
-from iamt_jax.training.dry_run import products  # noqa: E402
+from iamt_jax.training.dry_run import SHARE, products  # noqa: E402
 from iamt_jax.training.loop import stepper  # noqa: E402
 from iamt_jax.training.step import create, sharded, train_step  # noqa: E402
 from iamt_jax.xla_setup import prepare  # noqa: E402
@@ -55,8 +56,8 @@ class Arguments:
     """Images per chip, in the estimate."""
     peak: float = 197e12
     """Operations per second of a chip, bfloat16; the default is a TPU v5e's."""
-    share: float = 0.3
-    """Share of that peak that the step reaches; a guess, not measured."""
+    share: float = SHARE
+    """Share of that peak that the step reaches; an estimate, not measured."""
     link: float = 100e9
     """Bytes per second that a chip sends and receives; half of a v5e's 1,600 Gbit/s each way."""
     json: Path | None = None
@@ -98,17 +99,18 @@ def estimated(arguments: Arguments) -> list[dict]:
     mesh = Mesh(np.array(jax.devices()[:1]), (DATA_AXIS,))
     operations = products(sharded(train_step(definition, config), mesh), state, batch)
     computing = operations / (arguments.peak * arguments.share)
-    gradients = reduced_bytes(state)
+    gradients, reductions = reduced_bytes(state), all_reduces()
     rows = []
     for chips in CHIPS:
         # A ring sends each byte twice, except its own part; a square torus is two rings long.
         sending = 2 * gradients * (chips - 1) / chips / arguments.link
-        waiting = 4 * (math.sqrt(chips) - 1) * HOP
+        waiting = reductions * 4 * (math.sqrt(chips) - 1) * HOP
         step = computing + sending + waiting
         rows.append(
             {
                 "chips": chips,
                 "batch": chips * arguments.images_a_chip,
+                "all-reduces": reductions,
                 "megabytes": gradients / 1e6,
                 "computing ms": 1e3 * computing,
                 "reducing ms": 1e3 * (sending + waiting),
@@ -117,6 +119,17 @@ def estimated(arguments: Arguments) -> list[dict]:
             }
         )
     return rows
+
+
+def all_reduces() -> int:
+    """All-reduces of a step: BatchNorm's, forward and backward, and that of the gradients, which
+    XLA joins. They wait for each other."""
+    config = measure.configured("celeba", 2, None)
+    batch = measure.random_batch(config)
+    definition, state = create(config, batch.labels.shape[1])
+    mesh = Mesh(np.array(jax.devices()[:2]), (DATA_AXIS,))
+    compiled = sharded(train_step(definition, config), mesh).lower(state, batch).compile()
+    return len(re.findall(r" all-reduce(?:-start)?\(", compiled.as_text()))
 
 
 def reduced_bytes(state: State) -> int:
