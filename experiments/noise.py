@@ -40,8 +40,8 @@ from tqdm.auto import tqdm
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.xla_setup import prepare
 
-N_VALUES = (0.5, 1.0, 2.0, 4.0, 8.0)
-BETA_VALUES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+N_VALUES = (0.25, 0.5, 1.0, 2.0, 4.0)
+BETA_VALUES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.8, 1.0)
 FIXED = 0.2
 """Sigma that the fixed setting assumes for every image."""
 
