@@ -9,7 +9,8 @@ import numpy as np
 
 TITLES = {
     "identity": "identity (n 1, beta 0)",
-    "curve": "best tone curve of the grid",
+    "curve": "tone curve of the grid with the best accuracy",
+    "ranking": "tone curve of the grid with the best AP",
     "auto": "ours, sigma estimated",
     "known": "ours, sigma known",
     "fixed": "ours, fixed at 0.2",

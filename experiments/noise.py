@@ -2,12 +2,12 @@
 
     PYTHONPATH=. python experiments/noise.py --workdirs W1 W2 W3 --ceiling WN --out OUT
 
-Every rival sees the same noisy images: the identity, the paper's tone curve (the best pair of a
-grid, chosen on validation at each sigma), our transformation (sigma estimated, known, or fixed),
-temperature and threshold refitted, re-estimated statistics, TENT, three denoisers told sigma, the
-multi-label head, and a network retrained with noise. OUT/results.json is written after each score,
-so that a stopped run can be resumed. OUT/SPLIT-KIND.md and .png show mean and spread over the
-workdirs.
+Every rival sees the same noisy images: the identity, the paper's tone curve (the pair of a grid
+with the best accuracy, or average precision, on validation at each sigma), our transformation
+(sigma estimated, known, or fixed), temperature and threshold refitted, re-estimated statistics,
+TENT, three denoisers told sigma, the multi-label head, and a network retrained with noise.
+OUT/results.json is written after each score, so that a stopped run can be resumed.
+OUT/SPLIT-KIND.md and .png show mean and spread over the workdirs.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from tqdm.auto import tqdm
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.xla_setup import prepare
 
-N_VALUES = (0.5, 1.0, 2.0, 4.0, 8.0)
-BETA_VALUES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+N_VALUES = (0.25, 0.5, 1.0, 2.0, 4.0)
+BETA_VALUES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.8, 1.0)
 FIXED = 0.2
 """Sigma that the fixed setting assumes for every image."""
 
@@ -132,7 +132,8 @@ class Subject:
             if retrained
             else {
                 "identity": self.identity,
-                "curve": self.curve,
+                "curve": lambda noise: self.curve(noise, "accuracy"),
+                "ranking": lambda noise: self.curve(noise, "average_precision"),
                 "auto": lambda noise: self.automatic(noise, None),
                 "known": lambda noise: self.automatic(noise, noise.sigma),
                 "fixed": lambda noise: self.automatic(noise, FIXED),
@@ -195,11 +196,11 @@ class Subject:
 
         return batched(answer, images)
 
-    def curve(self, noise: Noise) -> np.ndarray:
-        """Logits under the pair of the grid that is most accurate on validation at this sigma."""
-        chosen_on = self.plane(noise.chosen_on)
+    def curve(self, noise: Noise, metric: str) -> np.ndarray:
+        """Logits under the pair of the grid that is best on validation at this sigma."""
+        chosen_on = self.once(noise, "chosen", lambda: self.plane(noise.chosen_on))
         pairs = [(i, j) for i in range(len(N_VALUES)) for j in range(len(BETA_VALUES))]
-        found = [self.scored(chosen_on[:, i, j], noise.validation)["accuracy"] for i, j in pairs]
+        found = [self.scored(chosen_on[:, i, j], noise.validation)[metric] for i, j in pairs]
         i, j = pairs[int(np.argmax(found))]
         return self.once(noise, "plane", lambda: self.plane(noise.images))[:, i, j]
 
