@@ -116,10 +116,48 @@ def write_prepared(root: Path) -> Path:
     return root
 
 
+def write_parquet(root: Path) -> Path:
+    """Writes booleans beside structs of bytes and path, as datasets uploads them, in data/."""
+    import pyarrow as pa
+
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    (root / "data").mkdir(parents=True)
+    for part, split in enumerate(("train", "valid", "test")):
+        rows = np.flatnonzero(np.equal(PARTITION, part))
+        for number, some in enumerate(np.array_split(rows, 2)):
+            images = [{"bytes": IMAGES[row], "path": NAMES[row]} for row in some]
+            columns = {"image": pa.array(images, image), "celeb_id": pa.array(some)}
+            columns |= {name: LABELS[some, k] == 1 for k, name in enumerate(ATTRIBUTES)}
+            path = root / f"data/{split}-{number:05d}-of-00002-52abe1f1b4e0a8c3.parquet"
+            write_table(path, columns | {"prompt": ["a face"] * len(some)})
+    return root
+
+
+def write_converted(root: Path) -> Path:
+    """Writes -1 and 1 beside plain bytes, in the folders of Hugging Face's converted branch."""
+    for part, split in enumerate(SPLIT_NAMES):
+        rows = np.flatnonzero(np.equal(PARTITION, part))
+        labels = {name: 2 * LABELS[rows, k] - 1 for k, name in enumerate(ATTRIBUTES)}
+        (root / "default" / split).mkdir(parents=True)
+        columns = {"img": [IMAGES[row] for row in rows], **labels}
+        write_table(root / "default" / split / "0000.parquet", columns)
+    return root
+
+
+def write_table(path: Path, columns: dict[str, object], rows: int = 3) -> None:
+    """Writes a parquet file with row groups of `rows` rows."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table(columns), path, row_group_size=rows)
+
+
 WRITERS = {
     "official, zipped": write_official,
     "official, unzipped": lambda root: write_official(root, zipped=False),
     "torchvision": write_torchvision,
     "Kaggle": write_kaggle,
     "tensorflow-datasets": write_prepared,
+    "Hugging Face (parquet)": write_parquet,
+    "Hugging Face (parquet), converted": write_converted,
 }
