@@ -66,7 +66,7 @@ def test_every_layout_decodes_to_the_same_arrays(roots, layout):
     assert len(decoded) == 16
 
 
-@pytest.mark.parametrize("layout", ["official, zipped", "Kaggle"])
+@pytest.mark.parametrize("layout", ["official, zipped", "Kaggle", "Hugging Face (parquet)"])
 def test_lists_keep_their_order_and_names(roots, layout):
     records = open_dataset(roots[layout]).split("train+validation")
     rows = [row for part in (0, 1) for row in range(16) if layouts.PARTITION[row] == part]
@@ -77,8 +77,9 @@ def test_lists_keep_their_order_and_names(roots, layout):
             records.read(index)
 
 
-def test_names_do_not_depend_on_the_split(roots):
-    dataset = open_dataset(roots["tensorflow-datasets"])
+@pytest.mark.parametrize("layout", ["tensorflow-datasets", "Hugging Face (parquet), converted"])
+def test_names_do_not_depend_on_the_split(roots, layout):
+    dataset = open_dataset(roots[layout])
     both = dataset.split("train+validation")
     assert both.names == dataset.split("train").names + dataset.split("validation").names
     assert dataset.split("test").names[1] == "test-000001"
@@ -91,7 +92,23 @@ def test_tensorflow_is_not_imported(roots):
         "open_dataset(sys.argv[1]).split('test').read(0); "
         "assert 'tensorflow_datasets' in sys.modules and 'tensorflow' not in sys.modules"
     )
-    command = [sys.executable, "-c", program, str(roots["tensorflow-datasets"])]
+    check(program, roots["tensorflow-datasets"])
+
+
+def test_pyarrow_is_not_imported_for_other_layouts(roots):
+    program = (
+        "import sys; from iamt_jax.data.celeba import open_dataset; "
+        "open_dataset(sys.argv[1]).split('test').read(0); "
+        "assert 'pyarrow' not in sys.modules; "
+        "open_dataset(sys.argv[2]).split('test').read(0); "
+        "assert 'pyarrow' in sys.modules"
+    )
+    check(program, roots["Kaggle"], roots["Hugging Face (parquet)"])
+
+
+def check(program, *arguments):
+    """Runs a program in another process, in which nothing has been imported."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
 
 
@@ -103,6 +120,10 @@ def test_root_may_be_the_folder_or_its_parent(roots, tmp_path):
         prepared,
         prepared / "celeb_a",
         prepared / "celeb_a/2.1.0",
+        roots["Hugging Face (parquet)"],
+        roots["Hugging Face (parquet)"] / "data",
+        roots["Hugging Face (parquet), converted"],
+        roots["Hugging Face (parquet), converted"] / "default",
     ]
     assert {len(open_dataset(root).split("test")) for root in given} == {4}
     layouts.write_official(tmp_path / "CelebA")
@@ -139,7 +160,9 @@ def test_records_can_be_pickled(roots, layout):
     assert contents(copy) == contents(records)
 
 
-@pytest.mark.parametrize("layout", ["official, zipped", "tensorflow-datasets"])
+@pytest.mark.parametrize(
+    "layout", ["official, zipped", "tensorflow-datasets", "Hugging Face (parquet)"]
+)
 def test_records_are_read_in_a_spawned_worker(roots, layout):
     records = open_dataset(roots[layout]).split("test")
     with multiprocessing.get_context("spawn").Pool(1) as pool:

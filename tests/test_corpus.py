@@ -17,6 +17,7 @@ from corpus import (
     deploying,
     flags,
     folders,
+    hugging_face,
     images,
     lists,
     numbers,
@@ -33,6 +34,7 @@ PARTS = (
     folders,
     lists,
     partitions,
+    hugging_face,
     images,
     archives,
     workdirs,
@@ -81,6 +83,10 @@ EXACT = frozenset(
         partitions: a web page
         partitions: a value of no partition
         partitions: nobody to validate
+        parquet: a pointer of Git LFS
+        parquet: only training images
+        parquet: no images
+        parquet: a null image
         evaluate: unknown split
         image: truncated
         image: a bit that fell over

@@ -21,6 +21,7 @@ from iamt_jax.data.dataset import PARTITIONS, Dataset, EncodedImages, Records, S
 from iamt_jax.data.file_names import match_names
 from iamt_jax.data.image_files import open_folder, open_zip
 from iamt_jax.data.label_files import LabelList, read_labels, read_partitions
+from iamt_jax.data.parquet import find_parquet, open_parquet
 from iamt_jax.data.tfds import NAME, download_and_prepare, find_prepared, open_prepared
 from iamt_jax.errors import InputError
 from iamt_jax.files import expanded
@@ -49,7 +50,10 @@ _PACKED = (".7z", ".001", ".rar", ".tar", ".tgz", ".gz")
 """Suffixes of archives that cannot be read."""
 
 _PREPARED = "tensorflow-datasets (array_record)"
-"""Name of the layout of tensorflow-datasets; `_LAYOUTS` names the others."""
+"""Name of the layout of tensorflow-datasets."""
+
+_PARQUET = "Hugging Face (parquet)"
+"""Name of the layout of Hugging Face datasets; `_LAYOUTS` names the others."""
 
 _CELEBA = re.compile(r"celeb[-_ ]?a([-_ ]?dataset)?", re.IGNORECASE)
 """Usual names of a folder with CelebA: celeba, CelebA, celeb_a, celeba-dataset."""
@@ -87,8 +91,8 @@ class ListedPartitions:
 def open_dataset(root: str | os.PathLike[str]) -> Dataset:
     """Recognises the layout of the data in `root`, or in a folder called CelebA in it; checks it.
 
-    The layouts are the official one (zipped or not), torchvision's, Kaggle's, and
-    tensorflow-datasets' array_record.
+    The layouts are the official one (zipped or not), torchvision's, Kaggle's,
+    tensorflow-datasets' array_record, and Hugging Face datasets' parquet.
 
     Raises:
       InputError: no layout is recognised, or its lists or images are incomplete.
@@ -102,8 +106,9 @@ def open_dataset(root: str | os.PathLike[str]) -> Dataset:
         own = ", or `data.name` folder for images and a csv of your own"
         raise InputError(
             f"{root}: holds no data that we know; looked, there and in a folder called CelebA, "
-            f"for {', '.join(layout.labels for layout in _LAYOUTS)} and for tensorflow-datasets' "
-            "dataset_info.json: give the folder that holds one of these"
+            f"for {', '.join(layout.labels for layout in _LAYOUTS)}, for tensorflow-datasets' "
+            "dataset_info.json and for Hugging Face's *.parquet: give the folder that holds one of "
+            "these"
             f"{own if any(root.glob('*.csv')) else ''}"
         )
     return dataset
@@ -133,14 +138,21 @@ def download(name: str = NAME, data_dir: str | os.PathLike[str] | None = None) -
 
 def _open(root: Path) -> Dataset | None:
     try:
-        for folder in _candidate_roots(root):
+        folders = [*_candidate_roots(root)]
+        for folder in folders:
             for layout in _LAYOUTS:
                 if (folder / layout.labels).is_file():
                     listed = _open_listed(folder, layout)
                     return Dataset(str(folder), layout.name, listed.attributes, listed)
-            if directory := find_prepared(folder):
+            directory = find_prepared(folder)
+            # Hugging Face datasets also write a dataset_info.json, beside their parquet files.
+            if directory and not find_parquet([directory]):
                 prepared = open_prepared(directory)
                 return Dataset(str(directory), _PREPARED, prepared.attributes, prepared)
+        if folder := find_parquet(folders):
+            files = open_parquet(folder)
+            cure = "add its files, such as validation-00000-of-00001.parquet"
+            return Dataset(str(folder), _PARQUET, files.attributes, files, cure)
     except OSError as error:
         raise InputError(
             f"{error.filename or root}: cannot be read ({error.strerror}); check its permissions"

@@ -29,14 +29,26 @@ _MEMBER = np.dtype(
 )
 
 
-def refuse_web_page(path: Path, expected: str) -> None:
-    """Raises `InputError` if the file begins like HTML, as a refused download does."""
+_QUOTA = (
+    "Google Drive sends such a page when its download quota is used up: download the file again, "
+    "later or from another mirror"
+)
+
+
+def refuse_placeholder(path: Path, expected: str, advice: str = _QUOTA) -> None:
+    """Raises `InputError` if a web page or a pointer of Git LFS is in place of the file.
+
+    A refused download leaves a web page, a clone without Git LFS a pointer. `advice` ends the
+    message about a web page.
+    """
     with open(path, "rb") as file:
         head = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if head.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<!--")):
+        raise InputError(f"{path}: is a web page, not {expected}; {advice}")
+    if head.startswith(b"version https://git-lfs"):
         raise InputError(
-            f"{path}: is a web page, not {expected}; Google Drive sends such a page when its "
-            "download quota is used up: download the file again, later or from another mirror"
+            f"{path}: is a pointer of Git LFS, not {expected}; the repository was cloned without "
+            "its large files: run `git lfs pull` in it, or download the file by itself"
         )
 
 
@@ -157,7 +169,7 @@ def open_zip(path: Path, names: Sequence[str]) -> tuple[EncodedImages, Match]:
       InputError: the file is a web page or a damaged archive, or its members are encrypted or
         compressed by an unsupported method.
     """
-    refuse_web_page(path, "a zip archive")
+    refuse_placeholder(path, "a zip archive")
     members: list[tuple[str, zipfile.ZipInfo]] = []
     for info in _directory(path):
         folder, _, name = _member_name(info).rpartition("/")

@@ -17,7 +17,7 @@ from jaxtyping import Int8, UInt8
 from iamt_jax.config import MISSING
 from iamt_jax.data.dataset import PARTITIONS
 from iamt_jax.data.file_names import SUFFIXES
-from iamt_jax.data.image_files import refuse_web_page
+from iamt_jax.data.image_files import refuse_placeholder
 from iamt_jax.errors import InputError
 
 _NUMBER = re.compile(r"[-+]?[\d.]*|nan", re.IGNORECASE)
@@ -62,7 +62,7 @@ def _index_columns(header: list[str], row: list[str]) -> int:
 
 def _rows(path: Path, commas: bool) -> Iterator[_Row]:
     try:
-        refuse_web_page(path, "a list")
+        refuse_placeholder(path, "a list")
         with open(path, encoding="utf-8-sig", newline=None) as file:
             rows = _separated(file) if commas else _spaced(file)
             yield from (row for row in rows if row.cells)
@@ -96,13 +96,18 @@ def _separated(file: TextIO) -> Iterator[_Row]:
 _MINUS, _EMPTY = 255, 2
 _CODES = {"1": 1, "+1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": _MINUS, "-1.0": _MINUS}
 _CODES |= dict.fromkeys(("", "nan", "NaN", "NA"), _EMPTY)
-"""Text of a label's cell -> a code, whose meaning depends on the whole file (`_meaning`)."""
+"""Text of a label's cell -> a code, whose meaning depends on the whole file (`meaning`)."""
+
+NO_LABEL = 254
+"""Code of a number that is no label."""
 
 _SPLIT = "split"
 """Name of the column of a user's own csv that holds the partition of an image."""
 
-_PARTITION = {"train": 0, "validation": 1, "val": 1, "valid": 1, "test": 2}
-_PARTITION |= {f"{i}{end}": i for i in range(3) for end in ("", ".0")}
+PARTITION_WORDS = {"train": 0, "validation": 1, "val": 1, "valid": 1, "test": 2}
+"""Usual word for a partition, in lower case -> index into `PARTITIONS`."""
+
+_PARTITION = PARTITION_WORDS | {f"{i}{end}": i for i in range(3) for end in ("", ".0")}
 """Text of a cell of that column, in lower case -> index into `PARTITIONS`."""
 
 _IMAGE_COLUMN = re.compile(r"(image|img|file|photo|picture)?[-_ ]?(id|name|file|path)?", re.I)
@@ -248,9 +253,9 @@ def _labels(path: Path, header: _Row, rows: Iterable[_Row], form: _Form) -> Labe
     return LabelList(
         attributes,
         tuple(names),
-        _meaning(codes),
+        meaning(codes),
         None if split is None else np.frombuffer(partition, np.int8),
-        bool((codes == _MINUS).any() and (codes == 0).any()),
+        mixes_zero_and_minus(codes),
     )
 
 
@@ -292,7 +297,22 @@ def _splits(column: str, form: _Form) -> bool:
     return form is _OWN and column.lower() == _SPLIT
 
 
-def _meaning(codes: UInt8[np.ndarray, "image attribute"]) -> Int8[np.ndarray, "image attribute"]:
+def number_codes(values: np.ndarray) -> UInt8[np.ndarray, " image"]:
+    """Returns the codes of numbers; NaN is not annotated, and `NO_LABEL` marks wrong numbers."""
+    codes = np.full(values.shape, NO_LABEL, np.uint8)
+    for value, code in ((1, 1), (0, 0), (-1, _MINUS)):
+        codes[values == value] = code
+    codes[np.isnan(values)] = _EMPTY
+    return codes
+
+
+def mixes_zero_and_minus(codes: UInt8[np.ndarray, "image attribute"]) -> bool:
+    """Tells whether there are both 0 and -1, so that `meaning` reads 0 as not annotated."""
+    return bool((codes == _MINUS).any() and (codes == 0).any())
+
+
+def meaning(codes: UInt8[np.ndarray, "image attribute"]) -> Int8[np.ndarray, "image attribute"]:
+    """Returns labels; -1 anywhere means absent and makes 0 not annotated (see `read_labels`)."""
     zero = MISSING if (codes == _MINUS).any() else 0
     table = np.full(256, MISSING, np.int8)
     table[[1, 0, _MINUS, _EMPTY]] = 1, zero, 0, MISSING

@@ -53,13 +53,13 @@ CHIPS = {
     "v5e": Chip("v5e", 197e12, int(15.75 * 2**30)),
     "v6e": Chip("v6e", 918e12, int(31.25 * 2**30)),
 }
-"""Chips of `--for`."""
+"""Chips that a step can be compiled for without having one."""
 
 _LAYOUTS = {1: "2x2", 4: "2x2", 8: "2x4"}
 """Chips -> topology that has them."""
 
 
-class Target(NamedTuple):
+class Machine(NamedTuple):
     """Devices that a step is compiled for."""
 
     name: str
@@ -87,7 +87,7 @@ class Needs(NamedTuple):
     """Seconds."""
 
 
-def dry_run(config: Config, dataset: Dataset, target: Target) -> None:
+def dry_run(config: Config, dataset: Dataset, target: Machine) -> None:
     """Prints what a run will be; reads the header of every image, and compiles the step.
 
     Raises:
@@ -176,7 +176,7 @@ def cache_plan(config: Config, splits: Sequence[Records]) -> str:
     return f"{told}; made once, in about {_duration(each * sum(map(len, splits)))}"
 
 
-def needs_of(config: Config, attributes: int, target: Target) -> Needs:
+def needs_of(config: Config, attributes: int, target: Machine) -> Needs:
     """Compiles the step for the target, and reads from the executable what it needs."""
     definition, state = create(config, attributes)
     devices, size = len(target.devices), config.data.size
@@ -236,7 +236,7 @@ def _is_jaxpr(x: Any) -> bool:
     return hasattr(x, "eqns") or hasattr(x, "jaxpr")
 
 
-def devices_here(dtype: str) -> Target:
+def devices_here(dtype: str) -> Machine:
     """The devices of this process, with the measured speed of a matrix product of a type."""
     devices = jax.local_devices()
     kind, cpu = devices[0].device_kind, devices[0].platform == "cpu"
@@ -254,10 +254,10 @@ def devices_here(dtype: str) -> Target:
     # Virtual devices of a CPU share its threads.
     flops = 2 * side**3 / min(times) / (len(devices) if cpu else 1)
     source = f"a matrix product's {2 * side**3 / min(times) / 1e9:,.0f} GFLOP/s, measured"
-    return Target(f"{len(devices)} x {kind}", devices, limit, flops, source)
+    return Machine(f"{len(devices)} x {kind}", devices, limit, flops, source)
 
 
-def devices_of(name: str) -> Target:
+def devices_of(name: str) -> Machine:
     """A TPU that is not there, such as v5e, v5e-4 or v6e-8, for which libtpu can compile.
 
     Raises:
@@ -283,7 +283,7 @@ def devices_of(name: str) -> Target:
     topology = f"{chip.topology}:{_LAYOUTS[count]}"
     devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices[:count]
     source = f"the data sheet's {chip.flops / 1e12:,.0f} TFLOP/s"
-    return Target(f"{count} x TPU {kind}", devices, chip.memory, chip.flops, source)
+    return Machine(f"{count} x TPU {kind}", devices, chip.memory, chip.flops, source)
 
 
 def _rate(config: Config, seconds: float) -> str:

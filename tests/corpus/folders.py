@@ -150,8 +150,9 @@ CASES = (
         trained("--data.root", "{root}"),
         main.train,
         "{root}: holds no data that we know; looked, there and in a folder called CelebA, for "
-        "Anno/list_attr_celeba.txt, list_attr_celeba.txt, list_attr_celeba.csv and for "
-        "tensorflow-datasets' dataset_info.json: give the folder that holds one of these",
+        "Anno/list_attr_celeba.txt, list_attr_celeba.txt, list_attr_celeba.csv, for "
+        "tensorflow-datasets' dataset_info.json and for Hugging Face's *.parquet: give the folder "
+        "that holds one of these",
     ),
     Case(
         "evaluate: workdir is a file",

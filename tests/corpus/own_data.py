@@ -121,9 +121,9 @@ CASES = (
         "the name was forgotten",
         lambda root: None,
         "{root}/own: holds no data that we know; looked, there and in a folder called CelebA, for "
-        "Anno/list_attr_celeba.txt, list_attr_celeba.txt, list_attr_celeba.csv and for "
-        "tensorflow-datasets' dataset_info.json: give the folder that holds one of these, or "
-        "--data.name folder for images and a csv of your own",
+        "Anno/list_attr_celeba.txt, list_attr_celeba.txt, list_attr_celeba.csv, for "
+        "tensorflow-datasets' dataset_info.json and for Hugging Face's *.parquet: give the folder "
+        "that holds one of these, or --data.name folder for images and a csv of your own",
         "--data.name",
         "celeba",
     ),
