@@ -13,7 +13,7 @@ from faults import one_line
 from pyarrow import parquet as files
 
 from iamt_jax.attributes import CELEBA_ATTRIBUTES
-from iamt_jax.config import MISSING, DataConfig, TrainConfig
+from iamt_jax.config import MISSING, TrainConfig
 from iamt_jax.data import parquet
 from iamt_jax.data.batches import training_batches
 from iamt_jax.data.celeba import open_dataset
