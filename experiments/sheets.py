@@ -1,9 +1,10 @@
-"""Draws the README's two sheets from a trained workdir of synthetic faces.
+"""Draws the README's two sheets, and Fig. 4, from a trained workdir of synthetic faces.
 
     PYTHONPATH=. python experiments/sheets.py --workdir W --out docs/figures
 
 faces.png shows 40 rendered faces; masks.png shows, for twelve attributes, test faces that have it
 and are recognised, each beside its masks, weighted by importance, from least to greatest value.
+figure_4.png is Fig. 4 of the paper: each column has an attribute's masks of its top three channels.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 from PIL import Image
@@ -34,6 +36,9 @@ SHOWN = (
 PAIRS = 3
 """Faces an attribute."""
 
+COLUMNS = ("Eyeglasses", "Wearing_Hat", "Smiling", "Goatee", "Bangs", "Big_Nose")
+"""Attributes of Fig. 4."""
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -46,7 +51,7 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    """Draws both sheets."""
+    """Draws the sheets and the figure."""
     prepare()
     trained = load(arguments.workdir)
     dataset = open_source(trained.run.config.data)
@@ -66,17 +71,46 @@ def main(arguments: Arguments) -> None:
         if (names := [name for name in column if trained.attributes.index(name) in found])
     ]
     beside(columns).save(arguments.out / "masks.png", optimize=True)
-    print(f"wrote {arguments.out / 'faces.png'} and {arguments.out / 'masks.png'}")
+    figure_4(
+        trained, records, [name for name in COLUMNS if trained.attributes.index(name) in found]
+    )
+    plt.savefig(arguments.out / "figure_4.png", dpi=80)
+    print(f"wrote faces.png, masks.png and figure_4.png into {arguments.out}")
+
+
+def figure_4(trained: Classifier, records: Records, names: list[str]) -> None:
+    """Draws a face that has each attribute, and the masks M of the top three channels."""
+    figure, axes = plt.subplots(4, len(names), figsize=(1.45 * len(names), 6.4), squeeze=False)
+    for column, name in zip(axes.T, names, strict=True):
+        image = _having(trained, records, name)[:1]
+        found = trained.explain(image, [name], n=1, beta=0, top=3)
+        share = np.abs(found.contributions[0, 0])
+        share /= share.sum()
+        column[0].imshow(image[0])
+        column[0].set_title(name.replace("_", " "), fontsize=9)
+        for axis, channel, mask in zip(
+            column[1:], found.channels[0, 0], found.masks[0, 0], strict=True
+        ):
+            axis.imshow(image[0], extent=(0, 1, 0, 1))
+            axis.imshow(mask, extent=(0, 1, 0, 1), alpha=0.65, vmin=0, vmax=1, cmap="viridis")
+            axis.set_xlabel(f"channel {channel} ({share[channel]:.0%})", fontsize=8)
+        for axis in column:
+            axis.set(xticks=[], yticks=[])
+    figure.tight_layout()
+
+
+def _having(trained: Classifier, records: Records, name: str) -> np.ndarray:
+    """Faces that have the attribute, those recognised first."""
+    column = trained.attributes.index(name)
+    rows = np.flatnonzero(records.labels[:, column] == 1)[: 4 * PAIRS]
+    images = records.pictures(rows, trained.run.config.data.size)
+    missed = trained(images)[:, column] <= 0.5
+    return images[np.argsort(missed, kind="stable")][:PAIRS]
 
 
 def _looked_at(trained: Classifier, records: Records, name: str) -> np.ndarray:
-    """Faces that have the attribute, those recognised first, each beside the map of its masks."""
-    column = trained.attributes.index(name)
-    having = np.flatnonzero(records.labels[:, column] == 1)[: 4 * PAIRS]
-    size = trained.run.config.data.size
-    images = records.pictures(having, size)
-    missed = trained(images)[:, column] <= 0.5
-    images = images[np.argsort(missed, kind="stable")][:PAIRS]
+    """Faces that have the attribute, each beside the map of its masks."""
+    images, size = _having(trained, records, name), trained.run.config.data.size
     maps = trained.explain(images, [name]).mask_map[:, 0]
     tiles = [
         laid_over(image, mask_map_png(places), 0.6, size)
