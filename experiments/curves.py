@@ -25,6 +25,9 @@ TITLES = {
 }
 """Rival -> its name in tables and legends."""
 
+PAIRS = ((1, 0), (0.25, 0.5), (0.25, 1), (1, 0.5), (1, 1), (4, 0.5), (4, 1))
+"""Pairs (n, beta) of Fig. 5; the first leaves the masks as they are."""
+
 
 def collect(scores, split, kind, sigmas, networks, rival, metric) -> np.ndarray | None:
     """Scores of one rival in percent, (network, sigma); None if it was not run."""
@@ -77,7 +80,29 @@ def draw(scores, split, kind, sigmas, seeds, retrained, out: Path) -> None:
     figure.tight_layout()
     figure.savefig(out / f"{split}-{kind}.png", dpi=110)
     plt.close(figure)
+    _draw_pairs(scores, split, kind, sigmas, seeds, out)
     _draw_plane(scores, split, kind, sigmas, seeds, out)
+
+
+def _draw_pairs(scores, split, kind, sigmas, seeds, out: Path) -> None:
+    """Draws Fig. 5: accuracy and average precision of some pairs (n, beta) over sigma."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4))
+    metrics = ("accuracy", "average_precision")
+    for axis, metric in zip(axes, metrics, strict=True):
+        for i, (n, beta) in enumerate(PAIRS):
+            rival = f"plane/{n:g}/{beta:g}"
+            values = collect(scores, split, kind, sigmas, seeds, rival, metric)
+            if values is not None:
+                width = 2.5 if (n, beta) == (1, 0) else 1.3
+                style = {"color": plt.cm.tab10(i), "lw": width}
+                axis.plot(sigmas, values.mean(0), label=f"n {n:g}, beta {beta:g}", **style)
+        axis.set_xlabel("sigma of the noise")
+        axis.set_ylabel(f"{metric.replace('_', ' ')}, %")
+        axis.grid(alpha=0.3)
+    axes[1].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(out / f"{split}-{kind}-pairs.png", dpi=90)
+    plt.close(figure)
 
 
 def _draw_plane(scores, split, kind, sigmas, seeds, out: Path) -> None:
