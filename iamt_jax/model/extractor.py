@@ -38,10 +38,11 @@ STATISTICS_MOMENTUM = 0.95
 
 
 class BatchNorm(nnx.BatchNorm):
-    """`nnx.BatchNorm` over all axes but the last, in float32, with sums as matrix products.
+    """`nnx.BatchNorm` over all axes but the last, in float32; on a CPU its sums are products.
 
     XLA reduces the leading axes of an array on one CPU thread; a product with ones uses all of
-    them, forward and backward, and made the layer 3 to 6 times as fast (docs/log.md).
+    them, forward and backward, and made the layer 3 to 6 times as fast (docs/log.md). Elsewhere
+    XLA joins sums with their surroundings, and products would be launches of their own.
     """
 
     def __call__(self, x: Array, use_running_average: bool) -> Array:
@@ -51,16 +52,15 @@ class BatchNorm(nnx.BatchNorm):
             slope, offset = self._affine(self.mean[...], self.var[...])
             return (x32 * slope + offset).astype(self.dtype)
         flat = x32.reshape(-1, x.shape[-1])
-        ones = jnp.ones((1, len(flat)), jnp.float32)
-        moments = _exact(ones, flat) / len(flat), _exact(ones, flat * flat) / len(flat)
+        moments = jax.lax.platform_dependent(flat, cpu=_moments_by_products, default=_moments)
         if self.axis_name:
             moments = jax.lax.pmean(moments, self.axis_name)
-        mean, variance = moments[0][0], jnp.maximum(moments[1][0] - moments[0][0] ** 2, 0)
+        mean, variance = moments[0], jnp.maximum(moments[1] - moments[0] ** 2, 0)
         keep = self.momentum
         self.mean[...] = keep * self.mean[...] + (1 - keep) * mean
         self.var[...] = keep * self.var[...] + (1 - keep) * variance
-        slope, offset = self._affine(mean, variance)
-        y = flat * _exact(ones.T, slope[None]) + _exact(ones.T, offset[None])
+        affine = self._affine(mean, variance)
+        y = jax.lax.platform_dependent(flat, affine, cpu=_line_by_products, default=_line)
         return y.reshape(x.shape).astype(self.dtype)
 
     def _affine(self, mean: Array, variance: Array) -> tuple[Array, Array]:
@@ -69,9 +69,26 @@ class BatchNorm(nnx.BatchNorm):
         return slope, self.bias[...] - mean * slope
 
 
-def _exact(x: Array, y: Array) -> Array:
-    """Matrix product in float32 on every platform."""
-    return jnp.dot(x, y, precision="highest")
+def _moments(x: Array) -> Float[Array, "2 channel"]:
+    """Means of x and of its square, by channel."""
+    return jnp.stack([jnp.mean(x, axis=0), jnp.mean(x * x, axis=0)])
+
+
+def _moments_by_products(x: Array) -> Float[Array, "2 channel"]:
+    ones = jnp.ones((1, len(x)), jnp.float32)
+    return jnp.concatenate([ones @ x, ones @ (x * x)]) / len(x)
+
+
+def _line(x: Array, affine: tuple[Array, Array]) -> Array:
+    """slope x + offset, by channel."""
+    slope, offset = affine
+    return x * slope + offset
+
+
+def _line_by_products(x: Array, affine: tuple[Array, Array]) -> Array:
+    slope, offset = affine
+    ones = jnp.ones((len(x), 1), jnp.float32)
+    return x * (ones @ slope[None]) + ones @ offset[None]
 
 
 def normalisation(channels: int, config: ModelConfig, rngs: nnx.Rngs) -> nnx.Module:
