@@ -120,11 +120,20 @@ def _products(jaxpr: Any) -> int:
             numbers, kernel = settings["dimension_numbers"], equation.invars[1].aval
             outputs = kernel.shape[numbers.rhs_spec[0]]
             total += 2 * size * kernel.size // outputs // math.prod(settings["lhs_dilation"])
+        elif settings.get("branches_platforms"):  # `lax.platform_dependent`
+            total += _products(_branch_here(settings).jaxpr)
         else:
             inner = [x for value in settings.values() for x in jax.tree.leaves(value, _is_jaxpr)]
             each = sum(_products(getattr(x, "jaxpr", x)) for x in inner if _is_jaxpr(x))
             total += each * settings.get("length", 1)
     return total
+
+
+def _branch_here(settings: dict[str, Any]) -> Any:
+    """The branch for the platform that JAX runs on."""
+    platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+    branches = zip(settings["branches_platforms"], settings["branches"], strict=True)
+    return next(each for names, each in branches if names is None or platform in names)
 
 
 def _is_jaxpr(x: Any) -> bool:
