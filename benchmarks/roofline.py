@@ -21,7 +21,7 @@ import numpy as np
 import pooling
 import tyro
 
-from iamt_jax.ops.attention_pool import attention_pool
+from iamt_jax.ops.attention_pool import attention_pool, form_of
 from iamt_jax.ops.tiled import Tiles
 from iamt_jax.xla_setup import prepare
 
@@ -55,7 +55,8 @@ def main(arguments: Arguments) -> None:
     )
     bandwidth = 2 * large.nbytes / times["copy"]
     features, kernel, bias = inputs
-    tiles = Tiles.of(sizes.batch, sizes.size**2, sizes.attributes)
+    limits = form_of("cpu").limits
+    tiles = Tiles.of(sizes.batch, sizes.size**2, sizes.attributes, limits)
     once = 3 * features.nbytes + (4 * tiles.batches + 1) * kernel.nbytes + 2 * bias.nbytes
     moved = {"ours": once, "plain": programs["plain"].cost_analysis()["bytes accessed"]}
     flop = {"ours": 4 * sizes.product, "plain": 3 * sizes.product}

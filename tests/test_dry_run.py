@@ -81,7 +81,7 @@ def test_other_devices_need_dry_run_libtpu_and_a_known_name(tmp_path, capsys, mo
         devices_of("v5e-4")
 
 
-def test_products_count_loops_and_the_most_expensive_branch():
+def test_products_count_loops_and_the_form_of_the_platform():
     x = jnp.ones((4, 8))
 
     def looped(x):
@@ -89,10 +89,14 @@ def test_products_count_loops_and_the_most_expensive_branch():
 
     assert products(looped, x) == 3 * 2 * (2 * 4 * 8 * 4)
 
-    def branched(x):
-        return jax.lax.cond(x.sum() > 0, lambda x: x @ x.T, lambda x: x @ x.T @ x @ x.T, x)
+    def by_platform(x):
+        return jax.lax.platform_dependent(
+            x, cpu=lambda x: x @ x.T, default=lambda x: x @ x.T @ x @ x.T
+        )
 
-    assert products(branched, x) == 2 * 4 * 8 * 4 + 2 * 4 * 4 * 8 + 2 * 4 * 8 * 4
+    one = 2 * 4 * 8 * 4
+    assert products(by_platform, x) == one
+    assert products(by_platform, x, platform="tpu") == 3 * one
 
 
 def test_strided_gradients_count_as_the_forward_pass():

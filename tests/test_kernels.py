@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,10 @@ from iamt_jax.errors import InputError
 from iamt_jax.ops import attention_pool, kernels
 from iamt_jax.ops.attention_pool import curved_sums, dispatched_derivatives, dispatched_sums
 from iamt_jax.ops.kernels import kernel_derivatives, kernel_sums
-from iamt_jax.ops.tiled import tiled_derivatives, tiled_sums
+from iamt_jax.ops.tiled import Limits, tiled_derivatives, tiled_sums
 
-TILED = tiled_sums, tiled_derivatives
+LIMITS = Limits(heads=2, rows=64)
+TILED = tuple(functools.partial(form, limits=LIMITS) for form in (tiled_sums, tiled_derivatives))
 KERNELS = kernel_sums, kernel_derivatives
 
 TRITON = "__gpu$xla.gpu.triton"
@@ -64,7 +66,7 @@ def close(actual, expected, tolerance):
 def small(monkeypatch):
     """Limits so small that every loop and every axis of the grids has several steps."""
     bounds = {"forward": 64, "backward": 64}
-    cuda = kernels.TARGETS["cuda"]._replace(**bounds, programs=6)
+    cuda = kernels.TARGETS["cuda"]._replace(**bounds, columns=8, programs=12)
     tpu = kernels.TARGETS["tpu"]._replace(**bounds, heads=1, positions=32, channels=(16,))
     monkeypatch.setitem(kernels.TARGETS, "cuda", cuda)
     monkeypatch.setitem(kernels.TARGETS, "tpu", tpu)
@@ -157,24 +159,59 @@ def traced(function, *arguments):
     return str(jax.make_jaxpr(function)(*arguments))
 
 
-@pytest.mark.parametrize("choice", ["auto", "tiled", "kernel", "interpret"])
+def dispatched(monkeypatch, choice, *arguments):
+    """`dispatched_sums` under a choice; its trace is not shared with other choices."""
+    monkeypatch.setenv(attention_pool.VARIABLE, choice)
+    return jax.jit(functools.partial(dispatched_sums)).trace(*arguments)
+
+
+@pytest.mark.parametrize("choice", attention_pool.CHOICES)
 def test_each_choice_gives_the_same(monkeypatch, choice):
     arguments, _ = inputs(1, 16, 16, 1, 0, jnp.float32)
-    monkeypatch.setenv(attention_pool.VARIABLE, choice)
-    fresh = functools.partial(dispatched_sums)  # The variable is read when JAX has no trace.
-    assert ("pallas_call" in traced(fresh, *arguments)) == (choice in ("kernel", "interpret"))
-    close(jax.jit(fresh)(*arguments), jax.jit(tiled_sums)(*arguments), 1e-5)
+    traced = dispatched(monkeypatch, choice, *arguments)
+    assert ("pallas_call" in str(traced.jaxpr)) == (choice != "tiled")
+    close(traced.lower().compile()(*arguments), jax.jit(TILED[0])(*arguments), 1e-5)
 
 
-@pytest.mark.parametrize("choice", ["kernel", "interpret"])
+@pytest.mark.parametrize("choice", attention_pool.CHOICES)
 def test_what_does_not_fit_is_tiled(monkeypatch, choice):
     arguments, to = inputs(1, 9, 6, 2, 1, jnp.float32)
     monkeypatch.setenv(attention_pool.VARIABLE, choice)
-    for mine, its, given in (
-        (dispatched_sums, tiled_sums, arguments),
-        (dispatched_derivatives, tiled_derivatives, (*arguments, *to)),
+    for form, given in (
+        (dispatched_sums, arguments),
+        (dispatched_derivatives, (*arguments, *to)),
     ):
-        assert traced(functools.partial(mine), *given) == traced(functools.partial(its), *given)
+        assert "pallas_call" not in str(jax.make_jaxpr(functools.partial(form))(*given))
+
+
+def test_each_device_takes_its_row(monkeypatch):
+    """A row of the table by the default device; without one of the platform, the last."""
+
+    def row(platform, kind, capability=None):
+        device = SimpleNamespace(platform={"cuda": "gpu"}.get(platform, platform), device_kind=kind)
+        if capability:
+            device.compute_capability = capability
+        monkeypatch.setattr(jax, "devices", lambda: [device])
+        return attention_pool.form_of(platform)
+
+    assert row("cuda", "NVIDIA H100 80GB HBM3", "9.0").kernels
+    assert row("cuda", "NVIDIA A100-SXM4-40GB", "8.0").kernels
+    assert not row("cuda", "Tesla T4", "7.5").kernels
+    assert row("tpu", "TPU v6 lite").kernels
+    assert not row("tpu", "TPU v5 lite").kernels
+    assert row("cpu", "cpu").limits == Limits(5, 2048)
+    assert attention_pool.form_of("cuda") == attention_pool.FORMS[-1]
+
+
+def test_a_libtpu_that_is_too_old_gets_tiles(monkeypatch, capsys):
+    arguments, _ = inputs(1, 16, 128, 1, 0, jnp.float32)
+    monkeypatch.setattr(kernels.metadata, "version", lambda _: "0.0.21.1")
+    kernels.accepted.cache_clear()
+    for _ in range(2):
+        traced = dispatched(monkeypatch, "kernel", *arguments)
+        assert traced.lower(lowering_platforms=("tpu",)).as_text().count("tpu_custom_call") == 0
+    kernels.accepted.cache_clear()
+    assert capsys.readouterr().err.count("warning: libtpu 0.0.21.1 is older than") == 1
 
 
 def test_an_unknown_choice_is_one_line(monkeypatch):

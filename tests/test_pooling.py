@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iamt_jax.model.tone_curve import contrast
-from iamt_jax.ops import mask_powers, tiled
+from iamt_jax.ops import attention_pool as pooling
+from iamt_jax.ops import mask_powers
 from iamt_jax.ops.attention_pool import attention_pool, curved_sums, pool_powers
+from iamt_jax.ops.tiled import Limits
 
 POWERS = (0.0, 0.3, 1.0, 2.5, 8.0)
 
@@ -66,6 +68,12 @@ def problems(draw):
     return features, kernel, bias, n, *derivatives
 
 
+def tiles_of(patch, rows, heads):
+    """Sets the size of the tiles on all platforms."""
+    limits = Limits(heads, rows)
+    patch.setattr(pooling, "FORMS", [form._replace(limits=limits) for form in pooling.FORMS])
+
+
 @pytest.fixture(scope="module")
 def small_tiles():
     """Values of `curved_sums` and its derivatives in all inputs, compiled with tiles of 8 x 4."""
@@ -75,8 +83,7 @@ def small_tiles():
         return values, pull(to)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiled, "ROWS", 8)
-        patch.setattr(tiled, "HEADS", 4)
+        tiles_of(patch, rows=8, heads=4)
         yield jax.jit(run)
 
 
@@ -143,8 +150,7 @@ def test_tiles_change_nothing(monkeypatch):
     n = rng.choice(POWERS, (7, 11, 4)).astype(np.float32)
 
     def results(rows, heads):
-        monkeypatch.setattr(tiled, "ROWS", rows)
-        monkeypatch.setattr(tiled, "HEADS", heads)
+        tiles_of(monkeypatch, rows, heads)
         pool = lambda *x: sum(jnp.sum(jnp.sin(y)) for y in attention_pool(*x))  # noqa: E731
         return jax.jit(jax.value_and_grad(pool, (0, 1, 2, 3)))(features, kernel, bias, n)
 

@@ -134,7 +134,7 @@ class AttributeHeads(nnx.Module):
         """
         pooled, mask_l1 = attention_pool(features, *self.mask_parameters(), n, beta)
         weights, bias = self.classifiers()
-        return HeadOutputs(jnp.einsum("bkc,kc->bk", pooled, weights) + bias, mask_l1)
+        return HeadOutputs(_exact("bkc,kc->bk", pooled, weights) + bias, mask_l1)
 
     def contributions(
         self, features: Float[Array, "batch height width channel"]
@@ -171,9 +171,10 @@ class AttributeHeads(nnx.Module):
           Logits, float32.
         """
         weights, bias = self.classifiers()
-        plain = jnp.mean(features, axis=(1, 2), dtype=jnp.float32) @ weights.T
+        plain = jnp.mean(features, axis=(1, 2), dtype=jnp.float32)
+        plain = _exact("bc,kc->bk", plain, weights)
         powers = pool_powers(features, *self.mask_parameters(), n_values)
-        curved = jnp.einsum("nbkc,kc->nbk", powers, weights)
+        curved = _exact("nbkc,kc->nbk", powers, weights)
         beta = jnp.asarray(beta_values, jnp.float32)[:, None, None]
         return (1 - beta) * plain + (1 + beta) * curved[:, None] + bias
 
@@ -216,6 +217,11 @@ class AttributeHeads(nnx.Module):
         some = jax.tree.map(lambda x: x[chosen], nnx.state(self.stacked))
         head = nnx.merge(nnx.graphdef(self.stacked), some)
         return nnx.vmap(Head.attend, in_axes=(0, None))(head, features)
+
+
+def _exact(axes: str, *factors: Array) -> Array:
+    """Product in float32 on every platform, so that contributions add up to the logits."""
+    return jnp.einsum(axes, *factors, precision="highest")
 
 
 class Attentive(Protocol):

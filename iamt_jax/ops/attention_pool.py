@@ -4,9 +4,10 @@ The masks of all K heads are by far the largest tensor of the method. They are n
 are computed tile by tile, and again in the backward pass.
 
 The tiled form (ops/tiled.py) runs on any device; Pallas kernels (ops/kernels.py) exist for GPU and
-TPU. The environment variable IAMT_POOLING, read when a program is traced, chooses between them:
+TPU. A program takes the form of the platform that it is lowered for, by the table `FORMS`. The
+environment variable IAMT_POOLING, read when a program is traced, overrides the table:
 
-- `auto`, or unset: kernels on the platforms in `MEASURED`, elsewhere the tiled form.
+- `auto`, or unset: the table's form.
 - `tiled`: the tiled form on every platform.
 - `kernel`: kernels on GPU and TPU; the tiled form on a CPU, which cannot run them.
 - `interpret`: the GPU's kernels in Pallas' interpret mode, on any platform; slow, for tests.
@@ -19,7 +20,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +28,40 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from iamt_jax.errors import InputError
-from iamt_jax.ops.tiled import tiled_derivatives, tiled_sums
+from iamt_jax.ops import kernels
+from iamt_jax.ops.kernels import kernel_derivatives, kernel_sums
+from iamt_jax.ops.tiled import Limits, tiled_derivatives, tiled_sums
 
-MEASURED: frozenset[str] = frozenset()
-"""Platforms ("cuda", "tpu") on which the kernels were measured to be faster than the tiled form.
 
-None yet: the kernels were compiled for both platforms, but have run only in interpret mode.
+class Form(NamedTuple):
+    """Form of the pooling on one kind of device."""
+
+    platform: str
+    generations: tuple[str, ...]
+    """First letters of the device's kind or, with CUDA, of its compute capability."""
+    kernels: bool
+    """Kernels, for arrays that they support."""
+    limits: Limits
+    """Of the tiled form."""
+
+
+FORMS = (
+    # Measured: in cache, and fast even with wide vector units.
+    Form("cpu", ("",), kernels=False, limits=Limits(heads=5, rows=2048)),
+    # Heads beside one another are moved between layouts for more than half of the time, hence one
+    # head in a tile. Estimated by the schedule, 256 positions: kernels 4.6 ms, tiles 8.3.
+    Form("tpu", ("TPU v6",), kernels=True, limits=Limits(heads=1, rows=8192)),
+    # Estimated likewise for a v5e: kernels 5.5 ms, tiles 3.5, with the limits of a CPU 7.8.
+    Form("tpu", ("",), kernels=False, limits=Limits(heads=1, rows=8192)),
+    # Before Ampere the kernels have not been compiled, and a T4 lacks the shared memory for them.
+    # The limits are those of few launches: 198 in 342 MB; with those of a CPU 2,645 in 46 MB.
+    Form("cuda", ("5", "6", "7"), kernels=False, limits=Limits(heads=5, rows=65536)),
+    # Ampere (8.0) and Hopper (9.0): 16 launches, 50 MB, and no register spills.
+    Form("cuda", ("",), kernels=True, limits=Limits(heads=5, rows=65536)),
+)
+"""Form of each platform and generation; the first row that fits counts.
+
+No GPU or TPU has run any of them: the figures are the compiler's (docs/performance.md).
 """
 
 VARIABLE = "IAMT_POOLING"
@@ -135,37 +164,49 @@ curved_sums.defvjp(_forward, _backward)
 
 def dispatched_sums(features, kernel, bias, n):
     """Runs `tiled_sums` or the kernels' `kernel_sums`."""
-    return _dispatch(tiled_sums, lambda kernels: kernels.kernel_sums, features, kernel, bias, n)
+    return _dispatch(tiled_sums, kernel_sums, features, kernel, bias, n)
 
 
 def dispatched_derivatives(features, kernel, bias, n, to_sums, to_masks):
     """Runs `tiled_derivatives` or the kernels' `kernel_derivatives`."""
     inputs = features, kernel, bias, n, to_sums, to_masks
-    return _dispatch(tiled_derivatives, lambda kernels: kernels.kernel_derivatives, *inputs)
+    return _dispatch(tiled_derivatives, kernel_derivatives, *inputs)
 
 
 def _dispatch(
-    tiled: Callable, kernel_form: Callable, features, kernel, bias, n, *derivatives
+    tiled: Callable, by_kernels: Callable, features, kernel, bias, n, *derivatives
 ) -> Any:
     choice = _choice()
     inputs = features, kernel, bias, n, *derivatives
-    if choice == "tiled" or (choice == "auto" and not MEASURED):
-        return tiled(*inputs)
+    default = functools.partial(tiled, limits=form_of("cpu").limits)
+    if not isinstance(features.shape[0], int):  # An exported program of any batch size: one tile.
+        return default(*inputs)
+    if choice == "interpret":
+        fits = kernels.fits(features, kernel, n, "cuda")
+        return by_kernels(*inputs, platform="cuda", interpret=True) if fits else default(*inputs)
+    branches = {}
+    for platform in kernels.TARGETS:
+        form = form_of(platform)
+        if (
+            (choice == "kernel" or (choice == "auto" and form.kernels))
+            and kernels.fits(features, kernel, n, platform)
+            and kernels.accepted(platform)
+        ):
+            branches[platform] = functools.partial(by_kernels, platform=platform)
+        else:
+            branches[platform] = functools.partial(tiled, limits=form.limits)
+    return lax.platform_dependent(*inputs, default=default, **branches)
 
-    from iamt_jax.ops import kernels
 
-    by_kernels = kernel_form(kernels)
-    if choice == "interpret" and kernels.fits(features, kernel, n, "cuda"):
-        return by_kernels(*inputs, platform="cuda", interpret=True)
-    wanted = {"auto": MEASURED, "kernel": kernels.TARGETS, "interpret": ()}
-    branches = {
-        platform: functools.partial(by_kernels, platform=platform)
-        for platform in wanted[choice]
-        if kernels.fits(features, kernel, n, platform)
-    }
-    if not branches:
-        return tiled(*inputs)
-    return lax.platform_dependent(*inputs, default=tiled, **branches)
+def form_of(platform: str) -> Form:
+    """The table's row for a platform: that of the default device if it is of this platform, else
+    the last, which a program that is compiled for another machine takes."""
+    rows = [form for form in FORMS if form.platform == platform]
+    device = jax.devices()[0]
+    if {"gpu": "cuda"}.get(device.platform, device.platform) != platform:
+        return rows[-1]
+    generation = getattr(device, "compute_capability", device.device_kind)
+    return next(form for form in rows if generation.startswith(form.generations))
 
 
 def _choice() -> str:

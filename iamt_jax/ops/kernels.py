@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import sys
+from importlib import metadata
 from typing import Any, NamedTuple
 
 import jax
@@ -69,6 +71,8 @@ class Target(NamedTuple):
     positions: int
     """Largest number of positions of an image, and of all images of one program of `_over_images`
     together."""
+    columns: int
+    """Largest number of columns of a head's kernel in a program of `_over_images`."""
     programs: int
     """Desired number of programs of `_over_images`; the batch is split to reach it."""
     params: Any
@@ -77,15 +81,17 @@ class Target(NamedTuple):
 
 TARGETS = {
     # Compiled by Triton 3.4 at 128 channels, the forward pass takes 48 and 80 KiB of shared memory
-    # (bfloat16, float32), the backward pass at most 66 and 84. Backward tiles are smaller because
-    # registers are full: at compute capability 9.0 nothing spills, at 8.0 `_kernel_body` does. 264
-    # is two programs for each multiprocessor of an H100.
+    # (bfloat16, float32), the backward pass at most 66 and 84. Backward tiles are smaller, and the
+    # kernel's columns are halved, because registers are full: with all 128 columns `_kernel_body`
+    # spills 80 to 776 bytes a thread at compute capability 8.0, with 64 nothing, nor at 9.0. 264 is
+    # two programs for each multiprocessor of an H100.
     "cuda": Target(
         channels=(16, 32, 64, 128),
         forward=128,
         backward=64,
         heads=sys.maxsize,
         positions=sys.maxsize,
+        columns=64,
         programs=264,
         params=triton.CompilerParams(num_warps=8, num_stages=1),
     ),
@@ -97,6 +103,7 @@ TARGETS = {
         backward=512,
         heads=8,
         positions=2048,
+        columns=sys.maxsize,
         programs=1,
         params=mosaic.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")),
     ),
@@ -114,6 +121,32 @@ def fits(features: Array, kernel: Array, n: Array | None, platform: str) -> bool
         and positions <= target.positions
         and all(x is None or x.size > 0 for x in (features, kernel, n))
     )
+
+
+@functools.cache
+def accepted(platform: str) -> bool:
+    """False, with a warning, if libtpu is too old for kernels that this version of jax lowers.
+
+    Each version of jax asks for one of libtpu, and older ones refuse its kernels: Colab's 0.0.21.1
+    those of jax 0.7.2 ("Unsupported version: expected <= 7 but got 8"), which asks for 0.0.23.
+    """
+    try:
+        installed = metadata.version("libtpu") if platform == "tpu" else None
+    except metadata.PackageNotFoundError:  # The kernels are only lowered here.
+        return True
+    wanted = re.search(r"libtpu==([\d.]+\d)", " ".join(metadata.requires("jax") or []))
+    if not installed or not wanted or _numbers(installed) >= _numbers(wanted[1]):
+        return True
+    print(
+        f"warning: libtpu {installed} is older than {wanted[1]}, which jax {jax.__version__} asks "
+        "for, so attention pooling runs without its TPU kernels",
+        file=sys.stderr,
+    )
+    return False
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", text))
 
 
 def kernel_sums(
@@ -170,7 +203,7 @@ def _over_heads(body, arrays: Operands, rows: int, tile: int, target: Target, in
     batch, positions, channels = arrays.features.shape
     attributes = len(arrays.kernel)
     tiles, heads = positions // tile, _divisor(attributes, target.heads)
-    blocks = _blocks(arrays, 1, tile, heads, lambda b, t, h: (b, t, h))
+    blocks = _blocks(arrays, 1, tile, heads, lambda b, t, h: (b, t, h, 0))
     sums = pl.BlockSpec((1, 1, heads, rows, channels), lambda b, t, h: (b, t, h, 0, 0))
     shape = jax.ShapeDtypeStruct((batch, tiles, attributes, rows, channels), jnp.float32)
     like = jax.ShapeDtypeStruct(arrays.features.shape, jnp.float32)
@@ -187,21 +220,32 @@ def _over_heads(body, arrays: Operands, rows: int, tile: int, target: Target, in
 
 
 def _over_images(body, arrays: Operands, tile: int, target: Target, interpret) -> Array:
-    """Runs a program for each head and group of images.
+    """Runs a program for each head, group of columns of its kernel, and group of images.
 
     Returns the array that `body` writes for each head, summed over images: (attribute, channel,
     channel).
     """
     batch, positions, channels = arrays.features.shape
     attributes = len(arrays.kernel)
-    splits = _divisor(batch, max(1, target.programs // attributes))
+    columns = min(channels, target.columns)
+    groups = channels // columns
+    splits = _divisor(batch, max(1, target.programs // (attributes * groups)))
     images = _divisor(batch // splits, max(1, target.positions // positions))
     steps = batch // splits // images
-    part = pl.BlockSpec((1, 1, channels, channels), lambda k, s, i: (s, k, 0, 0))
+
+    def head(k):  # Mosaic lowers no division without a TPU.
+        return (k, 0) if groups == 1 else (k // groups, k % groups)
+
+    def part_at(k, s, i):
+        k, group = head(k)
+        return s, k, 0, group
+
+    at = lambda k, s, i: (s * steps + i, 0, *head(k))  # noqa: E731
+    part = pl.BlockSpec((1, 1, channels, columns), part_at)
     parts = pl.pallas_call(
-        functools.partial(body, tile=tile),
-        grid=(attributes, splits, steps),
-        in_specs=[_blocks(arrays, images, positions, 1, lambda k, s, i: (s * steps + i, 0, k))],
+        functools.partial(body, tile=tile, groups=groups),
+        grid=(attributes * groups, splits, steps),
+        in_specs=[_blocks(arrays, images, positions, 1, at, columns)],
         out_specs=part,
         out_shape=jax.ShapeDtypeStruct((splits, *arrays.kernel.shape), jnp.float32),
         compiler_params=target.params,
@@ -210,21 +254,25 @@ def _over_images(body, arrays: Operands, tile: int, target: Target, interpret) -
     return jnp.sum(parts, axis=0)
 
 
-def _blocks(arrays: Operands, images: int, positions: int, heads: int, at) -> Operands:
-    """Block specifications; `at` maps grid indices to the block's image, position and head."""
+def _blocks(
+    arrays: Operands, images: int, positions: int, heads: int, at, columns: int | None = None
+) -> Operands:
+    """Block specifications; `at` maps grid indices to the block's image, position, head and group
+    of columns."""
     channels = arrays.features.shape[-1]
+    columns = columns or channels
 
     def block(shape, index):
         return pl.BlockSpec(shape, lambda *grid: index(*at(*grid)))
 
     def small(x):
-        shape = None if x is None else (images, heads, *x.shape[2:])
-        return shape and block(shape, lambda i, p, k: (i, k, 0, 0))
+        shape = None if x is None else (images, heads, x.shape[2], columns)
+        return shape and block(shape, lambda i, p, k, c: (i, k, 0, c))
 
     return Operands(
-        features=block((images, positions, channels), lambda i, p, k: (i, p, 0)),
-        kernel=block((heads, channels, channels), lambda i, p, k: (k, 0, 0)),
-        bias=block((heads, 1, channels), lambda i, p, k: (k, 0, 0)),
+        features=block((images, positions, channels), lambda i, p, k, c: (i, p, 0)),
+        kernel=block((heads, channels, columns), lambda i, p, k, c: (k, 0, c)),
+        bias=block((heads, 1, columns), lambda i, p, k, c: (k, 0, c)),
         n=small(arrays.n),
         to=small(arrays.to),
     )
@@ -272,22 +320,26 @@ def _features_body(arrays: Operands, sums, to_features):
     f = arrays.features[0]
 
     def head(k, total):
-        to_z, direct, to_n = _derivatives(f, arrays, 0, k)
+        to_z, direct, to_n = _derivatives(f, f, arrays, 0, k)
         _write(sums, k, [*to_n, to_z])
         return total + direct + _product(to_z.astype(f.dtype), arrays.kernel[k], over=(1, 1))
 
     to_features[0] = lax.fori_loop(0, len(arrays.kernel), head, _so_far(to_features, 0))
 
 
-def _kernel_body(arrays: Operands, to_kernel, *, tile: int):
-    """Writes the derivative with respect to one head's kernel, summed over all positions of some
-    images."""
-    images, positions, _ = arrays.features.shape
+def _kernel_body(arrays: Operands, to_kernel, *, tile: int, groups: int):
+    """Writes the derivative with respect to some columns of one head's kernel, summed over all
+    positions of some images."""
+    images, positions, channels = arrays.features.shape
+    columns = channels // groups
+    first = None if groups == 1 else pl.program_id(0) % groups * columns
 
     def some_images(image, total):
         def some_positions(i, total):
-            f = arrays.features[image, pl.ds(i * tile, tile), :]
-            to_z, _, _ = _derivatives(f, arrays, image, 0)
+            rows = pl.ds(i * tile, tile)
+            f = arrays.features[image, rows, :]
+            part = f if groups == 1 else arrays.features[image, rows, pl.ds(first, columns)]
+            to_z, _, _ = _derivatives(f, part, arrays, image, 0)
             return total + _product(f, to_z.astype(f.dtype), over=(0, 0))
 
         return lax.fori_loop(0, positions // tile, some_positions, total)
@@ -295,9 +347,12 @@ def _kernel_body(arrays: Operands, to_kernel, *, tile: int):
     to_kernel[0, 0] = lax.fori_loop(0, images, some_images, _so_far(to_kernel, 0, 0))
 
 
-def _derivatives(f: Array, arrays: Operands, image: Array | int, k: Array | int):
-    """Derivatives at each position with respect to the logits z, to f at fixed z, and to each n."""
-    wide = f.astype(jnp.float32)
+def _derivatives(f: Array, part: Array, arrays: Operands, image: Array | int, k: Array | int):
+    """Derivatives at each position with respect to the logits z, to f at fixed z, and to each n.
+
+    `part` holds the channels of f whose masks the kernel's columns give.
+    """
+    wide = part.astype(jnp.float32)
     z, n = _logits(f, arrays, k), _rows(arrays.n, image, k)
     *to_sums, to_masks = _rows(arrays.to, image, k)
     if n is None:

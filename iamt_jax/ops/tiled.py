@@ -2,7 +2,7 @@
 
 A curved sum is the sum over positions of h(M; n) f, the masked features under a tone curve. A tile
 covers a few images and a few heads: one matrix product and the operations on its result, small
-enough to stay in cache. The layout is chosen for XLA's CPU code:
+enough to stay in a CPU's cache, on other platforms larger. The layout is chosen for XLA's CPU code:
 
 - All heads of a tile lie side by side in the last axis ("wide"). A wider product is faster, and XLA
   does not vectorise an elementwise loop whose result is reshaped across its last axes, which makes
@@ -22,10 +22,14 @@ from jaxtyping import Array, Float
 from iamt_jax.ops import mask_powers
 from iamt_jax.ops.mask_powers import contrast_of_powers
 
-HEADS = 5
-"""Largest number of heads in a tile."""
-ROWS = 2048
-"""Largest number of positions in a tile, summed over its images; an image is never split."""
+
+class Limits(NamedTuple):
+    """Largest size of a tile."""
+
+    heads: int
+    """Heads in a tile."""
+    rows: int
+    """Positions in a tile, summed over its images; an image is never split."""
 
 
 class Tiles(NamedTuple):
@@ -44,13 +48,13 @@ class Tiles(NamedTuple):
     """Tiles along the attributes."""
 
     @classmethod
-    def of(cls, batch: int, positions: int, attributes: int) -> Tiles:
-        """Chooses tiles of equal size, at most `ROWS` positions times `HEADS` attributes large."""
-        blocks = -(-attributes // HEADS)
+    def of(cls, batch: int, positions: int, attributes: int, limits: Limits) -> Tiles:
+        """Chooses tiles of equal size within the limits."""
+        blocks = -(-attributes // limits.heads)
         heads = -(-attributes // blocks)
         if not isinstance(batch, int):  # An exported program of any batch size uses one tile.
             return cls(batch, 1, heads, blocks)
-        batches = -(-batch // max(1, ROWS // positions))
+        batches = -(-batch // max(1, limits.rows // positions))
         return cls(-(-batch // batches), batches, heads, blocks)
 
     def features(self, x: Array) -> Array:
@@ -106,6 +110,8 @@ def tiled_sums(
     kernel: Float[Array, "attribute channel channel"],
     bias: Float[Array, "attribute channel"],
     n: Float[Array, "curve batch attribute channel"] | None,
+    *,
+    limits: Limits,
 ) -> tuple[Float[Array, "curve batch attribute channel"], Float[Array, "batch attribute channel"]]:
     """Sums over positions: h(M; n) f (Eq. 8) for each curve, and the masks M.
 
@@ -117,7 +123,7 @@ def tiled_sums(
       The sums of h(M; n) f, with the axis of curves first, and the sums of M; float32.
     """
     batch, positions, _ = features.shape
-    tiles = Tiles.of(batch, positions, len(kernel))
+    tiles = Tiles.of(batch, positions, len(kernel), limits)
     heads = tiles.kernel(kernel.astype(features.dtype)), tiles.bias(bias)
 
     def some_images(_, inputs):
@@ -145,14 +151,14 @@ def tiled_sums(
     return tuple(tiles.pooled_back(x, batch, len(kernel)) for x in sums)
 
 
-def tiled_derivatives(features, kernel, bias, n, to_sums, to_masks):
+def tiled_derivatives(features, kernel, bias, n, to_sums, to_masks, *, limits: Limits):
     """Derivatives with respect to features, kernel, bias and n.
 
     `to_sums` and `to_masks` are the derivatives with respect to the two results of `tiled_sums`.
     The masks are computed again, so nothing but the inputs is kept from the forward pass.
     """
     batch, positions, channels = features.shape
-    tiles = Tiles.of(batch, positions, len(kernel))
+    tiles = Tiles.of(batch, positions, len(kernel), limits)
     images = tiles.images
     weights, offsets = tiles.kernel(kernel.astype(features.dtype)), tiles.bias(bias)
 

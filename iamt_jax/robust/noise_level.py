@@ -45,7 +45,7 @@ def estimate_sigma(images: Float[Array, "batch height width 3"]) -> Float[Array,
     Returns:
       Sigma of each image, [0, 1] pixel units, float32.
     """
-    chroma = images.astype(jnp.float32) @ OPPONENT[1:].T
+    chroma = jnp.dot(images.astype(jnp.float32), OPPONENT[1:].T, precision="highest")
     left = _second_difference(_second_difference(chroma, 1), 2)
     return median(jnp.abs(left).reshape(left.shape[0], -1)) / NORMAL_MAD
 

@@ -201,19 +201,24 @@ def needs_of(config: Config, attributes: int, target: Machine) -> Needs:
         name: sum(x.size for x in jax.tree.leaves(part)) for name, part in state.params.items()
     }
     held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
-    return Needs(parameters, held, peak, products(step, state, batch), seconds)
+    flop = products(step, state, batch, platform=target.devices[0].platform)
+    return Needs(parameters, held, peak, flop, seconds)
 
 
-def products(function: Callable, *inputs: Any) -> int:
+def products(function: Callable, *inputs: Any, platform: str | None = None) -> int:
     """FLOP of the matrix products and convolutions of a function.
 
     Those inside a loop count once for each iteration; multiplications by the zeros of strided
-    gradients do not count. Of branches the most expensive counts.
+    gradients do not count. Of the forms of different platforms, that of `platform` counts, by
+    default JAX's own.
     """
-    return _products(jax.make_jaxpr(function)(*inputs).jaxpr)
+    platform = platform or jax.default_backend()
+    return _products(
+        jax.make_jaxpr(function)(*inputs).jaxpr, {"gpu": "cuda"}.get(platform, platform)
+    )
 
 
-def _products(jaxpr: Any) -> int:
+def _products(jaxpr: Any, platform: str) -> int:
     total = 0
     for equation in jaxpr.eqns:
         settings, size = equation.params, equation.outvars[0].aval.size if equation.outvars else 0
@@ -224,11 +229,15 @@ def _products(jaxpr: Any) -> int:
             numbers, kernel = settings["dimension_numbers"], equation.invars[1].aval
             outputs = kernel.shape[numbers.rhs_spec[0]]
             total += 2 * size * kernel.size // outputs // math.prod(settings["lhs_dilation"])
+        elif settings.get("branches_platforms"):  # `lax.platform_dependent`
+            forms = zip(settings["branches_platforms"], settings["branches"], strict=True)
+            form = next(form for names, form in forms if names is None or platform in names)
+            total += _products(form.jaxpr, platform)
         else:
             inner = [x for value in settings.values() for x in jax.tree.leaves(value, _is_jaxpr)]
-            each = [_products(getattr(x, "jaxpr", x)) for x in inner if _is_jaxpr(x)]
-            together = max if "branches" in settings else sum
-            total += together(each or [0]) * settings.get("length", 1)
+            each = sum(_products(getattr(x, "jaxpr", x), platform) for x in inner if _is_jaxpr(x))
+            grid = getattr(settings.get("grid_mapping"), "grid", ())  # A Pallas kernel's programs.
+            total += each * settings.get("length", 1) * math.prod(grid)
     return total
 
 
