@@ -54,9 +54,9 @@ FORMS = (
     # Estimated likewise for a v5e: kernels 5.5 ms, tiles 3.5, with the limits of a CPU 7.8.
     Form("tpu", ("",), kernels=False, limits=Limits(heads=1, rows=8192)),
     # Before Ampere the kernels have not been compiled, and a T4 lacks the shared memory for them.
-    # The limits are those of few launches: 198 in 342 MB; with those of a CPU 2,645 in 46 MB.
+    # The limits are those of few launches: 192 in 364 MB; with those of a CPU 2,639 in 68 MB.
     Form("cuda", ("5", "6", "7"), kernels=False, limits=Limits(heads=5, rows=65536)),
-    # Ampere (8.0) and Hopper (9.0): 16 launches, 50 MB, and no register spills.
+    # Ampere (8.0) and Hopper (9.0): 12 launches, 72 MB, and no register spills.
     Form("cuda", ("",), kernels=True, limits=Limits(heads=5, rows=65536)),
 )
 """Form of each platform and generation; the first row that fits counts.
