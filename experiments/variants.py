@@ -60,7 +60,8 @@ TABLES: dict[str, dict[str, list[str]]] = {
     "curves": {
         "beta 0": ["--model.curve-share", "0"],
         "beta 0 or 1, half of each": ["--model.curve-share", "0.5"],
-        "beta 0 or 1, 0.85 of them 1": [],
+        "beta 0 or 1, 0.85 of them 1": ["--model.curve-share", "0.85"],
+        "beta 0 or 1, 0.95 of them 1": [],
         "beta 1": ["--model.curve-share", "1"],
         "beta uniform": [],
         "beta 0 or 1, n log-uniform": [],
