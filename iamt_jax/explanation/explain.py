@@ -188,11 +188,12 @@ def summary_map(
 
     Contributions by position are as coarse as the features. The map therefore uses derivatives in
     the pixels: the evidence of a pixel is what the logit would lose, to first order, if it were
-    hidden; it is weighted by the sensitivity E and by the masks: A, above its least value,
+    hidden; it is weighted by the sensitivity E and by the square of the masks' map A, above its
+    least value,
 
     .. math::
       S = \left(G_{\sigma/2} * \sum_{rgb} \frac{\partial z_k}{\partial x} (x - \bar x)\right)
-      \frac{E}{\max E} \frac{A - \min A}{\max A - \min A}, \qquad
+      \frac{E}{\max E} \left(\frac{A - \min A}{\max A - \min A}\right)^2, \qquad
       E = G_\sigma * \sum_{rgb} \left( \frac{\partial z_k}{\partial x} \right)^2
 
     where x-bar is the blurred image. On synthetic faces its energy inside the true region is
@@ -212,4 +213,4 @@ def summary_map(
     places = places - jnp.min(places, axis=(2, 3), keepdims=True)
     places /= jnp.maximum(jnp.max(places, axis=(2, 3), keepdims=True), 1e-30)
     places = jax.image.resize(places, energy.shape, "bilinear")
-    return blurred(evidence, SPREAD / 2) * energy * places
+    return blurred(evidence, SPREAD / 2) * energy * jnp.square(places)
