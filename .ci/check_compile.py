@@ -313,8 +313,8 @@ LAUNCHES = 360
 """Of a training step on one GPU."""
 
 ALL_REDUCES = 27
-"""Of a training step on several devices: for each of 13 BatchNorms one forward and one backward, and
-one of all gradients."""
+"""Of a training step on several devices: one forward and one backward for each of 13 BatchNorms,
+and one of all gradients."""
 
 SECTIONS: dict[str, dict[str, Callable[[], Iterator[Check]]]] = {
     "fast": {
