@@ -18,6 +18,7 @@ LAYERS = (
     "errors",
     "config",
     "files",
+    "version",
     "attributes",
     "signals",
     "xla_setup",

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import cli
@@ -14,6 +15,7 @@ import pytest
 from cli import evaluate
 from conftest import compilations, flags
 
+import iamt_jax
 from iamt_jax.attributes import CELEBA_ATTRIBUTES
 from iamt_jax.commands.flags import as_flags
 from iamt_jax.commands.main import commands
@@ -57,13 +59,15 @@ def test_the_version_is_that_of_the_installed_package(monkeypatch, capsys):
     assert capsys.readouterr().out == "1.2.3\n"
 
 
-def test_the_version_of_a_copy_that_is_not_installed_is_unknown(monkeypatch, capsys):
+def test_the_version_of_a_checkout_that_is_not_installed(monkeypatch, capsys):
     def version(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert cli.main(["--version"]) == 0
-    assert capsys.readouterr().out == "unknown\n"
+    assert capsys.readouterr().out == f"{project['version']}\n"
+    assert iamt_jax.__version__ == project["version"]
 
 
 @pytest.mark.parametrize(

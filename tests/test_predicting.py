@@ -10,8 +10,8 @@ from cli import export, predict
 from PIL import Image
 from pyarrow import parquet
 
-from iamt_jax.export.artefact import Artefact
 from iamt_jax.inference.classifier import Classifier, load
+from iamt_jax.inference.exported import ExportedClassifier
 from iamt_jax.report.predictions import write_predictions
 
 NAMES = ["0.png", "1.PNG", "a/2.png", "a/3.png", "b/0.png", "b/c/5.Png"]
@@ -58,7 +58,7 @@ def judged(monkeypatch):
     class Judged(list):
         fail = ()
 
-    seen, call = Judged(), Artefact.__call__
+    seen, call = Judged(), ExportedClassifier.__call__
 
     def counted(self, images, **how):
         if len(seen) in seen.fail:
@@ -66,7 +66,7 @@ def judged(monkeypatch):
         seen.append(len(images))
         return call(self, images, **how)
 
-    monkeypatch.setattr(Artefact, "__call__", counted)
+    monkeypatch.setattr(ExportedClassifier, "__call__", counted)
     return seen
 
 
@@ -142,13 +142,13 @@ def test_decisions_follow_the_thresholds(tell, model, tmp_path, monkeypatch):
     assert tell() == 0
     probabilities = np.array([row[1:-1] for row in rows(tmp_path / "out.csv")[1:]], float)
     chosen = np.random.default_rng(0).random(40)
-    opened = Artefact.__init__
+    opened = ExportedClassifier.__init__
 
     def other(self, *arguments):
         opened(self, *arguments)
         self.thresholds = tuple(chosen)
 
-    monkeypatch.setattr(Artefact, "__init__", other)
+    monkeypatch.setattr(ExportedClassifier, "__init__", other)
     (tmp_path / "images/a/2.png").write_bytes(b"damaged")
     assert tell("--decide", out="decided.csv") == tell("--decide", out="decided.parquet") == 0
     told = rows(tmp_path / "decided.csv")[1:]

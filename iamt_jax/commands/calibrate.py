@@ -58,10 +58,10 @@ def _calibrate(chosen: CalibrateArguments) -> tuple[str, Transformation]:
 
     from iamt_jax.data.batches import evaluation_batches
     from iamt_jax.data.open import open_source, resolve_data, without_damaged
-    from iamt_jax.inference.classifier import load
+    from iamt_jax.inference.classifier import load_workdir
     from iamt_jax.robust.calibration import BATCH_SIZE, fit_transformation
 
-    trained = load(chosen.workdir)
+    trained = load_workdir(chosen.workdir)
     config = resolve_data(trained.run.config.data, chosen.data)
     dataset = open_source(config)
     records = dataset.split("train").first(chosen.images)

@@ -96,9 +96,9 @@ def _page(chosen: ExploreArguments):
     xla_setup.start_devices()
 
     from iamt_jax.explorer.view import View
-    from iamt_jax.inference.classifier import load
+    from iamt_jax.inference.classifier import load_workdir
 
-    classifier = load(chosen.workdir)
+    classifier = load_workdir(chosen.workdir)
     view = View(classifier, chosen.seed)
     print("compiling, once, for all settings: some seconds to a minute", flush=True)
     start = time.perf_counter()

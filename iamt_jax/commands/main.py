@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
 import signal
 import sys
@@ -15,6 +14,7 @@ from iamt_jax import xla_setup
 from iamt_jax.commands import console
 from iamt_jax.errors import InputError, did_you_mean
 from iamt_jax.signals import ENDING, handled
+from iamt_jax.version import package_version
 
 
 class Command(NamedTuple):
@@ -89,7 +89,7 @@ def _dispatch(arguments: list[str]) -> int:
     """Runs the command that the first argument names."""
     known, name = commands(), arguments[0] if arguments else None
     if name == "--version":
-        print(_version())
+        print(package_version())
         return 0
     if name in (None, "-h", "--help"):
         print(_usage(known))
@@ -119,13 +119,6 @@ def _usage(known: dict[str, Command]) -> str:
             "\nCOMMAND --help lists the flags of a command; --version prints the version.",
         ]
     )
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("iamt-jax")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _exit_if_multiprocess(status: int) -> None:

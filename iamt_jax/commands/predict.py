@@ -149,9 +149,9 @@ def _list_images(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 
 def _artefact(chosen: PredictArguments) -> Model:
-    from iamt_jax.export.artefact import read_artefact
+    from iamt_jax.inference.exported import read_exported
 
-    artefact = read_artefact(chosen.model)
+    artefact = read_exported(chosen.model)
     if chosen.auto:
         artefact.require_automatic()
     predict = functools.partial(artefact, **_curve(chosen))
@@ -183,7 +183,7 @@ def _workdir(chosen: PredictArguments) -> Model:
 
 
 def _curve(chosen: PredictArguments) -> dict[str, float | bool]:
-    """Arguments of `Classifier` and `Artefact` beside the images."""
+    """Arguments of `Classifier` and `ExportedClassifier` beside the images."""
     return {"n": chosen.n, "beta": chosen.beta, "auto": chosen.auto}
 
 
