@@ -22,6 +22,7 @@ LAYERS = (
     "version",
     "attributes",
     "signals",
+    "progress",
     "xla_setup",
     "distributed",
     "synthetic",
@@ -155,6 +156,16 @@ def test_importing_the_package_starts_nothing():
     code = "import sys, iamt_jax; print('jax' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["False", "False"], done.stderr
+
+
+def test_flags_are_checked_without_jax():
+    """Importing JAX takes a second, and its devices more."""
+    code = (
+        "import sys; from iamt_jax.commands.main import commands; commands(); "
+        "import iamt_jax.metrics.groups; print('jax' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["False"], done.stderr
 
 
 def test_the_public_names_need_neither_pytest_nor_tensorflow_datasets():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from iamt_jax import xla_setup
-from iamt_jax.commands.flags import check_range, parse
+from iamt_jax.commands.flags import Workdir, check_range, check_workdir, parse
 from iamt_jax.config import OtherData
 from iamt_jax.errors import InputError, cannot_write
 from iamt_jax.files import replace_bytes
@@ -34,7 +34,7 @@ class ExportArguments:
     needs only jax, numpy and flatbuffers, on CPU, GPU or TPU; an ONNX file, an ONNX runtime.
     """
 
-    workdir: Path = tyro.MISSING
+    workdir: Workdir = tyro.MISSING
     """Folder that training wrote."""
     out: Path | None = None
     """The file; by default WORKDIR/model.iamt. With the suffix .onnx it is an ONNX model, which
@@ -93,6 +93,7 @@ def _check(chosen: ExportArguments, out: Path) -> None:
             "--data: only thresholds are chosen on data; give --thresholds accuracy, balanced or "
             "f1, or leave it out"
         )
+    check_workdir(chosen.workdir)
 
 
 def _artefact(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict[str, list]]:

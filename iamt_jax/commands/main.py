@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import signal
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from iamt_jax.commands import console
 from iamt_jax.errors import InputError, did_you_mean
 from iamt_jax.signals import ENDING, handled
 from iamt_jax.version import package_version
+
+_WIDTH = 80
+"""Columns of the list of commands."""
 
 
 class Command(NamedTuple):
@@ -111,7 +115,15 @@ def _dispatch(arguments: list[str]) -> int:
 def _usage(known: dict[str, Command]) -> str:
     """The list of commands."""
     width = max(map(len, known))
-    lines = [f"  {name:{width}}  {command.summary}" for name, command in known.items()]
+    lines = [
+        textwrap.fill(
+            command.summary,
+            _WIDTH,
+            initial_indent=f"  {name:{width}}  ",
+            subsequent_indent=" " * (width + 4),
+        )
+        for name, command in known.items()
+    ]
     return "\n".join(
         [
             "usage: python -m iamt_jax COMMAND ...\n\ncommands:",

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from tqdm.auto import tqdm
 
 from iamt_jax import distributed
 from iamt_jax.config import Config, OtherData
@@ -26,6 +25,7 @@ from iamt_jax.inference.classifier import Classifier, load_workdir
 from iamt_jax.inference.predictor import Answer, Noise, Predictor
 from iamt_jax.metrics.classification import compute_metrics, majority_class, metrics_json
 from iamt_jax.metrics.groups import compare, group_columns
+from iamt_jax.progress import progress_bar
 from iamt_jax.robust.calibration_file import members
 from iamt_jax.robust.treatment import ToneCurve, Transformation, Treatment
 from iamt_jax.version import package_version
@@ -149,11 +149,10 @@ def predict_records(
     mine = records.take(distributed.shard_indices(len(records)))
     answers = []
     running = predictor.predict_batches(mine, config.data.size, batch_size, treatment, noise)
-    with tqdm(
+    with progress_bar(
         total=len(mine),
         unit="image",
         desc="evaluating",
-        dynamic_ncols=True,
         disable=not distributed.is_first(),
     ) as bar:
         for answer in running:
