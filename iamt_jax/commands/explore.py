@@ -49,7 +49,6 @@ def run_explore(arguments: Sequence[str]) -> int:
         check_range("port", chosen.port, 1, _LARGEST_PORT)
     check_range("seed", chosen.seed, 0, LARGEST_SEED)
     _check_gradio()
-    check_workdir(chosen.workdir)
 
     from iamt_jax.explorer import serving
 
@@ -92,6 +91,7 @@ def _check_gradio() -> None:
 
 def _page(chosen: ExploreArguments):
     """Builds the page and compiles its programs."""
+    check_workdir(chosen.workdir)
     xla_setup.prepare()
     xla_setup.start_devices()
 
