@@ -16,7 +16,7 @@ import numpy as np
 from iamt_jax import load, xla_setup
 from iamt_jax.commands.main import main as command
 from iamt_jax.evaluation.measure import open_evaluation, predict_records
-from iamt_jax.export.artefact import read_artefact
+from iamt_jax.inference.exported import read_exported
 from iamt_jax.robust.treatment import ToneCurve
 
 TOLERANCE = 1e-5
@@ -63,7 +63,7 @@ def main(workdir: Path, folder: Path) -> list[str]:
     records, config = records.take(np.arange(IMAGES)), classifier.run.config
     images = records.pictures(slice(None), config.data.size)
     np.save(folder / "images.npy", images)
-    found = alone(folder, read_artefact(model).metadata["made_with"]["versions"]["jax"])
+    found = alone(folder, read_exported(model).metadata["made_with"]["versions"]["jax"])
 
     loaded = load(workdir)
     evaluated = [

@@ -19,8 +19,8 @@ import measure
 import numpy as np
 import tyro
 
-from iamt_jax.export.artefact import AUTOMATIC, CURVE, read_artefact
 from iamt_jax.inference.classifier import load
+from iamt_jax.inference.exported import AUTOMATIC, CURVE, read_exported
 from iamt_jax.xla_setup import prepare
 
 
@@ -43,7 +43,7 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Times all on each batch, prints medians, ratios and memory."""
     prepare()
-    classifier, artefact = load(arguments.workdir), read_artefact(arguments.model)
+    classifier, artefact = load(arguments.workdir), read_exported(arguments.model)
     print(measure.machine())
     settings = {CURVE: {"n": 4, "beta": 0.5}}
     if AUTOMATIC in artefact.metadata["programs"]:

@@ -74,7 +74,9 @@ def write(folder: Path, digits: np.ndarray, values: np.ndarray, size: int) -> No
         with open(partial / "labels.csv", "w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["image", *ATTRIBUTES])
-            for number, digit in enumerate(tqdm(digits, unit="image", desc="writing digits")):
+            # Without a terminal there is no bar.
+            bar = tqdm(digits, unit="image", desc="writing digits", disable=None)
+            for number, digit in enumerate(bar):
                 name, value = f"{number:04d}.png", int(values[number])
                 drawn(digit, size, np.random.default_rng(number)).save(partial / "images" / name)
                 table.writerow([name, *(int(value in those) for those in ATTRIBUTES.values())])

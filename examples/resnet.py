@@ -17,9 +17,9 @@ import numpy as np
 import optax
 from digits import ATTRIBUTES
 from flax import nnx
-from tqdm.auto import tqdm
 
 import iamt_jax
+from iamt_jax.progress import progress_bar
 
 
 class Block(nnx.Module):
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     network = AttentiveResNet(rngs=nnx.Rngs(0))
     optimiser = nnx.Optimizer(network, optax.adamw(5e-3), wrt=nnx.Param)
     rng = np.random.default_rng(0)
-    for _ in (bar := tqdm(range(steps), unit="step")):
+    for _ in (bar := progress_bar(range(steps), unit="step", desc="training")):
         rows = rng.choice(training, 64)
         loss = train_step(network, optimiser, images[rows], labels[rows].astype(np.float32))
         bar.set_postfix(loss=float(loss))

@@ -24,7 +24,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))  # Also works from a checkout without installation.
@@ -115,6 +114,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of instants and signals")
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
     chosen = parser.parse_args()
+
+    from iamt_jax.progress import progress_bar
+
     # In a shell's background SIGINT is ignored, which child processes inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     draw, equal, places = random.Random(chosen.seed), 0, collections.Counter()
@@ -132,7 +134,7 @@ def main() -> int:
         seconds = finish(place / "unbroken", environment)
         expected = outcome(place / "unbroken")
         print(f"an unbroken run takes {seconds:.1f} s; killing {chosen.kills}", flush=True)
-        for i in tqdm(range(chosen.kills), unit="kill", dynamic_ncols=True):
+        for i in (bar := progress_bar(range(chosen.kills), unit="kill", desc="killing")):
             # The first third is imports and compilation, where a few kills suffice.
             instant = seconds * (draw.random() if i % 5 == 0 else draw.uniform(0.3, 1))
             number = draw.choice(SIGNALS)
@@ -144,9 +146,7 @@ def main() -> int:
             equal += fine
             places[where] += 1
             said = "identical" if fine else "DIFFERS"
-            tqdm.write(
-                f"{i + 1}: {signal.Signals(number).name} at {instant:.1f} s, {where}: {said}"
-            )
+            bar.write(f"{i + 1}: {signal.Signals(number).name} at {instant:.1f} s, {where}: {said}")
     print(f"{equal} of {chosen.kills} bit-identical ({dict(places)})")
     if chosen.out:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)

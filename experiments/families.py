@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 from bench import BATCH, Results, Split, batched, load_all, read_split, run, score
-from tqdm.auto import tqdm
 
 from iamt_jax.degradation import FAMILIES, SEVERITIES, degradation_keys, degrade
+from iamt_jax.progress import progress_bar
 from iamt_jax.xla_setup import prepare
 
 
@@ -49,7 +49,7 @@ def main(arguments: Arguments) -> None:
         "auto": lambda images: predictor.predict(images, transformation).logits,
     }
     steps = [(family, severity) for family in arguments.families for severity in SEVERITIES]
-    for family, severity in tqdm(steps, unit="level", desc="families", dynamic_ncols=True):
+    for family, severity in progress_bar(steps, unit="level", desc="families"):
         prefix = f"{arguments.workdir.name}/{arguments.split}/{family}/{severity}"
         if results.missing([f"{prefix}/{way}" for way in ways]):
             images = degraded(split, family, severity)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from bench import Results, batched, load_all, read_split, run, score, with_noise
-from tqdm.auto import tqdm
 
+from iamt_jax.progress import progress_bar
 from iamt_jax.robust.calibration import fit_transformation
 from iamt_jax.robust.calibration_file import read_calibration, write_calibration
 from iamt_jax.robust.treatment import ToneCurve
@@ -56,7 +56,7 @@ def main(arguments: Arguments) -> None:
     results = Results(arguments.out / "members.json")
     training, noise = None, {}
     kind = "clipped" if arguments.clip else "open"
-    for title, members in tqdm(VARIANTS.items(), unit="variant", dynamic_ncols=True):
+    for title, members in progress_bar(VARIANTS.items(), unit="variant"):
         prefix = f"{arguments.workdir.name}/{arguments.split}/{kind}/{title}"
         if not results.missing([f"{prefix}/{sigma:g}" for sigma in arguments.sigmas]):
             continue

@@ -35,9 +35,9 @@ from bench import (
 )
 from curves import draw, table
 from flax import nnx
-from tqdm.auto import tqdm
 
 from iamt_jax.inference.classifier import Classifier
+from iamt_jax.progress import progress_bar
 from iamt_jax.xla_setup import prepare
 
 N_VALUES = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -80,7 +80,7 @@ def main(arguments: Arguments) -> None:
     results = Results(arguments.out / "results.json")
     steps = [(sigma, subject) for sigma in arguments.sigmas for subject in subjects]
     noise = None
-    for sigma, subject in tqdm(steps, unit="network", desc="noise", dynamic_ncols=True):
+    for sigma, subject in progress_bar(steps, unit="network", desc="noise"):
         prefix = f"{arguments.split}/{kind}/{sigma:g}/{subject.name}"
         if not results.missing([f"{prefix}/{name}" for name in subject.rivals]):
             continue

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from iamt_jax.config import ModelConfig
     from iamt_jax.errors import InputError
     from iamt_jax.explanation.explain import Explanation, explain
@@ -42,6 +43,10 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     """Imports a public name when it is first used: the command line must configure JAX before JAX
     starts, and decoding workers run without JAX."""
+    if name == "__version__":
+        from iamt_jax.version import package_version
+
+        return package_version()
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from iamt_jax import xla_setup
@@ -51,4 +56,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

@@ -46,6 +46,11 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     return f"did you mean {near[0]}?" if near else otherwise
 
 
+def attribute_hint(name: str, attributes: Iterable[str]) -> str:
+    """Suggests the attribute nearest to an unknown name, or lists all of them."""
+    return did_you_mean(name, attributes, f"it has {', '.join(attributes)}")
+
+
 def cannot_write(subject: str, error: OSError, advice: str) -> InputError:
     """Returns the error for a file or folder that cannot be written.
 

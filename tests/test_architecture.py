@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -18,8 +19,10 @@ LAYERS = (
     "errors",
     "config",
     "files",
+    "version",
     "attributes",
     "signals",
+    "progress",
     "xla_setup",
     "distributed",
     "synthetic",
@@ -153,6 +156,32 @@ def test_importing_the_package_starts_nothing():
     code = "import sys, iamt_jax; print('jax' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["False", "False"], done.stderr
+
+
+def test_flags_are_checked_without_jax():
+    """Importing JAX takes a second, and its devices more."""
+    code = (
+        "import sys; from iamt_jax.commands.main import commands; commands(); "
+        "import iamt_jax.metrics.groups; print('jax' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["False"], done.stderr
+
+
+def test_the_public_names_need_neither_pytest_nor_tensorflow_datasets():
+    """requirements.txt has both, for the tests and for one kind of data."""
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(['pytest', 'tensorflow_datasets']); "
+        "import iamt_jax; [getattr(iamt_jax, name) for name in iamt_jax.__all__]"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_wheel_says_that_the_package_is_typed():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
+    data = project["tool"]["setuptools"]["package-data"]["iamt_jax"]
+    assert "py.typed" in data and (PACKAGE / "py.typed").is_file()
 
 
 def test_only_the_explorers_page_knows_gradio():

@@ -74,7 +74,7 @@ def test_each_image_is_decoded_once(records, config, decoded, capsys):
 def test_an_interrupted_call_is_continued(records, config, decoded, monkeypatch):
     monkeypatch.setattr(cache, "_CHUNK", 1)
     monkeypatch.setattr(cache, "DECODE_THREADS", 1)
-    bar, calls = cache.tqdm, []
+    bar, calls = cache.progress_bar, []
 
     def stops(*arguments, **options):
         made = bar(*arguments, **options)
@@ -89,12 +89,12 @@ def test_an_interrupted_call_is_continued(records, config, decoded, monkeypatch)
         made.update = counted
         return made
 
-    monkeypatch.setattr(cache, "tqdm", stops)
+    monkeypatch.setattr(cache, "progress_bar", stops)
     with pytest.raises(KeyboardInterrupt):
         cached(records, config)
     before = len(decoded)
     assert 5 <= before < len(records)
-    monkeypatch.setattr(cache, "tqdm", bar)
+    monkeypatch.setattr(cache, "progress_bar", bar)
     images = cached(records, config)
     assert len(decoded) == len(records)
     np.testing.assert_array_equal(

@@ -1,11 +1,15 @@
 """The command line: a run from end to end. Mistakes of users are in the corpus."""
 
+import contextlib
 import csv
 import importlib.metadata
+import io
+import itertools
 import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import cli
@@ -13,10 +17,15 @@ import numpy as np
 import pytest
 from cli import evaluate
 from conftest import compilations, flags
+from faults import refused
 
+import iamt_jax
+from iamt_jax import xla_setup
 from iamt_jax.attributes import CELEBA_ATTRIBUTES
 from iamt_jax.commands.flags import as_flags
 from iamt_jax.commands.main import commands
+from iamt_jax.config import PRESETS
+from iamt_jax.data.dataset import SPLITS
 from iamt_jax.inference.classifier import load
 from iamt_jax.robust.treatment import ToneCurve
 from iamt_jax.runs.run_file import read_run
@@ -47,8 +56,78 @@ def test_the_commands_are_listed_with_one_sentence_each(arguments, status, capsy
     lines = capsys.readouterr().out.splitlines()
     for name, command in commands().items():
         assert command.summary.count(".") == 1
-        (line,) = [line for line in lines if line.split()[:1] == [name]]
-        assert line.endswith(f"  {command.summary}") and len(line) <= 100
+        assert f"{name} {command.summary}" in " ".join(" ".join(lines).split())
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.fixture(scope="module")
+def helps():
+    """Command -> lines of its help, as a file gets them."""
+    found = {}
+    for name in commands():
+        out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
+        with contextlib.redirect_stdout(out), pytest.raises(SystemExit):
+            cli.main([name, "--help"])
+        found[name] = out.buffer.getvalue().decode().splitlines()
+    return found
+
+
+@pytest.mark.parametrize("name", commands())
+def test_help_is_wrapped_at_80_columns_without_ragged_lines(name, helps):
+    lines = helps[name]
+    assert max(map(len, lines)) <= 80
+    boxed = [line[2:-2].rstrip() for line in lines if line.startswith("│")]
+    for line, following in itertools.pairwise(boxed):
+        indents = [len(x) - len(x.lstrip()) for x in (line, following)]
+        if indents[0] == indents[1] >= 6:  # Lines of one text: the next word did not fit.
+            assert len(f"{line} {following.split()[0]}") > 76, f"{line}\n{following}"
+    assert any(line.startswith(" " * 6) for line in boxed)
+
+
+def test_presets_and_splits_are_listed_as_choices(helps):
+    assert f"--preset {{{','.join(PRESETS)}}}" in "\n".join(helps["train"])
+    assert f"--split {{{','.join(SPLITS)}}}" in "\n".join(helps["evaluate"])
+
+
+@pytest.mark.parametrize(
+    "given, meant",
+    [
+        ("--train.lr", "--train.learning-rate"),
+        ("--lr", "--train.learning-rate"),
+        ("--wd", "--train.weight-decay"),
+        ("--steps", "--train.steps"),
+        ("--batch_size", "--train.batch-size"),
+        ("--train.step", "--train.steps"),
+    ],
+)
+def test_short_names_suggest_the_whole_flag(given, meant, capsys):
+    refused(capsys, cli.train, ["--workdir", "W", given, 1], f"did you mean {meant}?")
+
+
+@pytest.mark.parametrize("name", ["evaluate", "calibrate", "export"])
+def test_a_workdir_may_be_called_a_model(name, tmp_path, capsys):
+    told = f"--workdir {tmp_path}: holds no run.json"
+    refused(capsys, cli.COMMANDS[name], ["--model", tmp_path], told)
+
+
+@pytest.mark.parametrize(
+    "arguments, part",
+    [
+        (["--split", "tset"], "did you mean test?"),
+        (["--groups", "male"], "did you mean Male?"),
+        (["--auto"], "calibration.npz: does not exist"),
+        (["--workdir", "absent"], "holds no run.json"),
+    ],
+)
+def test_mistakes_are_found_before_jax_starts(arguments, part, finished, capsys, monkeypatch):
+    def started():
+        raise AssertionError("JAX was set up")
+
+    monkeypatch.setattr(xla_setup, "prepare", started)
+    refused(capsys, cli.evaluate, ["--workdir", finished, *arguments], part)
+    if "--auto" in arguments:
+        images = REPOSITORY / "docs" / "figures"
+        refused(capsys, cli.predict, [images, "--model", finished, "--auto"], part)
 
 
 def test_the_version_is_that_of_the_installed_package(monkeypatch, capsys):
@@ -57,13 +136,15 @@ def test_the_version_is_that_of_the_installed_package(monkeypatch, capsys):
     assert capsys.readouterr().out == "1.2.3\n"
 
 
-def test_the_version_of_a_copy_that_is_not_installed_is_unknown(monkeypatch, capsys):
+def test_the_version_of_a_checkout_that_is_not_installed(monkeypatch, capsys):
     def version(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert cli.main(["--version"]) == 0
-    assert capsys.readouterr().out == "unknown\n"
+    assert capsys.readouterr().out == f"{project['version']}\n"
+    assert iamt_jax.__version__ == project["version"]
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,11 @@ from cli import export, main
 from faults import one_line, refused
 from PIL import Image
 
+import iamt_jax
 from iamt_jax.errors import InputError
-from iamt_jax.export import artefact as file_format
-from iamt_jax.export.artefact import METADATA, Artefact, pack, read_artefact
+from iamt_jax.inference import exported as file_format
 from iamt_jax.inference.classifier import load
+from iamt_jax.inference.exported import METADATA, ExportedClassifier, pack, read_exported
 from iamt_jax.metrics.classification import thresholds
 
 DOCUMENT = Path(__file__).parents[1] / "docs/deploy.md"
@@ -44,7 +45,7 @@ def path(workdir):
 
 @pytest.fixture(scope="module")
 def exported(path):
-    return read_artefact(path)
+    return read_exported(path)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,43 @@ def test_noisy_floats_and_single_images_too(exported, classifier):
         found = exported(noisy[0], **how)
         np.testing.assert_allclose(found, classifier(noisy[0], **how), rtol=0, atol=1e-5)
         assert found.shape == (40,)
+
+
+def test_an_exported_file_is_loaded_like_a_workdir(path, classifier, tmp_path):
+    loaded = iamt_jax.load(str(path))
+    assert repr(loaded) == (
+        f"ExportedClassifier({str(path)!r}, step 4, 40 attributes, 32 px, calibrated)"
+    )
+    assert repr(classifier).endswith("step 4, 40 attributes, 32 px, calibrated)")
+    for name in ("attributes", "size", "step", "thresholds", "own_beta", "is_calibrated"):
+        assert getattr(loaded, name) == getattr(classifier, name)
+    images = pictures(3)
+    Image.fromarray(images[0]).save(tmp_path / "x.png")
+    mixed = [tmp_path / "x.png", *images[1:]]
+    same = {"rtol": 0, "atol": 1e-5}
+    np.testing.assert_allclose(loaded(mixed, n=2), classifier(images, n=2), **same)
+    np.testing.assert_allclose(loaded.predict_proba(images[0]), classifier(images[:1]), **same)
+    assert loaded.top(mixed[0], 3) == [
+        (name, pytest.approx(p, abs=1e-5)) for name, p in classifier.top(images[0], 3)
+    ]
+    for some in (images, images[0]):
+        grid = loaded.sweep(some, [1, 4], [0, 0.5])
+        np.testing.assert_allclose(grid, classifier.sweep(some, [1, 4], [0, 0.5]), **same)
+
+
+def test_decisions_follow_the_thresholds_of_the_file(path):
+    loaded = iamt_jax.load(path)
+    loaded.thresholds = tuple(np.random.default_rng(0).random(40))
+    np.testing.assert_array_equal(
+        loaded.predict(pictures(3)), loaded(pictures(3)) > np.array(loaded.thresholds)
+    )
+
+
+@pytest.mark.parametrize("name", ["explain", "logits", "masks", "network", "transformation"])
+def test_methods_that_need_the_network_are_refused_in_one_line(name, exported):
+    parts = "is an exported file", f"has no {name}", "load the workdir"
+    one_line(lambda: getattr(exported, name), *parts)
+    assert hasattr(iamt_jax.Classifier, name) and not hasattr(exported, "_repr_html_")
 
 
 def test_another_curve_compiles_nothing(exported):
@@ -135,7 +173,7 @@ def test_thresholds_are_chosen_on_the_validation_split(
     records = dataset.split("validation")
     encoded = [opened(records.read(i)) for i in range(len(records))]
     expected = thresholds(load(workdir)(encoded), records.labels, "f1")
-    found = np.array(read_artefact(out).thresholds)
+    found = np.array(read_exported(out).thresholds)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert (found != 0.5).any()
 
@@ -146,7 +184,9 @@ def opened(data):
 
 def test_a_network_that_differs_is_not_written(workdir, path, tmp_path, monkeypatch):
     before = path.read_bytes()
-    monkeypatch.setattr(file_format.Artefact, "__call__", lambda *_, **__: np.zeros((2, 40)))
+    monkeypatch.setattr(
+        file_format.ExportedClassifier, "__call__", lambda *_, **__: np.zeros((2, 40))
+    )
     for program in ("curve_program", "automatic_program"):
         monkeypatch.setattr(f"iamt_jax.export.programs.{program}", lambda *_: b"")
     with pytest.raises(RuntimeError, match="differ by 0"):
@@ -201,7 +241,7 @@ def test_a_bad_file_is_refused_in_one_line(fault, path, tmp_path):
     bad = tmp_path / "bad.iamt"
     bad.write_bytes(damage(members(path)))
     with pytest.raises(InputError) as caught:
-        read_artefact(bad)
+        read_exported(bad)
     assert str(caught.value) == (
         f"{bad}: not an exported network of this version ({reason}); write it anew with "
         f"python -m iamt_jax export --workdir W --out {bad}"
@@ -211,12 +251,14 @@ def test_a_bad_file_is_refused_in_one_line(fault, path, tmp_path):
 def test_a_flipped_bit_is_found(path, tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
-    one_line(lambda: Artefact(bytes(content), "bad.iamt"), "bad.iamt: not an exported network")
+    one_line(
+        lambda: ExportedClassifier(bytes(content), "bad.iamt"), "bad.iamt: not an exported network"
+    )
 
 
 def test_a_program_of_another_jax_is_refused_in_one_line(path, exported, monkeypatch):
     program = b"what no jax wrote"
-    strange = Artefact(pack(exported.metadata, {"curve": program}), "strange.iamt")
+    strange = ExportedClassifier(pack(exported.metadata, {"curve": program}), "strange.iamt")
     message = one_line(
         lambda: strange(pictures(1)), f"strange.iamt: was written with jax {jax.__version__}"
     )
@@ -227,7 +269,7 @@ def test_a_program_of_another_jax_is_refused_in_one_line(path, exported, monkeyp
 
     # As jax 0.8.1 reads files of 0.8.2 and later.
     monkeypatch.setattr(file_format.export, "deserialize", lambda _: Old())
-    one_line(lambda: read_artefact(path)(pictures(1)), "it finds a program for 0 devices")
+    one_line(lambda: read_exported(path)(pictures(1)), "it finds a program for 0 devices")
 
 
 def test_what_it_cannot_judge_is_refused(exported):
@@ -240,7 +282,7 @@ def test_what_it_cannot_judge_is_refused(exported):
 def test_without_a_calibration_there_is_no_auto(path, exported):
     curve_only = pack(exported.metadata, {"curve": members(path)[PROGRAMS[0]]})
     one_line(
-        lambda: Artefact(curve_only, "m.iamt")(pictures(1), auto=True),
+        lambda: ExportedClassifier(curve_only, "m.iamt")(pictures(1), auto=True),
         "m.iamt: was exported without a calibration, which auto needs",
     )
 

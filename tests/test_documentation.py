@@ -24,6 +24,10 @@ IMAGE = np.zeros((40, 32, 3), np.uint8)
 REFUSED = {
     "load": lambda c: iamt_jax.load("no-such-folder"),
     "Classifier.__call__": lambda c: c(IMAGE, n=-1),
+    "Classifier.predict_proba": lambda c: c.predict_proba("no-such-file.png"),
+    "Classifier.predict": lambda c: c.predict(IMAGE.transpose(2, 0, 1)),
+    "Classifier.top": lambda c: c.top(IMAGE, 0),
+    "Classifier.as_dict": lambda c: c.as_dict(None),
     "Classifier.logits": lambda c: c.logits(IMAGE, beta=2),
     "Classifier.sweep": lambda c: c.sweep(IMAGE[..., :2], [1], [0]),
     "Classifier.masks": lambda c: c.masks(IMAGE, ["Smilling"]),
@@ -34,8 +38,10 @@ REFUSED = {
 
 
 def members(cls):
-    """A class's own public methods and properties."""
-    for name, member in vars(cls).items():
+    """A class's public methods and properties, those of its bases in this package too."""
+    bases = [base for base in reversed(cls.__mro__) if base.__module__.startswith("iamt_jax.")]
+    found = {name: member for base in bases for name, member in vars(base).items()}
+    for name, member in found.items():
         if name.startswith("_") and name != "__call__":
             continue
         if isinstance(member, property):

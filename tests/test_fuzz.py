@@ -27,7 +27,8 @@ from iamt_jax.commands.train import TrainArguments
 from iamt_jax.config import PRESETS, Config, check
 from iamt_jax.data import decode, image_files
 from iamt_jax.data.label_files import read_labels, read_partitions
-from iamt_jax.robust.calibration_file import FILE, read_calibration, write_calibration
+from iamt_jax.robust import CALIBRATION_FILE
+from iamt_jax.robust.calibration_file import read_calibration, write_calibration
 from iamt_jax.robust.denoiser import PatchPrior
 from iamt_jax.robust.noise_level import Levels
 from iamt_jax.robust.treatment import Transformation
@@ -220,8 +221,10 @@ def test_a_damaged_calibration_is_read_or_refused(workdir, calibration, data):
     odd = fz.odd_calibrations(calibration) | fz.mutated(calibration) | fz.odd_members | st.binary()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Of a name twice, and of a number too large for float32.
-        (workdir / FILE).write_bytes(data.draw(odd))
-        found = accepted(lambda: read_calibration(workdir, "this network"), workdir / FILE)
+        (workdir / CALIBRATION_FILE).write_bytes(data.draw(odd))
+        found = accepted(
+            lambda: read_calibration(workdir, "this network"), workdir / CALIBRATION_FILE
+        )
     if found is not None:
         assert isinstance(found, Transformation)
         assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(found))

@@ -1,11 +1,14 @@
 """`iamt_jax.load` and `Classifier`: images of any size, tone curves, masks, explanations."""
 
 import io
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import compilations
+from faults import one_line
 from PIL import Image
 from scipy.special import expit
 
@@ -21,6 +24,30 @@ from iamt_jax.robust.treatment import ToneCurve
 @pytest.fixture(scope="module")
 def classifier(finished):
     return iamt_jax.load(finished)
+
+
+class Tensor:
+    """What the package uses of a PyTorch tensor, for machines without PyTorch."""
+
+    def __init__(self, content):
+        self.content, self.ndim, self.on_host = content, content.ndim, False
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        self.on_host = True
+        return self
+
+    def float(self):
+        return self
+
+    def is_floating_point(self):
+        return self.content.dtype.kind == "f"
+
+    def __array__(self, dtype=None, copy=None):
+        assert self.on_host
+        return self.content
 
 
 def pictures(count, height=40, width=36):
@@ -119,22 +146,42 @@ def test_curves_that_are_refused(classifier, how, part):
         assert part in str(caught.value)
 
 
+FACE = pictures(1)[0] // 2  # Darker than mid-grey.
+FLOAT = FACE / np.float32(255)
+
+
 @pytest.mark.parametrize(
     "images, parts",
     [
         ([], ["images", "one at least"]),
-        (np.zeros((8, 8), np.uint8), ["images[0]", "(8, 8)", "height x width x 3"]),
-        (np.zeros((2, 8, 8, 4), np.uint8), ["images[0]", "(8, 8, 4)"]),
+        (FACE[..., 0], ["images[0]", "(40, 36)", "height x width x 3", "it is grey: repeat"]),
+        (FACE[..., :1], ["images[0]", "(40, 36, 1)", "it is grey: repeat"]),
+        (np.zeros((2, 8, 8, 4), np.uint8), ["images[0]", "(8, 8, 4)", "x[..., :3]"]),
+        (FACE.transpose(2, 0, 1), ["(3, 40, 36)", "channels come first", "transpose(1, 2, 0)"]),
+        (np.zeros((2, 3, 8, 8)), ["images[0]", "(3, 8, 8)", "permute(1, 2, 0)"]),
+        (Tensor(FACE.transpose(2, 0, 1)), ["(3, 40, 36)", "permute(1, 2, 0)"]),
         (np.zeros((8, 8, 3), np.int64), ["images[0]", "int64", "uint8 or float"]),
-        ([np.full((8, 8, 3), 255.0)], ["images[0]", "255", "divide by 255"]),
-        ([np.full((8, 8, 3), np.nan)], ["images[0]", "nan"]),
+        ([FACE, FLOAT * 255], ["images[1]", "values from 0 to 127", "divide by 255"]),
+        ([np.where(FLOAT > 0.4, np.nan, FLOAT)], ["images[0]", "nan or infinite", "replace"]),
+        (2 * FLOAT - 1, ["values from -1 to", "float in [0, 1]", "(x + 1) / 2"]),
+        ((FLOAT - 0.45) / 0.22, ["values from -2", "undo the normalisation", "x * std + mean"]),
+        ([FACE, None], ["images[1]: found NoneType, expected the path of a file"]),
+        ([[FACE, FACE[:9]]], ["images[0]: found list, expected the path of a file"]),
+        ("absent.png", ["absent.png: does not exist; name an image file"]),
+        ([FACE, Path("absent.png")], ["absent.png: does not exist"]),
+        ("/", ["/: is a folder; name the image files in it"]),
+        (__file__, [f"{__file__}: cannot be decoded as an image"]),
     ],
 )
-def test_images_that_are_refused(classifier, images, parts):
-    with pytest.raises(InputError) as caught:
-        classifier(images)
-    message = str(caught.value)
-    assert "\n" not in message and all(part in message for part in parts)
+def test_images_that_are_refused(images, parts):
+    one_line(lambda: fit_images(images, 32), *parts)
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.3, 1, 5])
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_noise_is_no_normalisation(sigma, level):
+    noise = sigma * np.random.default_rng(0).standard_normal((64, 64, 3))
+    fit_images((level + noise).clip(-19, 19), 32)
 
 
 def test_other_refusals(classifier):
@@ -149,11 +196,107 @@ def test_other_refusals(classifier):
         classifier(pictures(1), auto=True)
 
 
-def test_decoded_and_encoded_are_fitted_alike(tmp_path):
-    image = Image.fromarray(pictures(1, 90, 70)[0])
-    image.save(tmp_path / "x.png")
-    fitted, _ = iamt_jax.inference.classifier.fit_images(image, 32)
-    np.testing.assert_array_equal(fitted[0], decode((tmp_path / "x.png").read_bytes(), 32, "x"))
+@pytest.fixture
+def forms(tmp_path):
+    """One picture as a file, a Pillow image and arrays of every library."""
+    pixels = pictures(1, 90, 70)[0]
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    return {
+        "str": str(tmp_path / "x.png"),
+        "path": tmp_path / "x.png",
+        "pillow": Image.open(tmp_path / "x.png"),
+        "numpy": pixels,
+        "jax": jnp.asarray(pixels),
+        "torch": Tensor(pixels),
+        "floats": pixels / 255,
+        "jax floats": jnp.asarray(pixels / 255),
+        "torch floats": Tensor((pixels / 255).astype(np.float32)),
+    }
+
+
+def test_a_picture_in_any_form_gives_the_same_pixels_and_probabilities(forms, classifier):
+    expected = decode(forms["path"].read_bytes(), 32, "x")
+    for name, form in forms.items():
+        fitted, single = fit_images(form, 32)
+        np.testing.assert_array_equal(fitted[0], expected, err_msg=name)
+        assert single and fitted.dtype == np.uint8
+        np.testing.assert_array_equal(classifier(form), classifier(forms["str"]))
+
+
+def test_mixed_kinds_and_sizes_together_are_as_one_at_a_time(forms, classifier):
+    # At the network's size floats are not rounded, and all of the list become floats.
+    exact = np.random.default_rng(1).random((32, 32, 3))
+    mixed = [*forms.values(), pictures(1, 64, 50)[0], exact]
+    answers = classifier(mixed)
+    close(answers, [classifier(x) for x in mixed])
+    assert classifier.top(mixed) == [
+        [(name, pytest.approx(p, abs=1e-5)) for name, p in classifier.top(x)] for x in mixed
+    ]
+    close(classifier(np.array([forms["str"]] * 2)), answers[:1].repeat(2, 0))
+
+
+def test_brain_float_is_accepted():
+    fitted, _ = fit_images(jnp.full((32, 32, 3), 0.5, jnp.bfloat16), 32)
+    assert fitted.dtype == np.float32 and (fitted == 0.5).all()
+
+
+def test_tensors_of_pytorch(classifier):
+    torch = pytest.importorskip("torch", reason="needs pip install -e '.[benchmark]'")
+    several = pictures(3)
+    close(classifier(torch.from_numpy(several)), classifier(several))
+    floats = torch.from_numpy(several / np.float32(255)).requires_grad_()
+    close(classifier(floats), classifier(several / np.float32(255)))
+    close(classifier(list(floats)), classifier(several / np.float32(255)))
+    assert classifier(floats.bfloat16()).shape == (3, 40)
+
+
+def test_results_by_name_and_as_in_scikit_learn(classifier):
+    several, names = pictures(3), classifier.attributes
+    answers = classifier(several, n=2, beta=0.3)
+    for images, expected in ((several, answers), (several[0], answers[:1])):
+        found = classifier.predict_proba(images, n=2, beta=0.3)
+        assert found.dtype == np.float32
+        close(found, expected)
+        decided = classifier.predict(images, n=2, beta=0.3)
+        assert decided.dtype == np.int64
+        np.testing.assert_array_equal(decided, expected > 0.5)
+    assert classifier.as_dict(several, n=2, beta=0.3) == [
+        dict(zip(names, row, strict=True)) for row in answers.tolist()
+    ]
+    assert list(classifier.as_dict(several[0])) == list(names)
+    for row, tops in zip(answers, classifier.top(several, 3, n=2, beta=0.3), strict=True):
+        assert [name for name, _ in tops] == [names[k] for k in np.argsort(-row)[:3]]
+        assert [p for _, p in tops] == sorted(row.tolist(), reverse=True)[:3]
+    (name, p), *others = classifier.top(several[0], 99)
+    assert isinstance(name, str) and isinstance(p, float) and len(others) == len(names) - 1
+    one_line(lambda: classifier.top(several, 0), "`count`: found 0, expected a whole number")
+
+
+def test_a_classifier_prints_as_one_line(classifier, finished):
+    assert repr(classifier) == f"Classifier({str(finished)!r}, step 4, 40 attributes, 32 px)"
+
+
+def test_an_explanation_prints_its_shapes(classifier):
+    lines = repr(classifier.explain(pictures(2), ["Smiling"], top=3)).splitlines()
+    assert lines[0] == "Explanation of 2 images, 1 attribute"
+    assert [line.split()[0] for line in lines[1:]] == list(iamt_jax.Explanation._fields)
+    assert lines[3].split("  ")[-1] == "(2, 1, 16)"
+    single = classifier.explain(pictures(1)[0], ["Smiling", "Male"])
+    assert repr(single).startswith("Explanation of 1 image, 2 attributes\n")
+    repr(jax.tree.map(lambda _: None, single))  # As JAX prints trees in its errors.
+
+
+@pytest.mark.parametrize(
+    "path, parts",
+    [
+        ("absent", ["absent: holds no run.json; train first"]),
+        ("absent.iamt", ["absent.iamt: cannot be read (No such file", "export the network again"]),
+        (__file__, ["not an exported network of this version"]),
+    ],
+)
+def test_paths_that_cannot_be_loaded(path, parts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one_line(lambda: iamt_jax.load(path), *parts)
 
 
 def test_a_truncated_pillow_image_is_one_line(tmp_path):

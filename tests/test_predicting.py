@@ -10,8 +10,10 @@ from cli import export, predict
 from PIL import Image
 from pyarrow import parquet
 
-from iamt_jax.export.artefact import Artefact
-from iamt_jax.inference.classifier import Classifier, load
+from iamt_jax.inference.classifier import Classifier
+from iamt_jax.inference.classifier import load as load_any
+from iamt_jax.inference.classifier import load_workdir as load
+from iamt_jax.inference.exported import ExportedClassifier
 from iamt_jax.report.predictions import write_predictions
 
 NAMES = ["0.png", "1.PNG", "a/2.png", "a/3.png", "b/0.png", "b/c/5.Png"]
@@ -58,7 +60,7 @@ def judged(monkeypatch):
     class Judged(list):
         fail = ()
 
-    seen, call = Judged(), Artefact.__call__
+    seen, call = Judged(), ExportedClassifier.__call__
 
     def counted(self, images, **how):
         if len(seen) in seen.fail:
@@ -66,7 +68,7 @@ def judged(monkeypatch):
         seen.append(len(images))
         return call(self, images, **how)
 
-    monkeypatch.setattr(Artefact, "__call__", counted)
+    monkeypatch.setattr(ExportedClassifier, "__call__", counted)
     return seen
 
 
@@ -93,6 +95,48 @@ def test_a_folder_is_searched_in_order_and_judged_as_by_the_workdir(
     assert {row[-1] for row in told} == {""}
     assert "6 images, 40 attributes\n" in capsys.readouterr().out
     assert left(tmp_path) == {"out.csv"}
+
+
+def printed(text):
+    """Image -> its lines, a name and a probability each."""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("  "):
+            name, p = line.split()
+            found[image].append((name, float(p)))
+        else:
+            image = line
+            found[image] = []
+    return found
+
+
+@pytest.mark.parametrize("flag", ["--model", "--workdir"])
+@pytest.mark.parametrize("exported", [False, True])
+def test_without_a_table_the_most_probable_attributes_are_printed(
+    flag, exported, folder, finished, model, tmp_path, capsys
+):
+    classifier, image = load(finished), folder / "0.png"
+    place = model if exported else finished
+    assert predict([str(image), flag, str(place)]) == 0
+    captured = capsys.readouterr()
+    tops = [(name, pytest.approx(p, abs=1e-3)) for name, p in classifier.top(image)]
+    assert printed(captured.out) == {str(image): tops} and not captured.err
+    assert left(tmp_path) == set()
+
+
+def test_of_several_images_each_is_printed(folder, model, capsys):
+    (folder / "a/2.png").write_bytes(b"damaged")
+    arguments = [folder, "--model", model, "--top", 3, "--n", 2, "--batch-size", 2]
+    assert predict(list(map(str, arguments))) == 0
+    captured = capsys.readouterr()
+    found = printed(captured.out)
+    names = [name for name in NAMES if name != "a/2.png"]
+    assert list(found) == [str(folder / name) for name in names]
+    loaded = load_any(model)
+    for name in names:
+        expected = loaded.top(folder / name, 3, n=2)
+        assert found[str(folder / name)] == [(k, pytest.approx(p, abs=1e-3)) for k, p in expected]
+    assert captured.err.count("cannot be decoded") == 1
 
 
 def test_what_is_left_out_is_told_and_links_are_followed(tell, folder, tmp_path, capsys):
@@ -142,13 +186,13 @@ def test_decisions_follow_the_thresholds(tell, model, tmp_path, monkeypatch):
     assert tell() == 0
     probabilities = np.array([row[1:-1] for row in rows(tmp_path / "out.csv")[1:]], float)
     chosen = np.random.default_rng(0).random(40)
-    opened = Artefact.__init__
+    opened = ExportedClassifier.__init__
 
     def other(self, *arguments):
         opened(self, *arguments)
         self.thresholds = tuple(chosen)
 
-    monkeypatch.setattr(Artefact, "__init__", other)
+    monkeypatch.setattr(ExportedClassifier, "__init__", other)
     (tmp_path / "images/a/2.png").write_bytes(b"damaged")
     assert tell("--decide", out="decided.csv") == tell("--decide", out="decided.parquet") == 0
     told = rows(tmp_path / "decided.csv")[1:]

@@ -6,13 +6,12 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 
 from iamt_jax import xla_setup
-from iamt_jax.commands.flags import check_range, parse
+from iamt_jax.commands.flags import Workdir, check_range, check_workdir, parse
 from iamt_jax.config import FEWEST_IMAGES, OtherData
 from iamt_jax.errors import InputError
 
@@ -27,7 +26,7 @@ class CalibrateArguments:
     No weight is changed. Writes WORKDIR/calibration.npz, which evaluate.py --auto uses.
     """
 
-    workdir: Path = tyro.MISSING
+    workdir: Workdir = tyro.MISSING
     """Folder that training wrote."""
     images: int = 5000
     """Largest number of training images to use, at least 64; thousands give better results."""
@@ -38,6 +37,7 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     chosen = parse(CalibrateArguments, arguments, "-m iamt_jax calibrate")
     check_range("images", chosen.images, FEWEST_IMAGES, math.inf)
+    check_workdir(chosen.workdir)
     xla_setup.prepare()
     xla_setup.start_devices()
 
@@ -55,10 +55,10 @@ def run_calibrate(arguments: Sequence[str]) -> int:
 def _calibrate(chosen: CalibrateArguments) -> tuple[str, Transformation]:
     """The identity of the network, and its calibrated transformation."""
     from iamt_jax.data.open import open_source, resolve_data, without_damaged
-    from iamt_jax.inference.classifier import load
+    from iamt_jax.inference.classifier import load_workdir
     from iamt_jax.robust.calibration import fit_transformation
 
-    trained = load(chosen.workdir)
+    trained = load_workdir(chosen.workdir)
     config = resolve_data(trained.run.config.data, chosen.data)
     dataset = open_source(config)
     records = dataset.split("train").first(chosen.images)

@@ -10,8 +10,9 @@ from pathlib import Path
 import tyro
 
 from iamt_jax import xla_setup
-from iamt_jax.commands.flags import check_curve, check_range, parse
+from iamt_jax.commands.flags import Workdir, check_curve, check_range, check_workdir, parse
 from iamt_jax.config import LARGEST_SEED, OtherData, Processes
+from iamt_jax.data.dataset import SPLITS
 from iamt_jax.errors import InputError, cannot_write
 
 
@@ -22,7 +23,7 @@ class EvaluateArguments:
     Prints a table and writes it as metrics.json, metrics.csv and metrics.md.
     """
 
-    workdir: Path = tyro.MISSING
+    workdir: Workdir = tyro.MISSING
     """Folder that training wrote."""
     n: float | None = None
     """Power of the tone curve, n >= 0; by default 1."""
@@ -38,16 +39,15 @@ class EvaluateArguments:
     --n and --beta."""
     explain: bool = False
     """Also write explanation/: the most important channels, their maps, correlations, and a test of
-    the maps' faithfulness; always with the network's own
-    tone curve, without noise."""
+    the maps' faithfulness; always with the network's own tone curve, without noise."""
     report: bool = False
     """Also do everything that --explain does, measure tone curves over the noise, and write one
     page, by default WORKDIR/report/index.html."""
     groups: tuple[str, ...] = ()
     """Attributes to split the images by, such as Male Young; reports each group's metrics and the
     largest gaps."""
-    split: str = "test"
-    """train, validation, test or train+validation."""
+    split: tyro.extras.literal_type_from_choices(SPLITS) = "test"
+    """The images to measure."""
     batch_size: int = 128
     """Images in a batch; affects the speed only."""
     seed: int = 0
@@ -139,6 +139,10 @@ def _check(chosen: EvaluateArguments) -> None:
     for folder, name in folders.items():
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{name}: is a file; name a folder")
+    if chosen.processes.coordinator is None:  # Several processes find the same fault together.
+        from iamt_jax.metrics.groups import group_columns
+
+        group_columns(chosen.groups, check_workdir(chosen.workdir, chosen.auto).attributes)
 
 
 def _out(chosen: EvaluateArguments) -> Path:

@@ -8,12 +8,11 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import tyro
 
 from iamt_jax import xla_setup
-from iamt_jax.commands.flags import check_range, parse
+from iamt_jax.commands.flags import Workdir, check_range, check_workdir, parse
 from iamt_jax.config import LARGEST_SEED
 from iamt_jax.errors import InputError
 
@@ -30,7 +29,7 @@ class ExploreArguments:
     Takes any photograph, noise, n and beta. Needs pip install 'iamt-jax[explore]'.
     """
 
-    workdir: Path = tyro.MISSING
+    workdir: Workdir = tyro.MISSING
     """Folder that training wrote."""
     host: str = "127.0.0.1"
     """Address to serve on. On any other than this machine's own, others can use the page; there is
@@ -92,13 +91,14 @@ def _check_gradio() -> None:
 
 def _page(chosen: ExploreArguments):
     """Builds the page and compiles its programs."""
+    check_workdir(chosen.workdir)
     xla_setup.prepare()
     xla_setup.start_devices()
 
     from iamt_jax.explorer.view import View
-    from iamt_jax.inference.classifier import load
+    from iamt_jax.inference.classifier import load_workdir
 
-    classifier = load(chosen.workdir)
+    classifier = load_workdir(chosen.workdir)
     view = View(classifier, chosen.seed)
     print("compiling, once, for all settings: some seconds to a minute", flush=True)
     start = time.perf_counter()

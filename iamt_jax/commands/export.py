@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from iamt_jax import xla_setup
-from iamt_jax.commands.flags import check_range, parse
+from iamt_jax.commands.flags import Workdir, check_range, check_workdir, parse
 from iamt_jax.config import OtherData
 from iamt_jax.errors import InputError, cannot_write
 from iamt_jax.files import replace_bytes
@@ -34,7 +34,7 @@ class ExportArguments:
     needs only jax, numpy and flatbuffers, on CPU, GPU or TPU; an ONNX file, an ONNX runtime.
     """
 
-    workdir: Path = tyro.MISSING
+    workdir: Workdir = tyro.MISSING
     """Folder that training wrote."""
     out: Path | None = None
     """The file; by default WORKDIR/model.iamt. With the suffix .onnx it is an ONNX model, which
@@ -55,9 +55,9 @@ def run_export(arguments: Sequence[str]) -> int:
     xla_setup.prepare()
     xla_setup.start_devices()
 
-    from iamt_jax.inference.classifier import load
+    from iamt_jax.inference.classifier import load_workdir
 
-    classifier = load(chosen.workdir)
+    classifier = load_workdir(chosen.workdir)
     thresholds = _thresholds(classifier, chosen)
     make = _onnx if out.suffix == ".onnx" else _artefact
     content, exported, ways = make(classifier, _metadata(classifier) | {"thresholds": thresholds})
@@ -93,24 +93,24 @@ def _check(chosen: ExportArguments, out: Path) -> None:
             "--data: only thresholds are chosen on data; give --thresholds accuracy, balanced or "
             "f1, or leave it out"
         )
+    check_workdir(chosen.workdir)
 
 
 def _artefact(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict[str, list]]:
     """The file's content, a function that calls it, and settings to test each way of calling it."""
-    from iamt_jax.export.artefact import AUTOMATIC, CURVE, Artefact, pack
     from iamt_jax.export.programs import PLATFORMS, automatic_program, curve_program
-    from iamt_jax.robust.calibration_file import FILE
+    from iamt_jax.inference.exported import AUTOMATIC, CURVE, ExportedClassifier, pack
 
     network, size = classifier.network, classifier.run.config.data.size
     programs = {CURVE: curve_program(network, size)}
     signatures = {CURVE: "(images, n, beta) -> probabilities (batch, attribute)"}
     ways = _CURVES
-    if (classifier.workdir / FILE).exists():
+    if classifier.is_calibrated:
         programs[AUTOMATIC] = automatic_program(network, size, classifier.transformation)
         signatures[AUTOMATIC] = "images -> (probabilities, sigma)"
         ways = _CURVES | {"auto": [{"auto": True}]}
     content = pack(metadata | {"programs": signatures, "platforms": list(PLATFORMS)}, programs)
-    return content, Artefact(content, "the new file"), ways
+    return content, ExportedClassifier(content, "the new file"), ways
 
 
 def _onnx(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, dict[str, list]]:

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 import functools
+import inspect
 import io
+import itertools
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar, get_type_hints
+from typing import Annotated, TypeVar, get_type_hints
 
 import tyro
 
 from iamt_jax.config import LARGEST_N, PRESETS, Config
 from iamt_jax.errors import InputError, did_you_mean
 from iamt_jax.files import expanded
+from iamt_jax.robust import require_calibration
+from iamt_jax.runs.run_file import Run, read_run
+
+_WIDTH = 80
+"""Columns of the help texts."""
+
+Workdir = Annotated[Path, tyro.conf.arg(aliases=("--model",))]
+"""A workdir that a command reads; predict calls it a model, so that this name works everywhere."""
+
+
+def _choice(found: re.Match) -> str:
+    """Message for a value that is none of the choices, with the most similar one."""
+    value, flag, choices = found[1], found[2], re.findall(r"'(.*?)'", found[3])
+    hint = did_you_mean(value, choices, "choose one of them")
+    return f"{flag}: expected one of {', '.join(choices)}, found {value!r}; {hint}"
+
 
 _REWORDINGS = (
     (r"Error parsing (\S+): invalid literal .*: ('.*')", r"\1: found \2, expected a whole number"),
@@ -29,9 +49,10 @@ _REWORDINGS = (
         r"Error parsing (\S+): no type matching \S+FLOAT could be .*: '(.*?)'.*",
         r"\1: found '\2', expected a number",
     ),
+    (r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*)\)", _choice),
     (r"Missing value for argument '(\S+)'\. .*", r"\1: has no value; give one after it"),
 )
-"""Pattern of a message of tyro -> the message that replaces it."""
+"""Pattern of a message of tyro -> the message that replaces it, or a function that makes it."""
 
 Arguments = TypeVar("Arguments")
 
@@ -87,14 +108,37 @@ def parse(
     _refuse_mistakes(arguments, program)
     arguments = list(map(_expanded, arguments))
     if {"-h", "--help"} & set(arguments):
-        return tyro.cli(kind, args=list(arguments), prog=program, default=default)
+        _unwrap_docstrings(kind)
+        # An indented line is not joined with the one before it.
+        text = " ".join(inspect.getdoc(kind).split())
+        indents = {"initial_indent": "  ", "subsequent_indent": "  "}
+        about = textwrap.fill(text, _WIDTH, break_on_hyphens=False, **indents)
+        name = f"python {program}"
+        return tyro.cli(kind, args=arguments, prog=name, default=default, description=about)
     # With an encoding, or tyro would draw its boxes in ASCII.
     errors = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", write_through=True)
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(errors):
-            return tyro.cli(kind, args=list(arguments), prog=program, default=default)
+            return tyro.cli(kind, args=arguments, prog=program, default=default)
     except SystemExit:
-        raise InputError(one_line(errors.buffer.getvalue().decode(), program)) from None
+        box = errors.buffer.getvalue().decode()
+        raise InputError(one_line(box, program, list(_field_names(kind)))) from None
+
+
+def _unwrap_docstrings(kind: type) -> None:
+    """Gives tyro the docstring of each field in one line; it keeps line breaks of the source."""
+    texts = {}
+    for part in reversed(kind.__mro__[:-1]):  # Without `object`.
+        body = ast.parse(textwrap.dedent(inspect.getsource(part))).body[0].body
+        for field, after in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr):
+                texts[field.target.id] = " ".join(ast.literal_eval(after.value).split())
+    for field in dataclasses.fields(kind):
+        if field.name in texts:
+            field.metadata = {"help": texts[field.name]}
+    for hint in get_type_hints(kind).values():
+        if dataclasses.is_dataclass(hint):
+            _unwrap_docstrings(hint)
 
 
 def _refuse_mistakes(arguments: Sequence[str], program: str) -> None:
@@ -128,25 +172,47 @@ def _expanded(argument: str) -> str:
         raise InputError(f"{flag}{error}") from None
 
 
-def one_line(box: str, program: str) -> str:
-    """One line from tyro's error box: the problem, the most similar flag, the command for help."""
+def one_line(box: str, program: str, known: Sequence[str]) -> str:
+    """One line from tyro's error box: the problem, the most similar flag, the command for help.
+
+    Args:
+      box: output of tyro.
+      program: the command, for the hint at its help.
+      known: names of its flags, such as train.batch_size.
+    """
     rows = [row.strip("│ ").strip() for row in box.splitlines() if row.startswith("│")]
     rules = [i for i, row in enumerate(rows) if row and not row.strip("─")] + [len(rows)]
     problem = " ".join(rows[: rules[0]])
     if problem.startswith("Unrecognized options:"):
         flag = problem.removeprefix("Unrecognized options:").split(",")[0].strip()
-        near = [row for row in rows[rules[0] :] if row.startswith("--")]
-        hint = f"did you mean {near[0].split()[0]}?" if near else "no flag is like it"
+        near = _abbreviated(flag, known)
+        near += [row.split()[0] for row in rows[rules[0] :] if row.startswith("--")]
+        hint = f"did you mean {near[0]}?" if near else "no flag is like it"
         problem = f"{flag}: no such flag; {hint}"
         if not flag.startswith("-"):
             problem = (
                 f"{flag!r}: unexpected argument; boolean flags take no value (--flag or --no-flag)"
             )
     elif problem.startswith("Missing from"):
-        problem = "missing " + " ".join(w for w in problem.split() if w.startswith("--"))
+        flags = {f"--{name.replace('_', '-')}" for name in known}  # Without their other names.
+        problem = "missing " + " ".join(word for word in problem.split() if word in flags)
     for pattern, better in _REWORDINGS:
         problem = re.sub(pattern, better, problem)
     return f"{problem.rstrip('.')} (python {program} --help lists all)"
+
+
+def _abbreviated(flag: str, known: Sequence[str]) -> list[str]:
+    """Flags that an unknown one may stand for: --lr for --train.learning-rate, --steps for
+    --train.steps."""
+    last = flag.removeprefix("--").replace("-", "_").rpartition(".")[2]
+
+    def names(field: str) -> set[str]:
+        words = field.split("_")
+        return {field, "".join(word[0] for word in words)} if len(words) > 1 else {field}
+
+    return [
+        f"--{name.replace('_', '-')}" for name in known if last in names(name.rpartition(".")[2])
+    ]
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -180,7 +246,7 @@ def _flag_names() -> frozenset[str]:
     from iamt_jax.commands.main import commands
 
     flags = (name for command in commands().values() for name in _field_names(command.flags))
-    return frozenset({"preset", *flags})
+    return frozenset(flags)
 
 
 def _field_names(kind: type, prefix: str = "") -> Iterator[str]:
@@ -197,6 +263,22 @@ def check_range(flag: str, value: float, low: float, high: float) -> None:
     if not (low <= value <= high and math.isfinite(value)):
         expected = f"at least {low}" if math.isinf(high) else f"from {low} to {high:.10g}"
         raise InputError(f"--{flag} {value}: must be a number {expected}")
+
+
+def check_workdir(workdir: Path, auto: bool = False) -> Run:
+    """Reads run.json, without starting JAX or loading a checkpoint; returns its content.
+
+    Args:
+      workdir: folder of the run.
+      auto: whether the command needs its calibration.
+
+    Raises:
+      InputError: there is no run, or no calibration.
+    """
+    run = read_run(workdir)
+    if auto:
+        require_calibration(workdir)
+    return run
 
 
 def check_curve(n: float | None, beta: float | None, auto: bool) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
 import signal
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +15,10 @@ from iamt_jax import xla_setup
 from iamt_jax.commands import console
 from iamt_jax.errors import InputError, did_you_mean
 from iamt_jax.signals import ENDING, handled
+from iamt_jax.version import package_version
+
+_WIDTH = 80
+"""Columns of the list of commands."""
 
 
 class Command(NamedTuple):
@@ -89,7 +93,7 @@ def _dispatch(arguments: list[str]) -> int:
     """Runs the command that the first argument names."""
     known, name = commands(), arguments[0] if arguments else None
     if name == "--version":
-        print(_version())
+        print(package_version())
         return 0
     if name in (None, "-h", "--help"):
         print(_usage(known))
@@ -111,7 +115,15 @@ def _dispatch(arguments: list[str]) -> int:
 def _usage(known: dict[str, Command]) -> str:
     """The list of commands."""
     width = max(map(len, known))
-    lines = [f"  {name:{width}}  {command.summary}" for name, command in known.items()]
+    lines = [
+        textwrap.fill(
+            command.summary,
+            _WIDTH,
+            initial_indent=f"  {name:{width}}  ",
+            subsequent_indent=" " * (width + 4),
+        )
+        for name, command in known.items()
+    ]
     return "\n".join(
         [
             "usage: python -m iamt_jax COMMAND ...\n\ncommands:",
@@ -119,13 +131,6 @@ def _usage(known: dict[str, Command]) -> str:
             "\nCOMMAND --help lists the flags of a command; --version prints the version.",
         ]
     )
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("iamt-jax")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _exit_if_multiprocess(status: int) -> None:

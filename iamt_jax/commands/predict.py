@@ -1,26 +1,30 @@
-"""The command `predict`: writes the probabilities of any images into one table."""
+"""The command `predict`: prints or writes the probabilities of any images."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import tyro
 
 from iamt_jax import xla_setup
-from iamt_jax.commands.flags import check_curve, check_range, parse
+from iamt_jax.commands.flags import check_curve, check_range, check_workdir, parse
 from iamt_jax.errors import InputError, cannot_write, printable
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from iamt_jax.report.predictions import Journal, PredictionRow
+    from iamt_jax.inference.classifier import Classifier
+    from iamt_jax.inference.exported import ExportedClassifier
+    from iamt_jax.progress import Progress
+    from iamt_jax.report.predictions import PredictionRow
 
 _SHOWN = 10
 """Largest number of damaged images that are printed; the table names all."""
@@ -28,17 +32,20 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class PredictArguments:
-    """Writes the probabilities of all attributes of any images into one table.
+    """Predicts the attributes of any images: prints the most probable, or writes one table.
 
-    If it is interrupted or killed, the same command continues without any loss.
+    If a table is interrupted or killed, the same command continues without any loss.
     """
 
-    images: tyro.conf.Positional[tuple[Path, ...]]
+    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGES")]
     """Image files of any name, and folders, which are searched recursively, following links."""
-    model: Path = tyro.MISSING
+    model: Annotated[Path, tyro.conf.arg(aliases=("--workdir",))] = tyro.MISSING
     """A workdir, or a file written by `python -m iamt_jax export`."""
-    out: Path = tyro.MISSING
-    """The table, a file that ends in .csv or .parquet."""
+    out: Path | None = None
+    """The table with all probabilities, a file that ends in .csv or .parquet; by default, the most
+    probable attributes of each image are printed instead."""
+    top: int = 5
+    """Number of attributes to print of each image."""
     n: float | None = None
     """Power of the tone curve, n >= 0; by default 1."""
     beta: float | None = None
@@ -53,66 +60,103 @@ class PredictArguments:
     """Images in a batch, at most 128; affects the speed only."""
 
 
-class Model(NamedTuple):
-    """A network, from a workdir or an exported file."""
-
-    predict: Callable
-    """images -> probabilities."""
-    attributes: Sequence[str]
-    size: int
-    """Height and width of its input, in pixels."""
-    thresholds: Sequence[float]
-    identity: str
-    """Digest of the network and, with --auto, of its calibration."""
-
-
 def run_predict(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     chosen = parse(PredictArguments, arguments, "-m iamt_jax predict")
     _check(chosen)
     images, left_out = _list_images(chosen.images)
     xla_setup.prepare()
-    xla_setup.start_devices()
+    model = _open(chosen)
+    (_print_top if chosen.out is None else _write_table)(chosen, model, images)
+    for line in left_out:
+        print(f"warning: {printable(line)}", file=sys.stderr)
+    return 0
 
+
+def _print_top(
+    chosen: PredictArguments, model: Classifier | ExportedClassifier, images: Sequence[Path]
+) -> None:
+    """Prints the most probable attributes of each image."""
+    from iamt_jax.progress import progress_bar
+
+    width = max(map(len, model.attributes))
+    errors = []
+    with progress_bar(disable=True) as bar:  # The printed lines show the progress.
+        for rows in _predict(chosen, model, images, bar):
+            for image, row in rows.items():
+                if row.error:
+                    errors.append(row.error)
+                    continue
+                print(printable(str(image)))
+                for k in (-row.probabilities).argsort(kind="stable")[: chosen.top]:
+                    print(f"  {printable(model.attributes[k]):{width}}  {row.probabilities[k]:.3f}")
+    _refuse_only_damaged(images, errors)
+
+
+def _write_table(
+    chosen: PredictArguments, model: Classifier | ExportedClassifier, images: Sequence[Path]
+) -> None:
+    """Writes the table; predicts the images that the journal of an earlier run lacks."""
+    from iamt_jax.progress import progress_bar
     from iamt_jax.report.predictions import Journal, write_predictions
 
-    model = _artefact(chosen) if chosen.model.is_file() else _workdir(chosen)
     try:
-        journal = Journal(chosen.out, {"model": model.identity, **_curve(chosen)})
-        _fill_journal(chosen, model, images, journal)
+        settings = {"model": _identity(chosen, model), **_curve(chosen)}
+        journal = Journal(chosen.out, settings)
+        waiting = [image for image in images if image not in journal]
+        done = len(images) - len(waiting)
+        with progress_bar(total=len(images), initial=done, unit="image", desc="predicting") as bar:
+            for rows in _predict(chosen, model, waiting, bar):
+                journal.add(rows)
+                bar.update(len(rows))
         rows = [journal[image] for image in images]
         errors = [row.error for row in rows if row.error]
         if len(errors) == len(rows):
             journal.close()
-            raise InputError(
-                f"none of the {len(images):,} images can be decoded, the first: {errors[0]}"
-            )
+        _refuse_only_damaged(images, errors)
         decided = model.thresholds if chosen.decide else None
         write_predictions(chosen.out, model.attributes, list(map(str, images)), rows, decided)
     except OSError as error:
         raise cannot_write(f"--out {chosen.out}", error, "name another file") from None
     journal.close()
-    for line in left_out:
-        print(f"warning: {printable(line)}", file=sys.stderr)
     damaged = f"; {len(errors):,} cannot be decoded, column error says why" if errors else ""
     print(
         f"wrote {chosen.out}: {len(images):,} images, {len(model.attributes)} attributes{damaged}"
     )
-    return 0
+
+
+def _refuse_only_damaged(images: Sequence[Path], errors: Sequence[str]) -> None:
+    """Raises InputError if no image can be decoded."""
+    if len(errors) == len(images):
+        raise InputError(
+            f"none of the {len(images):,} images can be decoded, the first: {errors[0]}"
+        )
 
 
 def _check(chosen: PredictArguments) -> None:
+    """Refuses mistakes before JAX starts."""
     from iamt_jax.report.predictions import TABLE_SUFFIXES
+    from iamt_jax.runs.run_file import RUN
 
     check_curve(chosen.n, chosen.beta, chosen.auto)
-    check_range("batch-size", chosen.batch_size, 1, float("inf"))
-    if chosen.out.suffix not in TABLE_SUFFIXES:
+    check_range("batch-size", chosen.batch_size, 1, math.inf)
+    check_range("top", chosen.top, 1, math.inf)
+    if chosen.out is None:
+        if chosen.decide:
+            raise InputError("--decide: is for the table; give --out")
+    elif chosen.out.suffix not in TABLE_SUFFIXES:
         raise InputError(f"--out {chosen.out}: must end in {' or '.join(TABLE_SUFFIXES)}")
-    if chosen.out.is_dir() or not chosen.out.parent.is_dir():
+    elif chosen.out.is_dir() or not chosen.out.parent.is_dir():
         found = "is a folder" if chosen.out.is_dir() else "lies in a folder that does not exist"
         raise InputError(f"--out {chosen.out}: {found}; name a file in a folder that exists")
     if not chosen.images:
         raise InputError("IMAGES: none were given; name image files or folders")
+    if chosen.model.is_file():
+        return
+    if not (chosen.model / RUN).is_file():
+        found = f"holds no {RUN}" if chosen.model.exists() else "does not exist"
+        raise InputError(f"--model {chosen.model}: {found}; name a workdir, or an exported file")
+    check_workdir(chosen.model, chosen.auto)
 
 
 def _list_images(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -148,79 +192,70 @@ def _list_images(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
     return list(dict.fromkeys(images)), lines
 
 
-def _artefact(chosen: PredictArguments) -> Model:
-    from iamt_jax.export.artefact import read_artefact
+def _open(chosen: PredictArguments) -> Classifier | ExportedClassifier:
+    """Opens the model; a file is checked before JAX's devices start."""
+    if chosen.model.is_file():
+        from iamt_jax.inference.exported import read_exported
 
-    artefact = read_artefact(chosen.model)
-    if chosen.auto:
-        artefact.require_automatic()
-    predict = functools.partial(artefact, **_curve(chosen))
-    return Model(
-        predict, artefact.attributes, artefact.size, artefact.thresholds, artefact.identity
-    )
+        exported = read_exported(chosen.model)
+        if chosen.auto:
+            exported.require_automatic()
+        xla_setup.start_devices()
+        return exported
+    xla_setup.start_devices()
+
+    from iamt_jax.inference.classifier import load_workdir
+
+    return load_workdir(chosen.model)
 
 
-def _workdir(chosen: PredictArguments) -> Model:
+def _identity(chosen: PredictArguments, model: Classifier | ExportedClassifier) -> str:
+    """Digest of the network and, with --auto, of its calibration, which a file contains."""
+    if not chosen.auto or chosen.model.is_file():
+        return model.identity
+
     import jax
     import numpy as np
 
-    from iamt_jax.inference.classifier import load
-    from iamt_jax.metrics.classification import HALF
-    from iamt_jax.runs.run_file import RUN
-
-    if not (chosen.model / RUN).is_file():
-        found = f"holds no {RUN}" if chosen.model.exists() else "does not exist"
-        raise InputError(f"--model {chosen.model}: {found}; name a workdir, or an exported file")
-    classifier = load(chosen.model)
-    identity, attributes = classifier.identity, classifier.attributes
-    if chosen.auto:
-        parts = jax.tree.leaves(classifier.transformation)
-        content = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
-        identity += hashlib.sha256(content).hexdigest()[:16]
-    predict = functools.partial(classifier, **_curve(chosen))
-    size = classifier.run.config.data.size
-    return Model(predict, attributes, size, [HALF] * len(attributes), identity)
+    parts = jax.tree.leaves(model.transformation)
+    content = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
+    return model.identity + hashlib.sha256(content).hexdigest()[:16]
 
 
 def _curve(chosen: PredictArguments) -> dict[str, float | bool]:
-    """Arguments of `Classifier` and `Artefact` beside the images."""
+    """Arguments of a call beside the images."""
     return {"n": chosen.n, "beta": chosen.beta, "auto": chosen.auto}
 
 
-def _fill_journal(
-    chosen: PredictArguments, model: Model, images: Sequence[Path], journal: Journal
-) -> None:
-    """Predicts all images that the journal lacks; a batch is decoded while another is predicted."""
-    from tqdm.auto import tqdm
-
+def _predict(
+    chosen: PredictArguments,
+    model: Classifier | ExportedClassifier,
+    images: Sequence[Path],
+    bar: Progress,
+) -> Iterator[dict[Path, PredictionRow]]:
+    """Predicts images in batches; a batch is decoded while another is predicted."""
     from iamt_jax.data.decode import DECODE_THREADS
     from iamt_jax.inference.inputs import SHAPES
 
-    waiting = [image for image in images if image not in journal]
     step = min(chosen.batch_size, SHAPES[-1])
-    batches = [waiting[i : i + step] for i in range(0, len(waiting), step)]
+    batches = [images[i : i + step] for i in range(0, len(images), step)]
     decode = functools.partial(_decode, size=model.size)
+    predict = functools.partial(model, **_curve(chosen))
     shown = 0
-    with (
-        ThreadPoolExecutor(DECODE_THREADS) as pool,
-        tqdm(
-            total=len(images), initial=len(images) - len(waiting), unit="image", desc="predicting"
-        ) as bar,
-    ):
+    with ThreadPoolExecutor(DECODE_THREADS) as pool:
         ahead = pool.map(decode, batches[0] if batches else [])
         for batch, following in zip(batches, [*batches[1:], []], strict=True):
             decoded = dict(zip(batch, ahead, strict=True))
             ahead = pool.map(decode, following)
-            rows = _predict_batch(model, decoded)
+            rows = _predict_batch(predict, decoded)
             for error in [row.error for row in rows.values() if row.error][: _SHOWN - shown]:
                 bar.write(f"warning: {error}", file=sys.stderr)
                 shown += 1
-            journal.add(rows)
-            bar.update(len(batch))
+            yield rows
 
 
 def _predict_batch(
-    model: Model, decoded: Mapping[Path, np.ndarray | PredictionRow]
+    predict: Callable, decoded: Mapping[Path, np.ndarray | PredictionRow]
 ) -> dict[Path, PredictionRow]:
     """Replaces pixels by rows of probabilities; keeps the order, and the rows of damaged images."""
     import numpy as np
@@ -230,7 +265,7 @@ def _predict_batch(
     pictures = {image: x for image, x in decoded.items() if not isinstance(x, PredictionRow)}
     if not pictures:
         return dict(decoded)
-    probabilities = model.predict(np.stack(list(pictures.values())))
+    probabilities = predict(np.stack(list(pictures.values())))
     return decoded | dict(zip(pictures, map(PredictionRow, probabilities), strict=True))
 
 

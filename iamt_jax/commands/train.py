@@ -29,13 +29,12 @@ class Resume:
 
 @dataclass(frozen=True)
 class TrainArguments(Config):
-    """Trains a network, or continues the run in the workdir.
-
-    `--preset faces` (default), `small`, `celeba` or `debug` sets the defaults of the other flags.
-    """
+    """Trains a network, or continues the run in the workdir."""
 
     workdir: Path = tyro.MISSING
     """Folder for the config, metrics and checkpoints of the run."""
+    preset: tyro.extras.literal_type_from_choices(PRESETS) = "faces"
+    """Sets the defaults of the other flags; --preset NAME --help shows them."""
     dry_run: bool = False
     """Train nothing: check every image's header, compile the step, and print what the run will be:
     images, steps, cache, parameters, memory, FLOP and an estimate of the time."""
@@ -49,7 +48,7 @@ class TrainArguments(Config):
 def run_train(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     preset, rest = take_preset(arguments)
-    default = TrainArguments(**_fields(PRESETS[preset]), workdir=tyro.MISSING)
+    default = TrainArguments(**_fields(PRESETS[preset]), workdir=tyro.MISSING, preset=preset)
     chosen = parse(TrainArguments, rest, "train.py", default)
     config = with_absolute_paths(Config(**_fields(chosen)))
     check(config)

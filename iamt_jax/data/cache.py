@@ -15,13 +15,13 @@ from pathlib import Path
 import filelock
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
-from tqdm.auto import tqdm
 
 from iamt_jax.config import DataConfig
 from iamt_jax.data.dataset import EncodedImages, Records
 from iamt_jax.data.decode import DECODE_THREADS
 from iamt_jax.errors import InputError, cannot_write
 from iamt_jax.files import cache_folder
+from iamt_jax.progress import progress_bar
 
 _VERSION = 1
 """Increased when `decode` gives other pixels, so that images are decoded again."""
@@ -180,7 +180,7 @@ def _by_threads(
 ) -> Iterator[np.ndarray]:
     """Results of `run` for chunks of the rows, in order; with a title, under a progress bar."""
     chunks = [rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK)]
-    bar = tqdm(total=len(rows), desc=title, unit="image", dynamic_ncols=True, disable=title is None)
+    bar = progress_bar(total=len(rows), desc=title, unit="image", disable=title is None)
     with ThreadPoolExecutor(DECODE_THREADS) as pool, bar:
         for chunk, result in zip(chunks, pool.map(run, chunks), strict=True):
             bar.update(len(chunk))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 
 import numpy as np
@@ -31,8 +32,13 @@ DecodedImage = (
 )
 """An image that is already decoded; floats are in [0, 1], which noise may leave."""
 
+_EXPECTED = "expected height x width x 3, uint8 or float in [0, 1]"
+
 _LARGEST_FLOAT = 20.0
 """Floats beyond this are taken for pixels of 0 to 255 given by mistake, not for noise."""
+
+_DARKEST = -0.05
+"""Parts of an image with a mean below this are darker than black, if noise does not explain it."""
 
 
 def decode(data: bytes, size: int, name: str) -> UInt8[np.ndarray, "size size 3"]:
@@ -91,17 +97,17 @@ def square(
                 "it from the original"
             ) from error
     pixels = np.asarray(picture)
-    expected = "expected height x width x 3, uint8 or float in [0, 1]"
     if pixels.ndim != 3 or pixels.shape[-1] != 3 or not pixels.size:
-        raise InputError(f"{name}: its shape is {pixels.shape}, {expected}")
+        hint = _shape_hint(pixels.shape)
+        raise InputError(f"{name}: its shape is {pixels.shape}, {_EXPECTED}{hint}")
     floats = np.issubdtype(pixels.dtype, np.floating)
     if not floats and pixels.dtype != np.uint8:
-        raise InputError(f"{name}: its type is {pixels.dtype}, {expected}")
+        hint = "; convert values of 0 to 255 to uint8"
+        raise InputError(f"{name}: its type is {pixels.dtype}, {_EXPECTED}{hint}")
     if floats:
         pixels = pixels.astype(np.float32)
-        if not np.isfinite(pixels).all() or abs(pixels).max() > _LARGEST_FLOAT:
-            found = f"values from {pixels.min():g} to {pixels.max():g}"
-            raise InputError(f"{name}: has {found}, {expected}; divide by 255, or give uint8")
+        if fault := _values_fault(pixels):
+            raise InputError(f"{name}: has {fault}")
     if pixels.shape[:2] == (size, size):
         return pixels
     if floats and pixels.min() >= 0 and pixels.max() <= 1:
@@ -110,6 +116,43 @@ def square(
         return np.array(_resized(Image.fromarray(pixels), size))
     planes = [_resized(Image.fromarray(plane), size) for plane in np.moveaxis(pixels, -1, 0)]
     return np.stack(planes, axis=-1)
+
+
+def _shape_hint(shape: tuple[int, ...]) -> str:
+    """The remedy for an image with other channels, or with its channels first."""
+    if len(shape) == 2 or (len(shape) == 3 and shape[-1] == 1):
+        return "; it is grey: repeat its channel, numpy.repeat(x.reshape(*x.shape[:2], 1), 3, 2)"
+    if len(shape) == 3 and shape[-1] == 4:
+        return "; drop its fourth channel, x[..., :3], or give a Pillow image, composited on white"
+    if len(shape) == 3 and shape[0] in (1, 3, 4):
+        return "; its channels come first: give x.transpose(1, 2, 0), in PyTorch x.permute(1, 2, 0)"
+    return ""
+
+
+def _values_fault(pixels: Float[np.ndarray, "height width 3"]) -> str:
+    """Describes values that are no image in [0, 1] with noise, and the remedy; "" if they are."""
+    if count := pixels.size - np.count_nonzero(np.isfinite(pixels)):
+        return f"{count:,} values that are nan or infinite, {_EXPECTED}; replace them"
+    found = f"values from {pixels.min():g} to {pixels.max():g}, {_EXPECTED}"
+    if abs(pixels).max() > _LARGEST_FLOAT:
+        return f"{found}; divide by 255, or give uint8"
+    if _is_below_black(pixels):
+        return f"{found}; undo the normalisation: (x + 1) / 2 for [-1, 1], or x * std + mean"
+    return ""
+
+
+def _is_below_black(pixels: Float[np.ndarray, "height width 3"]) -> bool:
+    """True if a sixteenth of the image has a negative mean that noise does not explain.
+
+    Noise, whose mean is 0, may make pixels negative, but hardly the mean of many. Images that were
+    normalised to [-1, 1], or by a mean and a standard deviation, have such dark parts.
+    """
+    for rows in np.array_split(pixels, 4):
+        for part in np.array_split(rows, 4, axis=1):
+            # Six standard errors; the pixels of dark parts themselves vary little.
+            if part.size and part.mean() < _DARKEST - 6 * part.std() / math.sqrt(part.size):
+                return True
+    return False
 
 
 def _opened(data: bytes, name: str) -> Image.Image:

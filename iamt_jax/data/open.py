@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from iamt_jax.config import DataConfig, OtherData
 from iamt_jax.data.celeba import download, open_dataset
@@ -16,6 +15,7 @@ from iamt_jax.data.dataset import Dataset, Records
 from iamt_jax.data.decode import DECODE_THREADS
 from iamt_jax.data.folder import open_own
 from iamt_jax.errors import InputError
+from iamt_jax.progress import progress_bar
 from iamt_jax.synthetic import ensure_dataset
 
 RENDERED = "synthetic faces"
@@ -103,7 +103,7 @@ def without_damaged(
 
     with ThreadPoolExecutor(DECODE_THREADS) as pool:
         found = pool.map(fails, rows.tolist())
-        bar = tqdm(found, total=len(rows), unit="image", desc="checking", dynamic_ncols=True)
+        bar = progress_bar(found, total=len(rows), unit="image", desc="checking")
         reasons = dict(zip(rows.tolist(), bar, strict=True))
     damaged = gather(np.array([bool(reasons[row]) for row in rows.tolist()]), len(records))
     left_out = np.flatnonzero(damaged)

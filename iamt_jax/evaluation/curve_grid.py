@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int8
-from tqdm.auto import tqdm
 
 from iamt_jax.config import OtherData
 from iamt_jax.data.dataset import Records
@@ -19,7 +18,8 @@ from iamt_jax.inference.classifier import Classifier
 from iamt_jax.inference.predictor import Noise, one_behind
 from iamt_jax.metrics.classification import HEADLINE_METRICS, compute_metrics
 from iamt_jax.model.tone_curve import tone_curve
-from iamt_jax.robust.calibration_file import FILE
+from iamt_jax.progress import progress_bar
+from iamt_jax.robust import CALIBRATION_FILE
 from iamt_jax.robust.treatment import Transformation
 
 GRID_SIGMAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -69,7 +69,7 @@ def curve_grid_workdir(
       InputError: no run, no data, other attributes, or a calibration of another network.
     """
     classifier, _, records, _ = open_evaluation(workdir, split, data)
-    calibrated = (workdir / FILE).is_file()
+    calibrated = (workdir / CALIBRATION_FILE).is_file()
     transformation = classifier.transformation if calibrated else None
     return measure_curve_grid(
         classifier, records, GRID_SIGMAS, batch_size, clip, seed, transformation
@@ -101,9 +101,7 @@ def measure_curve_grid(
         return grid, predictor.predict(images, transformation).logits
 
     scores, automatic = [], []
-    with tqdm(
-        total=len(records) * len(sigmas), unit="image", desc="tone curves", dynamic_ncols=True
-    ) as bar:
+    with progress_bar(total=len(records) * len(sigmas), unit="image", desc="tone curves") as bar:
         for sigma in sigmas:
             batches = predictor.batches(records, size, batch_size, Noise(sigma, clip, seed))
             parts = []

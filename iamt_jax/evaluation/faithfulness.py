@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-from tqdm.auto import tqdm
 
 from iamt_jax.data.dataset import Dataset, Records
 from iamt_jax.data.open import RENDERED
@@ -21,6 +20,7 @@ from iamt_jax.inference.inputs import by_rows
 from iamt_jax.inference.predictor import Predictor
 from iamt_jax.model.network import IAMT, build
 from iamt_jax.model.tone_curve import tone_curve
+from iamt_jax.progress import progress_bar
 
 STEPS = 16
 """Number of steps of deletion and insertion: 1/16 of the pixels, 2/16, ... all."""
@@ -160,7 +160,7 @@ def draw_maps(predictor: Predictor, images: np.ndarray, chosen: np.ndarray, seed
 
     A greater value is more evidence for the decision of the network.
     """
-    maps, bar = {}, tqdm(NETWORK_MAPS.items(), unit="map", desc="drawing", dynamic_ncols=True)
+    maps, bar = {}, progress_bar(NETWORK_MAPS.items(), unit="map", desc="drawing")
     for name, function in bar:
         maps[name] = mapped(predictor, predictor.program(function), images, chosen)
     shape = len(images), len(chosen), images.shape[1]
@@ -219,7 +219,7 @@ def measure_hiding(
         )
 
     run, scores = predictor.program(hide_and_show), {}
-    for name, m in tqdm(maps.items(), unit="map", desc="hiding", dynamic_ncols=True):
+    for name, m in progress_bar(maps.items(), unit="map", desc="hiding"):
 
         def answer(some: np.ndarray, m: np.ndarray = m) -> tuple[Array, Array]:
             row, column = rows[some], columns[some]

@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
-from tqdm.auto import tqdm
 
 from iamt_jax.data.dataset import Records
 from iamt_jax.evaluation.faithfulness import mapped
 from iamt_jax.explanation.maps import NETWORK_MAPS
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.model.network import IAMT
+from iamt_jax.progress import progress_bar
 
 FEWEST_POSITIVES = 30
 """Attributes that fewer images of the split have are left out."""
@@ -148,7 +148,7 @@ def measure_grid_pointing(
     pictures = records.pictures(rows, size)
     index = np.split(index.reshape(-1, 4), np.cumsum([len(g.place) for g in grids])[:-1])
     scores: dict[str, dict[str, float]] = {}
-    with tqdm(total=len(NETWORK_MAPS) * len(grids), desc="grids", dynamic_ncols=True) as bar:
+    with progress_bar(total=len(NETWORK_MAPS) * len(grids), desc="grids") as bar:
         for name, function in NETWORK_MAPS.items():
             run = predictor.program(in_quarters(function))
             scores[name] = {}

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
-from tqdm.auto import tqdm
 
 from iamt_jax.config import OtherData
 from iamt_jax.data.batches import evaluation_batches
@@ -27,6 +26,7 @@ from iamt_jax.explanation.explain import explain
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.inference.predictor import as_float
 from iamt_jax.model.network import IAMT
+from iamt_jax.progress import progress_bar
 
 Matrix = Float[np.ndarray, "variable variable"]
 
@@ -212,7 +212,7 @@ def analyse_split(
 
     def sums() -> Iterator:
         size = classifier.run.config.data.size
-        with tqdm(total=len(records), unit="image", desc="analysing", dynamic_ncols=True) as bar:
+        with progress_bar(total=len(records), unit="image", desc="analysing") as bar:
             for part in evaluation_batches(records, size, _BATCH * classifier.predictor.devices):
                 found, answer = run(part.images, part.real)
                 logits.append(np.asarray(answer)[part.real])

@@ -9,26 +9,26 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from tqdm.auto import tqdm
 
 from iamt_jax import distributed
 from iamt_jax.config import Config, OtherData
 from iamt_jax.data.dataset import Dataset, Records
 from iamt_jax.data.open import open_source, resolve_data, without_damaged
 from iamt_jax.errors import InputError
-from iamt_jax.inference.classifier import Classifier, load
-from iamt_jax.inference.inputs import attribute_hint
+from iamt_jax.inference.classifier import Classifier, load_workdir
 from iamt_jax.inference.predictor import Answer, Noise, Predictor
 from iamt_jax.metrics.classification import compute_metrics, majority_class, metrics_json
-from iamt_jax.metrics.groups import compare
+from iamt_jax.metrics.groups import compare, group_columns
+from iamt_jax.progress import progress_bar
 from iamt_jax.robust.calibration_file import members
 from iamt_jax.robust.treatment import ToneCurve, Transformation, Treatment
+from iamt_jax.version import package_version
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 """Packages whose versions are recorded in the provenance."""
@@ -69,7 +69,7 @@ def evaluate_workdir(
     curve = curve and curve.completed(trained.own_beta)
     treatment = trained.transformation if curve is None else curve
     attributes = trained.attributes
-    columns = _columns(groups, attributes)
+    columns = group_columns(groups, attributes)
     majority, decided = np.array(trained.run.majority), "the run's training split"
     if data.root is not None and dataset.partitions.sizes.get("train"):
         training = select(dataset.split("train"), attributes, dataset.root)
@@ -103,19 +103,6 @@ def evaluate_workdir(
     return report | {"provenance": provenance}
 
 
-def _columns(groups: Sequence[str], attributes: tuple[str, ...]) -> dict[str, int]:
-    """Columns of the attributes that define groups.
-
-    Raises:
-      InputError: the network has no such attribute.
-    """
-    for name in groups:
-        if name not in attributes:
-            hint = attribute_hint(name, attributes)
-            raise InputError(f"`groups` {name}: is none of the network's attributes; {hint}")
-    return {name: attributes.index(name) for name in groups}
-
-
 class EvaluationData(NamedTuple):
     """A classifier and the data to evaluate it on."""
 
@@ -133,7 +120,7 @@ def open_evaluation(workdir: Path, split: str, data: OtherData = OtherData()) ->
     Raises:
       InputError: no run, no data, other attributes, or too many damaged images.
     """
-    trained = distributed.run_on_all(lambda: load(workdir))
+    trained = distributed.run_on_all(lambda: load_workdir(workdir))
     config = resolve_data(trained.run.config.data, data)
     dataset = distributed.run_on_first_then_rest(lambda: open_source(config))
 
@@ -162,11 +149,10 @@ def predict_records(
     mine = records.take(distributed.shard_indices(len(records)))
     answers = []
     running = predictor.predict_batches(mine, config.data.size, batch_size, treatment, noise)
-    with tqdm(
+    with progress_bar(
         total=len(mine),
         unit="image",
         desc="evaluating",
-        dynamic_ncols=True,
         disable=not distributed.is_first(),
     ) as bar:
         for answer in running:
@@ -221,7 +207,4 @@ def commit() -> str:
         describe = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--match="]
         return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        try:
-            return version("iamt-jax")
-        except PackageNotFoundError:
-            return "unknown"
+        return package_version()

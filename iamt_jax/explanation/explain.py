@@ -52,6 +52,16 @@ class Explanation(NamedTuple):
       >>> found = iamt_jax.load("W").explain(images, ["Smiling"])
       >>> np.allclose(found.contributions.sum(-1) + found.bias, found.logits, atol=1e-4)
       True
+      >>> found
+      Explanation of 2 images, 1 attribute
+        logits         (2, 1)
+        bias           (2, 1)
+        contributions  (2, 1, 16)
+        maps           (2, 1, 4, 4)
+        channels       (2, 1, 5)
+        masks          (2, 1, 5, 4, 4)
+        mask_map       (2, 1, 4, 4)
+        summary        (2, 1, 32, 32)
     """
 
     logits: Float[Array, "batch some"]
@@ -73,6 +83,14 @@ class Explanation(NamedTuple):
     summary: Float[Array, "batch some y x"]
     """Map at the size of the network's input, in logits per pixel: positive is evidence for the
     attribute, negative against it. See `iamt_jax.explanation.explain.summary_map`."""
+
+    def __repr__(self) -> str:
+        # JAX may put anything that is no array into a tree.
+        shapes = [tuple(getattr(x, "shape", ())) for x in self]
+        counts = zip(("image", "attribute"), ((1,) + shapes[0])[-2:], strict=False)
+        of = ", ".join(f"{count} {noun}{'s' * (count != 1)}" for noun, count in counts)
+        lines = [f"  {name:13}  {shape}" for name, shape in zip(self._fields, shapes, strict=True)]
+        return "\n".join([f"{type(self).__name__} of {of}", *lines])
 
 
 def explain(

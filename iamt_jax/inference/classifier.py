@@ -1,4 +1,4 @@
-"""The classifier that users load from a workdir: images to probabilities, masks, explanations."""
+"""The classifier that users load: images to probabilities, masks and explanations."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from jaxtyping import Float, Int
 
 from iamt_jax import xla_setup
 from iamt_jax.config import LARGEST_N
-from iamt_jax.errors import InputError
+from iamt_jax.errors import InputError, attribute_hint
 from iamt_jax.explanation.explain import Explanation, explain
 from iamt_jax.files import expanded, json_text
+from iamt_jax.inference.exported import EXPORTED_SUFFIX, ExportedClassifier, read_exported
 from iamt_jax.inference.inputs import (
     Curve,
     Fitted,
     ImagesLike,
-    attribute_hint,
     batched,
     curve_of_rows,
     curve_or_auto,
@@ -31,20 +31,25 @@ from iamt_jax.inference.inputs import (
     fit_images,
 )
 from iamt_jax.inference.predictor import Predictor, as_float, probability
+from iamt_jax.inference.probabilities import ProbabilityMethods
+from iamt_jax.metrics.classification import HALF
 from iamt_jax.model.network import IAMT, build
+from iamt_jax.robust import CALIBRATION_FILE
 from iamt_jax.robust.calibration_file import read_calibration
 from iamt_jax.robust.treatment import Transformation
 from iamt_jax.runs.checkpoints import best_weights
 from iamt_jax.runs.run_file import Run
 
 
-@dataclass(frozen=True)
-class Classifier:
+@dataclass(frozen=True, repr=False)
+class Classifier(ProbabilityMethods):
     """A trained network, ready for images; `load` returns it.
 
-    Images may have any size: the centred square is resized to the network's input, as in
-    training. For a single image, results have no image axis. Batches are padded to a few sizes,
-    so that few programs compile; changing the tone curve never recompiles.
+    An image is the path of a file, aPillow image, or an array of NumPy, JAX or PyTorch: height x
+    width x 3, uint8 or float in [0, 1]. A list may mix kinds and sizes. The centred square of
+    each image is resized to the network's input, as in training. For a single image, results
+    have no image axis. Batches are padded to a few sizes, so that few programs compile; changing
+    the tone curve never recompiles.
 
     Example:
       >>> import iamt_jax
@@ -55,6 +60,7 @@ class Classifier:
       (2, 40)
       >>> classifier(images[0]).shape
       (40,)
+      >>> names = [name for name, probability in classifier.top(images[0], 3)]
       >>> classifier.sweep(images, [1, 4], [0, 0.5, 1]).shape
       (2, 3, 2, 40)
       >>> classifier.masks(images, ["Smiling", "Eyeglasses"]).shape
@@ -78,6 +84,25 @@ class Classifier:
     def attributes(self) -> tuple[str, ...]:
         """Names of the attributes, in the order of the columns of all results."""
         return self.run.attributes
+
+    @property
+    def size(self) -> int:
+        """Height and width of the network's input, in pixels."""
+        return self.run.config.data.size
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Probability of each attribute above which it counts as present: 0.5, as in evaluation."""
+        return (HALF,) * len(self.attributes)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the workdir holds a calibration, which `auto` needs."""
+        return (self.workdir / CALIBRATION_FILE).is_file()
+
+    @property
+    def _source(self) -> str:
+        return str(self.workdir)
 
     @property
     def own_beta(self) -> float:
@@ -117,7 +142,7 @@ class Classifier:
         """Probabilities of each attribute; one row for a single image.
 
         Args:
-          images: one or several: uint8, float in [0, 1] units, or Pillow images.
+          images: one or several, of any kinds and sizes.
           n: tone curve's power, n >= 0, as for `logits`.
           beta: tone curve's offset, 0 <= beta <= 1, as for `logits`.
           auto: use the calibrated transformation instead of n and beta.
@@ -141,7 +166,7 @@ class Classifier:
         """Logits of each attribute; one row for a single image.
 
         Args:
-          images: one or several: uint8, float in [0, 1] units, or Pillow images.
+          images: one or several, of any kinds and sizes.
           n: tone curve's power, n >= 0, a number or an array that broadcasts to
             (image, attribute, channel); changing it never recompiles.
           beta: tone curve's offset, 0 <= beta <= 1, likewise.
@@ -174,7 +199,7 @@ class Classifier:
         """Probabilities under every tone curve of a grid; features and masks are computed once.
 
         Args:
-          images: one or several: uint8, float in [0, 1] units, or Pillow images.
+          images: one or several, of any kinds and sizes.
           n_values: powers, each >= 0.
           beta_values: offsets, each from 0 to 1.
 
@@ -204,7 +229,7 @@ class Classifier:
         """Masks M^k of the named attributes, before any tone curve; only these are computed.
 
         Args:
-          images: one or several: uint8, float in [0, 1] units, or Pillow images.
+          images: one or several, of any kinds and sizes.
           attributes: names, in the order of the returned masks.
 
         Returns:
@@ -233,7 +258,7 @@ class Classifier:
         contribute most, and a map over the centred square at the network's input size.
 
         Args:
-          images: one or several: uint8, float in [0, 1] units, or Pillow images.
+          images: one or several, of any kinds and sizes.
           attributes: names, in the order of the results.
           n: tone curve's power, n >= 0, one number.
           beta: tone curve's offset, 0 <= beta <= 1, one number.
@@ -278,24 +303,25 @@ class Classifier:
         return np.array([self.attributes.index(name) for name in attributes])
 
     def _fitted(self, images: ImagesLike) -> Fitted:
-        return fit_images(images, self.run.config.data.size)
+        return fit_images(images, self.size)
 
     def _batched(self, answer: Callable, fitted: Fitted) -> Any:
         return batched(answer, fitted, self.predictor.devices)
 
 
-@xla_setup.default_numbers()
-def load(workdir: Path | str) -> Classifier:
-    """Loads the best checkpoint of a workdir.
+def load(path: Path | str) -> Classifier | ExportedClassifier:
+    """Loads the best checkpoint of a workdir, or an exported file.
 
     Args:
-      workdir: folder that `train.py --workdir` wrote.
+      path: folder that `train.py --workdir` wrote, or file that `python -m iamt_jax export` wrote.
 
     Returns:
-      A `Classifier`, which uses all devices of this process.
+      For a workdir a `Classifier`, which uses all devices of this process; for a file an
+      `ExportedClassifier`, which has the methods that need only probabilities.
 
     Raises:
-      InputError: the folder holds no run, no checkpoint, or a checkpoint of another network.
+      InputError: the folder holds no run, no checkpoint, or a checkpoint of another network; or
+        the file is no exported network.
 
     Example:
       >>> import iamt_jax
@@ -303,7 +329,15 @@ def load(workdir: Path | str) -> Classifier:
       >>> classifier.attributes[:2]
       ('5_o_Clock_Shadow', 'Arched_Eyebrows')
     """
-    workdir = Path(expanded(workdir))
+    path = Path(expanded(path))
+    if path.is_file() or path.suffix == EXPORTED_SUFFIX:
+        return read_exported(path)
+    return load_workdir(path)
+
+
+@xla_setup.default_numbers()
+def load_workdir(workdir: Path) -> Classifier:
+    """Loads the best checkpoint of a workdir; see `load`."""
     run, best = best_weights(workdir)
     definition, _, _ = build(run.config.model, len(run.attributes))
     predictor = Predictor(definition, best.params, best.statistics)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -11,8 +12,10 @@ from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
 from iamt_jax.config import LARGEST_N
-from iamt_jax.data.decode import DecodedImage, square
-from iamt_jax.errors import InputError, did_you_mean
+from iamt_jax.data.decode import DecodedImage, decode, square
+from iamt_jax.data.image_files import read_file
+from iamt_jax.errors import InputError
+from iamt_jax.files import expanded
 from iamt_jax.robust.treatment import ToneCurve
 
 SHAPES = (1, 8, 32, 128)
@@ -21,9 +24,22 @@ SHAPES = (1, 8, 32, 128)
 Curve = Float[Array, "..."] | float
 """n or beta: a number, or an array that broadcasts to (image, attribute, channel)."""
 
-ImagesLike = DecodedImage | Sequence[DecodedImage]
-"""One image or several, each of any size: arrays (height, width, 3), uint8 or float in [0, 1]
-units, or Pillow images; or one array (image, height, width, 3)."""
+
+class ArrayLike(Protocol):
+    """An array of NumPy, JAX or PyTorch."""
+
+    ndim: int
+
+    def __array__(self, *arguments: Any, **options: Any) -> np.ndarray:
+        """Its content as a NumPy array."""
+
+
+ImageLike = str | os.PathLike[str] | DecodedImage | ArrayLike
+"""An image of any size: the path of a file, a Pillow image, or an array (height, width, 3) of
+NumPy, JAX or PyTorch, uint8 or float in [0, 1] units."""
+
+ImagesLike = ImageLike | Sequence[ImageLike]
+"""One image, or a list of images of any kinds and sizes, or one array (image, height, width, 3)."""
 
 
 class Fitted(NamedTuple):
@@ -35,22 +51,53 @@ class Fitted(NamedTuple):
 
 
 def fit_images(images: ImagesLike, size: int) -> Fitted:
-    """Crops and resizes images to the input size of the network, in one array.
+    """Reads, crops and resizes images to the input size of the network, in one array.
 
     Raises:
       InputError: there is no image, or one is invalid; the message names it and what is accepted.
     """
-    # NumPy would load a Pillow image to count its dimensions.
+    # NumPy would load a Pillow image to count its dimensions. One dimension: a column of paths.
     single = isinstance(images, Image.Image) or (
-        not isinstance(images, (list, tuple)) and np.ndim(images) != 4
+        not isinstance(images, (list, tuple)) and np.ndim(images) not in (1, 4)
     )
     several = [images] if single else list(images)
     if not several:
         raise InputError("`images`: none were given; give one at least")
-    squares = [square(x, size, f"images[{i}]") for i, x in enumerate(several)]
+    squares = [_fit(x, size, f"images[{i}]") for i, x in enumerate(several)]
     if len({x.dtype for x in squares}) > 1:
         squares = [x / np.float32(255) if x.dtype == np.uint8 else x for x in squares]
     return Fitted(np.stack(squares), single)
+
+
+def _fit(image: ImageLike, size: int, name: str) -> np.ndarray:
+    """One image at the input size; a file gives the same pixels as its decoded image."""
+    if isinstance(image, (str, os.PathLike)):
+        path = expanded(image)
+        if not os.path.exists(path):
+            raise InputError(f"{path}: does not exist; name an image file, or give its pixels")
+        if os.path.isdir(path):
+            raise InputError(f"{path}: is a folder; name the image files in it, in a list")
+        return decode(read_file(path), size, path)
+    return square(image if isinstance(image, Image.Image) else _as_numpy(image, name), size, name)
+
+
+def _as_numpy(image: ArrayLike, name: str) -> np.ndarray:
+    """The array of any library as a NumPy array."""
+    if hasattr(image, "detach"):  # A tensor of PyTorch: with gradients, or on another device.
+        image = image.detach().cpu()
+        image = image.float() if image.is_floating_point() else image  # NumPy has no bfloat16.
+    try:
+        pixels = np.asarray(image)
+    except ValueError:  # Nested lists of different lengths.
+        pixels = np.asarray(None)
+    if pixels.dtype.name == "bfloat16":  # JAX's, which NumPy does not count as floating.
+        pixels = pixels.astype(np.float32)
+    if pixels.dtype.kind not in "biufc":
+        raise InputError(
+            f"{name}: found {type(image).__name__}, expected the path of a file, a Pillow image, "
+            "or an array of height x width x 3"
+        )
+    return pixels
 
 
 def curve_values(name: str, value: Curve, largest: float, shape: tuple[int, ...]) -> np.ndarray:
@@ -98,11 +145,6 @@ def curve_or_auto(
     n, beta = ToneCurve(n, beta).completed(own_beta)
     curve = ToneCurve(curve_values("n", n, LARGEST_N, shape), curve_values("beta", beta, 1, shape))
     return None if auto else curve
-
-
-def attribute_hint(name: str, attributes: Sequence[str]) -> str:
-    """Suggests the attribute nearest to an unknown name, or lists all of them."""
-    return did_you_mean(name, attributes, f"it has {', '.join(attributes)}")
 
 
 def curve_of_rows(curve: ToneCurve, rows: np.ndarray) -> ToneCurve:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from iamt_jax.errors import InputError, attribute_hint
 from iamt_jax.files import plain
 from iamt_jax.metrics.classification import LabelMatrix, Logits, Majority, compute_metrics
 
@@ -28,6 +29,19 @@ RATES = ("true_positive_rate", "false_positive_rate")
 """Share predicted present, of the positives and of the negatives."""
 
 _Z = 1.959963984540054  # Two-sided 95 % of the normal distribution.
+
+
+def group_columns(groups: Sequence[str], attributes: Sequence[str]) -> dict[str, int]:
+    """Columns of the attributes that define groups.
+
+    Raises:
+      InputError: the network has no such attribute.
+    """
+    for name in groups:
+        if name not in attributes:
+            hint = attribute_hint(name, attributes)
+            raise InputError(f"`groups` {name}: is none of the network's attributes; {hint}")
+    return {name: attributes.index(name) for name in groups}
 
 
 def compare(

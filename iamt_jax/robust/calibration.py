@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from scipy.linalg import solve_triangular
 from scipy.optimize import lsq_linear
-from tqdm.auto import tqdm
 
 from iamt_jax.degradation import gaussian_noise, noise_keys
 from iamt_jax.model.network import IAMT
+from iamt_jax.progress import progress_bar
 from iamt_jax.robust.calibration_file import MEMBERS
 from iamt_jax.robust.denoiser import PatchPrior, fit_prior
 from iamt_jax.robust.noise_level import Levels, estimate_sigma
@@ -86,7 +86,7 @@ def _fit_curves(
     clean = _joined(jax.jit(network.predict), batches) - np.asarray(bias)
     nodes = [(clip, sigma) for clip in (False, True) for sigma in CALIBRATED_SIGMAS]
     betas = []
-    for clip, sigma in tqdm(nodes, unit="level", desc="calibrating", dynamic_ncols=True):
+    for clip, sigma in progress_bar(nodes, unit="level", desc="calibrating"):
         if sigma == 0:
             shape = network.heads.stacked.mask.bias[...].shape
             betas.append(np.full(shape, network.own_beta, np.float32))

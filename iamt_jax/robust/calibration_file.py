@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shlex
 import zipfile
 from pathlib import Path
 
@@ -11,11 +10,11 @@ import numpy as np
 
 from iamt_jax.errors import InputError, cannot_write
 from iamt_jax.files import replace_bytes
+from iamt_jax.robust import CALIBRATION_FILE, calibrate_again, require_calibration
 from iamt_jax.robust.denoiser import PatchPrior
 from iamt_jax.robust.noise_level import Levels
 from iamt_jax.robust.treatment import Transformation
 
-FILE = "calibration.npz"
 CALIBRATION_VERSION = 2
 
 LEVEL_ARRAYS = ("levels/sigma", "levels/reading", "levels/floor")
@@ -51,7 +50,7 @@ def write_calibration(workdir: Path, transformation: Transformation, identity: s
         arrays["beta"] = transformation.beta
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    path = workdir / FILE
+    path = workdir / CALIBRATION_FILE
     try:
         replace_bytes(path, buffer.getvalue())
     except OSError as error:
@@ -70,10 +69,8 @@ def read_calibration(workdir: Path, identity: str) -> Transformation:
       InputError: there is none, it is damaged, it was fitted to another network, or it holds
         corrections of layer statistics, which only earlier versions could apply.
     """
-    path = workdir / FILE
-    again = f"run python -m iamt_jax calibrate --workdir {shlex.quote(str(workdir))}"
-    if not path.is_file():
-        raise InputError(f"{path}: does not exist, and `auto` needs it; {again}")
+    path, again = workdir / CALIBRATION_FILE, calibrate_again(workdir)
+    require_calibration(workdir)
     try:
         arrays = _arrays(path)
         levels = Levels(*(_numbers(arrays[name]) for name in LEVEL_ARRAYS))

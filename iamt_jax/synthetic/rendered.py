@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 from PIL import Image
-from tqdm import tqdm
 
 from iamt_jax.attributes import CELEBA_ATTRIBUTES, celeba_statistics
 from iamt_jax.errors import InputError
 from iamt_jax.files import cache_folder, json_text
+from iamt_jax.progress import progress_bar
 from iamt_jax.synthetic.nuisance import Nuisance, sample_nuisance
 from iamt_jax.synthetic.render import render
 from iamt_jax.synthetic.sampling import sample_attributes
@@ -153,7 +153,7 @@ def _write_layout(
         [f"{name} {split}" for name, split in zip(names, partition, strict=True)],
     )
     with zipfile.ZipFile(folder / "Img" / "img_align_celeba.zip", "w") as archive:
-        bar = tqdm(total=total, desc="rendering faces", unit="img", disable=not progress)
+        bar = progress_bar(total=total, desc="rendering faces", unit="img", disable=not progress)
         for name, data in zip(names, _encoded(drawn, size, chunk), strict=True):
             # A fixed date, so that the same faces give the same file.
             member = zipfile.ZipInfo(f"img_align_celeba/{name}", (1980, 1, 1, 0, 0, 0))

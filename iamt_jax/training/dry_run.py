@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
 from iamt_jax.config import Config
 from iamt_jax.data.batches import Batch
@@ -29,6 +28,7 @@ from iamt_jax.data.dataset import Dataset, Records
 from iamt_jax.data.decode import DECODE_THREADS, check_header
 from iamt_jax.errors import InputError
 from iamt_jax.files import cache_folder
+from iamt_jax.progress import progress_bar
 from iamt_jax.training.step import create, pmapped, train_step
 
 SHARE = 0.4
@@ -147,12 +147,8 @@ def check_headers(splits: Sequence[Records], limit: int) -> None:
 
     places = [(records, row) for records in splits for row in range(len(records))]
     with ThreadPoolExecutor(DECODE_THREADS) as pool:
-        found = tqdm(
-            pool.map(damage, places),
-            total=len(places),
-            unit="image",
-            desc="checking headers",
-            dynamic_ncols=True,
+        found = progress_bar(
+            pool.map(damage, places), total=len(places), unit="image", desc="checking headers"
         )
         damaged = [reason for reason in found if reason]
     if len(damaged) > limit:

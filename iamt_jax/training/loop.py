@@ -13,7 +13,6 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from tqdm.auto import tqdm
 
 from iamt_jax import distributed, xla_setup
 from iamt_jax.config import Config
@@ -23,6 +22,7 @@ from iamt_jax.errors import InputError
 from iamt_jax.inference.predictor import Predictor
 from iamt_jax.metrics.classification import majority_class, percent, validation_metrics
 from iamt_jax.model.extractor import DATA_AXIS
+from iamt_jax.progress import Progress, progress_bar
 from iamt_jax.runs.checkpoints import (
     Checkpoints,
     State,
@@ -207,7 +207,7 @@ class Fit:
                 self.checkpoints.wait()
             raise
 
-    def validate(self, state: State, step: int, logs: Logs, bar: tqdm) -> None:
+    def validate(self, state: State, step: int, logs: Logs, bar: Progress) -> None:
         """Validates the evaluated weights: accuracy and average precision."""
         weights = jax.tree.map(local, (state.evaluated, state.statistics))
         if self.predictor is None:
@@ -264,15 +264,15 @@ def fetch(pending: list[StepMetrics], step: int) -> dict[str, float]:
     return fetched[-1]
 
 
-def progress(start: int, steps: int) -> tqdm:
+def progress(start: int, steps: int) -> Progress:
     """Progress bar of a run. Its rate is smoothed over many steps, since steps are dispatched in
     bursts between two fetches of the metrics."""
-    return tqdm(
+    return progress_bar(
         total=steps,
         initial=start,
         unit="step",
+        desc="training",
         smoothing=0.02,
-        dynamic_ncols=True,
         disable=not distributed.is_first(),
     )
 

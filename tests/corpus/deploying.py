@@ -61,8 +61,8 @@ CASES = (
     ),
     exporting(
         "thresholds of no kind",
-        "invalid choice 'best' for argument '--thresholds'. Expected one of ('half', 'accuracy', "
-        "'balanced', 'f1') (python -m iamt_jax export --help lists all)",
+        "--thresholds: expected one of half, accuracy, balanced, f1, found 'best'; choose one of "
+        "them (python -m iamt_jax export --help lists all)",
         *("--workdir", "{finished}", "--thresholds", "best"),
     ),
     exporting(
@@ -100,7 +100,7 @@ CASES = (
     ),
     Case(
         "predict: no model",
-        plain("images", "--out", "out.csv"),
+        plain("images"),
         main.predict,
         "missing --model (python -m iamt_jax predict --help lists all)",
     ),
@@ -127,6 +127,13 @@ CASES = (
         *("--model", "{root}/model.iamt"),
         files={"model.iamt": QUOTA_PAGE.encode()},
     ),
+    Case(
+        "predict: decisions without a table",
+        plain("images", "--workdir", "{finished}", "--decide"),
+        main.predict,
+        "--decide: is for the table; give --out",
+    ),
+    predicting("nothing to print", "--top 0: must be a number at least 1", "--top", 0),
     predicting(
         "a table of no kind",
         "--out {root}/out.xlsx: must end in .csv or .parquet",

@@ -63,8 +63,8 @@ CASES = (
         "train: not a choice",
         trained("--model.norm", "layer"),
         cli.train,
-        "invalid choice 'layer' for argument '--model.norm'. Expected one of ('batch', "
-        "'group') (python train.py --help lists all)",
+        "--model.norm: expected one of batch, group, found 'layer'; choose one of them (python "
+        "train.py --help lists all)",
     ),
     Case(
         "train: a value for a switch",

@@ -230,8 +230,8 @@ CASES = (
         "evaluate: unknown split",
         measured(lambda root: write_faces(root, FACES), "--split", "tset"),
         main.evaluate,
-        "split 'tset': unknown, expected one of train, validation, test, train+validation "
-        "({root}/celeba holds train 0, validation 0, test 8)",
+        "--split: expected one of train, validation, test, train+validation, found 'tset'; did you "
+        "mean test? (python evaluate.py --help lists all)",
     ),
     Case(
         "other attributes",

@@ -16,7 +16,8 @@ from conftest import TINY
 from corpus import QUICKLY, Case, Place
 from corpus.writing import QUOTA_PAGE
 from iamt_jax.inference.classifier import load
-from iamt_jax.robust.calibration_file import CALIBRATION_VERSION, FILE, LEVEL_ARRAYS
+from iamt_jax.robust import CALIBRATION_FILE
+from iamt_jax.robust.calibration_file import CALIBRATION_VERSION, LEVEL_ARRAYS
 
 RUN = "run.json"
 SAME = ("--preset", "debug", *(f"--{flag}={value}" for flag, value in TINY.items()))
@@ -69,7 +70,7 @@ def calibrated(
             arrays["identity"] = load(workdir).identity
         file = io.BytesIO()
         np.savez(file, **arrays, **{name: np.zeros(8) for name in LEVEL_ARRAYS})
-        (workdir / FILE).write_bytes(file.getvalue() if content is None else content)
+        (workdir / CALIBRATION_FILE).write_bytes(file.getvalue() if content is None else content)
 
     return damage
 
@@ -77,8 +78,8 @@ def calibrated(
 def halved(workdir: Path) -> None:
     """A calibration as an interrupted copy leaves it."""
     calibrated()(workdir)
-    data = (workdir / FILE).read_bytes()
-    (workdir / FILE).write_bytes(data[: len(data) // 2])
+    data = (workdir / CALIBRATION_FILE).read_bytes()
+    (workdir / CALIBRATION_FILE).write_bytes(data[: len(data) // 2])
 
 
 def eight_images(place: Place) -> Sequence[object]:

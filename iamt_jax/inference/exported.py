@@ -1,4 +1,4 @@
-"""The file of an exported network, NAME.iamt: a zip archive of compiled programs and metadata.
+"""An exported network, NAME.iamt: a zip archive of compiled programs and metadata.
 
 metadata.json describes inputs and outputs. The programs are in the format of `jax.export` and need
 only jax, numpy and flatbuffers to run (docs/deploy.md).
@@ -12,8 +12,9 @@ import io
 import json
 import shlex
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +25,9 @@ from iamt_jax import xla_setup
 from iamt_jax.errors import InputError
 from iamt_jax.files import expanded, json_text
 from iamt_jax.inference.inputs import ImagesLike, batched, curve_or_auto, fit_images
+from iamt_jax.inference.probabilities import ProbabilityMethods
 
+EXPORTED_SUFFIX = ".iamt"
 METADATA = "metadata.json"
 _FORMAT, _VERSION = "iamt", 1
 CURVE, AUTOMATIC = "curve", "automatic"
@@ -51,7 +54,7 @@ def pack(metadata: Mapping, programs: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def read_artefact(path: Path) -> Artefact:
+def read_exported(path: Path) -> ExportedClassifier:
     """Opens an exported network.
 
     Raises:
@@ -60,17 +63,29 @@ def read_artefact(path: Path) -> Artefact:
     """
     path = Path(expanded(path))
     try:
-        return Artefact(path.read_bytes(), str(path))
+        return ExportedClassifier(path.read_bytes(), str(path))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); restore it") from None
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); restore it, or export the network again"
+        ) from None
 
 
-class Artefact:
-    """An exported network, ready for images."""
+_OF_WORKDIR = frozenset(
+    ["explain", "logits", "masks", "network", "predictor", "run", "transformation", "workdir"]
+)
+"""Names of `Classifier` that need the network itself."""
+
+
+class ExportedClassifier(ProbabilityMethods):
+    """An exported network, ready for images; `iamt_jax.load` returns it for a file NAME.iamt.
+
+    It has the methods of `Classifier` that need only probabilities; the others raise `InputError`.
+    n and beta are single numbers.
+    """
 
     def __init__(self, content: bytes, name: str):
-        """Opens the result of `pack`; see `read_artefact`, whose errors contain `name`."""
-        self._name = name
+        """Opens the result of `pack`; see `read_exported`, whose errors contain `name`."""
+        self._source = name
         self.program = functools.cache(self._program)
         """`CURVE` or `AUTOMATIC` -> the program, deserialised and compiled once."""
         self.identity = hashlib.sha256(content).hexdigest()[:16]
@@ -81,19 +96,33 @@ class Artefact:
             self.size = int(self.metadata["input"]["size"])
             self.own_beta = float(self.metadata["beta"].get("default", 0))
             self.thresholds = tuple(map(float, self.metadata["thresholds"]))
+            self.step = int(self.metadata["network"]["step"])
         except Exception as error:  # zipfile, zlib and json raise many types.
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise InputError(
                 f"{name}: not an exported network of this version ({' '.join(reason.split())}); "
                 "write it anew with python -m iamt_jax export --workdir W --out "
-                f"{shlex.quote(str(Path(name).with_suffix('.iamt')))}"
+                f"{shlex.quote(str(Path(name).with_suffix(EXPORTED_SUFFIX)))}"
             ) from None
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _OF_WORKDIR:
+            raise InputError(
+                f"{self._source}: is an exported file, which gives only probabilities and has no "
+                f"{name}; load the workdir that it was exported from"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether it was exported with a calibration, so that `auto` is available."""
+        return AUTOMATIC in self._programs
 
     def require_automatic(self) -> None:
         """Raises `InputError` if the network was exported without a calibration."""
-        if AUTOMATIC not in self._programs:
+        if not self.is_calibrated:
             raise InputError(
-                f"{self._name}: was exported without a calibration, which auto needs; run python "
+                f"{self._source}: was exported without a calibration, which auto needs; run python "
                 "-m iamt_jax calibrate --workdir W, then export again"
             )
 
@@ -130,6 +159,28 @@ class Artefact:
 
         return batched(answer, fit_images(images, self.size))
 
+    def sweep(
+        self,
+        images: ImagesLike,
+        n_values: Sequence[float],
+        beta_values: Sequence[float],
+    ) -> Float[np.ndarray, "n beta image attribute"]:
+        """Probabilities under every tone curve of a grid, as `Classifier.sweep`, but with one pass
+        for each pair.
+
+        Args:
+          images: as for `Classifier`.
+          n_values: powers, each a number from 0 to 1e6.
+          beta_values: offsets, each a number from 0 to 1.
+
+        Raises:
+          InputError: as a call.
+        """
+        fitted = fit_images(images, self.size)
+        pictures = fitted.pictures[0] if fitted.single else fitted.pictures
+        n_values, beta_values = np.atleast_1d(n_values), np.atleast_1d(beta_values)
+        return np.stack([[self(pictures, n, beta) for beta in beta_values] for n in n_values])
+
     def _program(self, name: str) -> jax.stages.Wrapped:
         try:
             program = export.deserialize(bytearray(self._programs[name]))
@@ -140,7 +191,7 @@ class Artefact:
         except Exception as error:  # flatbuffers and jax raise many types.
             written = self.metadata["made_with"]["versions"]["jax"]
             raise InputError(
-                f"{self._name}: was written with jax {written}, and jax {jax.__version__} cannot "
+                f"{self._source}: was written with jax {written}, and jax {jax.__version__} cannot "
                 f"read it ({' '.join(str(error).split())}); install jax {written}, or export again "
                 "with this one"
             ) from None

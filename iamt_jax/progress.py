@@ -1,0 +1,70 @@
+"""Progress bars: drawn in place on a terminal or in a notebook, as lines in a file or a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import auto, notebook, std
+
+_SECONDS = 30
+"""Longest time between two lines, as long as there is progress."""
+
+_LINE = (
+    "{desc} {percentage:.0f} %, {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+)
+
+
+Progress = std.tqdm
+"""Type of all bars."""
+
+
+class ProgressLines(Progress):
+    """A bar for a file or a pipe: prints a line every tenth of the way, and at least every 30 s.
+
+    tqdm would redraw its bar several times a second, and separate the drawings by carriage
+    returns, so that a log file of a night has one line of megabytes.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any):
+        self._line_tenth = self._line_n = -1
+        self._line_time = time.monotonic()
+        super().__init__(*arguments, **options, mininterval=1, bar_format=_LINE)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Prints a line if one is due; tqdm calls this to draw the bar."""
+        tenth = 10 * self.n // self.total if self.total else 0
+        late = time.monotonic() - self._line_time >= _SECONDS and self.n > self._line_n
+        # The first call is that of `__init__`.
+        if self._line_tenth >= 0 and (tenth > self._line_tenth or late):
+            self._print()
+        self._line_tenth = tenth
+
+    def clear(self, nolock: bool = False) -> None:
+        """Does nothing: a printed line is never redrawn."""
+
+    def close(self) -> None:
+        """Prints the last state, if it has not been printed."""
+        if not self.disable and self.n > self._line_n:
+            self._print()
+        self.delay = float("inf")  # tqdm draws nothing at the end of a bar that was delayed.
+        super().close()
+
+    def _print(self) -> None:
+        self._line_n, self._line_time = self.n, time.monotonic()
+        self.fp.write(f"{str(self).strip()}\n")
+        self.fp.flush()
+
+
+def progress_bar(iterable: Iterable | None = None, **options: Any) -> Progress:
+    """Returns a progress bar on standard error, with the methods of tqdm.
+
+    Args:
+      iterable: items to count; without it the caller calls `update`.
+      options: of `tqdm.tqdm`, such as `total`, `desc`, `unit`.
+    """
+    in_notebook = issubclass(auto.tqdm, notebook.tqdm_notebook)
+    drawn = in_notebook or (sys.stderr is not None and sys.stderr.isatty())
+    return (auto.tqdm if drawn else ProgressLines)(iterable, dynamic_ncols=True, **options)
