@@ -258,5 +258,5 @@ def test_any_settings_of_a_run_are_taken_or_refused(arguments):
     st.lists(st.sampled_from(("\u2502 \u2500\u2500", "\u2502 Unrecognized options:")) | fz.odd_text)
 )
 def test_any_box_becomes_one_line(rows):
-    line = one_line("\n\u2502 ".join(rows), "x.py")
+    line = one_line("\n\u2502 ".join(rows), "x.py", ["train.steps"])
     assert len(line.splitlines()) == 1 and line.endswith("(python x.py --help lists all)")

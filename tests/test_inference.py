@@ -273,7 +273,8 @@ def test_results_by_name_and_as_in_scikit_learn(classifier):
 
 
 def test_a_classifier_prints_as_one_line(classifier, finished):
-    assert repr(classifier) == f"Classifier({str(finished)!r}, step 4, 40 attributes, 32 px)"
+    step = classifier.step
+    assert repr(classifier) == f"Classifier({str(finished)!r}, step {step}, 40 attributes, 32 px)"
 
 
 def test_an_explanation_prints_its_shapes(classifier):
