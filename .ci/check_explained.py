@@ -14,7 +14,7 @@ def main(folder: Path) -> int:
     scores = judged["scores"]
     gradients, other = scores["gradients"], scores["Grad-CAM"]
     blind = scores["centred Gaussian"], scores["random"]
-    least = {m: max(row[m] for row in blind) for m in ("energy_inside", "pointing")}
+    least = {m: max(row[m] for row in blind) for m in GRADIENTS}
     wanted = {
         ("masks", "energy_inside"): ENERGY,
         ("masks", "pointing"): POINTING,
