@@ -43,7 +43,7 @@ ENERGY, POINTING, MEAN_POINTING, GRID_POINTING = 0.25, 0.6, 0.5, 0.75
 
 GRADIENTS = {
     "energy_inside": (1.25, 0.45),
-    "pointing": (0.9, 0.6),
+    "pointing": (1, 0.6),
     "pointing_present": (1.05, 0.65),
 }
 """Least values for the map by gradients: as a multiple of Grad-CAM's, and absolute. Where features
