@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import deque
 from collections.abc import Iterator
@@ -69,10 +70,14 @@ def shuffled(images: int, seed: int, start: int, count: int) -> Int[np.ndarray, 
     once an epoch, in an order that depends on the seed and the epoch."""
     places = np.arange(start, start + count)
     first, last = start // images, (start + count - 1) // images
-    orders = [
-        np.random.default_rng((seed, epoch)).permutation(images) for epoch in range(first, last + 1)
-    ]
+    orders = [_order(images, seed, epoch) for epoch in range(first, last + 1)]
     return np.concatenate(orders)[places - first * images]
+
+
+@functools.lru_cache(maxsize=2)
+def _order(images: int, seed: int, epoch: int) -> Int[np.ndarray, " image"]:
+    """Order of an epoch, drawn once for all its batches."""
+    return np.random.default_rng((seed, epoch)).permutation(images)
 
 
 def evaluation_batches(records: Records, size: int, batch_size: int) -> Iterator[PaddedBatch]:
