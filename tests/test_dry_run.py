@@ -53,6 +53,12 @@ def test_a_step_that_does_not_fit_is_refused(tiny, dataset):
         dry_run(tiny, dataset, target)
 
 
+def test_a_batch_that_the_devices_cannot_share_is_refused(tiny, dataset):
+    train = dataclasses.replace(tiny.train, batch_size=12)
+    with pytest.raises(InputError, match="`train.batch_size` 12: must be divisible by the 8"):
+        dry_run(dataclasses.replace(tiny, train=train), dataset, devices_here("float32"))
+
+
 def test_a_damaged_header_is_refused(tiny, dataset, monkeypatch):
     records = dataset.split("train")
 

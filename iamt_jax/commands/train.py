@@ -66,13 +66,14 @@ def run_train(arguments: Sequence[str]) -> int:
     from iamt_jax.training.loop import Diverged, Interrupted, train_network
 
     distributed.initialize(chosen.processes, preemption_notices=True)
-    dataset = distributed.run_on_first_then_rest(lambda: open_source(config.data))
     if chosen.dry_run:
         from iamt_jax.training.dry_run import devices_here, devices_of, dry_run
 
-        dtype = config.model.dtype
-        dry_run(config, dataset, devices_of(chosen.for_) if chosen.for_ else devices_here(dtype))
+        # A wrong name is refused before any data are read.
+        target = devices_of(chosen.for_) if chosen.for_ else devices_here(config.model.dtype)
+        dry_run(config, open_source(config.data), target)
         return 0
+    dataset = distributed.run_on_first_then_rest(lambda: open_source(config.data))
     (records, left_out), (validation, _) = (
         distributed.run_on_all(
             lambda images=images: without_damaged(

@@ -1,4 +1,4 @@
-"""What a training run will need, computed before it: data, memory, cache, FLOP and time.
+"""Dry run of a training: its data, memory, cache, FLOP and time, computed before it.
 
 The step is compiled, but not run, for the devices at hand or, through libtpu, for a TPU that is not
 there (`jax.experimental.topologies`).
@@ -29,6 +29,7 @@ from iamt_jax.data.decode import DECODE_THREADS, check_header
 from iamt_jax.errors import InputError
 from iamt_jax.files import cache_folder
 from iamt_jax.progress import progress_bar
+from iamt_jax.training.loop import check_fit
 from iamt_jax.training.step import create, pmapped, train_step
 
 SHARE = 0.4
@@ -69,11 +70,11 @@ class Machine(NamedTuple):
     flops: float
     """FLOP/s of a large matrix product on one device."""
     source: str
-    """Where `flops` is from, for the text."""
+    """Source of `flops`, for the text."""
 
 
 class Needs(NamedTuple):
-    """What a compiled step needs."""
+    """Needs of a compiled step."""
 
     parameters: dict[str, int]
     """Part of the network -> parameters."""
@@ -91,10 +92,11 @@ def dry_run(config: Config, dataset: Dataset, target: Machine) -> None:
     """Prints what a run will be; reads the header of every image, and compiles the step.
 
     Raises:
-      InputError: images are damaged, more than `data.damaged_limit`, or the step needs more memory
-        than a device has.
+      InputError: images are damaged, more than `data.damaged_limit`, batch and devices do not fit
+        together, or the step needs more memory than a device has.
     """
     records, validation = dataset.split(config.data.train_split), dataset.split("validation")
+    check_fit(config, records, validation, len(target.devices))
     print(
         f"data: {dataset.root}: {dataset.layout}, {len(records):,} images to train on, "
         f"{len(validation):,} to validate, {len(dataset.attributes)} attributes",

@@ -284,13 +284,15 @@ def device_mesh() -> Mesh:
     return Mesh(np.array(devices), (DATA_AXIS,))
 
 
-def check_fit(config: Config, records: Records, validation: Records) -> None:
-    """Checks that batch size, devices and data fit together.
+def check_fit(
+    config: Config, records: Records, validation: Records, devices: int | None = None
+) -> None:
+    """Checks that batch size, devices (by default all of the run) and data fit together.
 
     Raises:
       InputError: they do not.
     """
-    devices, batch = jax.device_count(), config.train.batch_size
+    devices, batch = devices or jax.device_count(), config.train.batch_size
     if batch % devices:
         raise InputError(
             f"`train.batch_size` {batch}: must be divisible by the {devices} devices; "
