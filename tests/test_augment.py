@@ -113,10 +113,13 @@ def test_large_angles_are_quarter_turns_and_a_rest(angle):
     assert abs(float(rest[0])) <= 45
     quarters = round((angle - float(rest[0])) / 90)
     np.testing.assert_array_equal(turned[0], np.rot90(image[0], quarters))
-    # A quarter turn is the motion by 90 degrees.
-    v, u = np.mgrid[:32, :32]
-    by_90 = np.rot90(image[0], 1)
-    np.testing.assert_array_equal(by_90, image[0][u, 31 - v])
+
+
+def test_a_quarter_turn_is_the_motion_by_90_degrees():
+    image, (v, u) = smooth(), np.mgrid[:32, :32]
+    turned, rest = quarter_turned(image, jnp.array([90.0]))
+    np.testing.assert_array_equal(turned[0], image[0][u, 31 - v])
+    assert float(rest[0]) == 0
 
 
 @pytest.mark.parametrize("config", [BUSY, DataConfig(rotate=180, zoom=0.5, shift=0.25)])

@@ -23,11 +23,13 @@ SIZES = [1, 8]
 
 @pytest.fixture(scope="module")
 def config():
-    """Noise, dropout and a moving average on; AdamW, whose first moment is the gradient."""
+    """Augmentation, noise, dropout and a moving average on; AdamW, whose first moment is the
+    gradient."""
     debug = PRESETS["debug"]
+    moved = {"shift": 0.1, "zoom": 0.1, "rotate": 10, "colour": 0.1, "mixup": 0.5}
     return dataclasses.replace(
         debug,
-        data=dataclasses.replace(debug.data, size=16, noise_max=0.2),
+        data=dataclasses.replace(debug.data, size=16, noise_max=0.2, **moved),
         model=dataclasses.replace(debug.model, widths=(8, 16), blocks=(0, 0), dropout=0.3),
         train=dataclasses.replace(debug.train, optimiser="adamw", warmup=0, ema=0.9),
     )
@@ -99,6 +101,23 @@ def test_pmap_and_shard_map_are_the_same(stepped):
     close(gradients(other), gradients(mapped))
     close(other.params, mapped.params)
     close(seen_otherwise, seen)
+
+
+def test_a_large_gradient_is_scaled_down_to_the_clip(config, batch):
+    """AdamW's first moment is a tenth of the gradient that it was given."""
+    found = {}
+    for clip in (1e9, 0.5):
+        chosen = dataclasses.replace(config, train=dataclasses.replace(config.train, clip=clip))
+        definition, state = create(chosen, ATTRIBUTES)
+        mesh = Mesh(np.array(jax.devices()[:1]), (DATA_AXIS,))
+        step, place = stepper(definition, chosen, mesh)
+        state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+        after, metrics = step(state, place(batch))
+        norm = 10 * float(optax.tree.norm(gradients(after)))
+        found[clip] = norm, float(metrics["gradient_norm"])
+    (free, told), (clipped, told_again) = found.values()
+    assert told == pytest.approx(told_again) == pytest.approx(free, rel=1e-4) and told > 1
+    assert clipped == pytest.approx(0.5, rel=1e-4)
 
 
 def test_the_average_moves_and_the_step_counts(stepped):
