@@ -83,7 +83,7 @@ def move(
     A pixel p of the result, seen from the centre, shows the place R(angle) p / zoom + shift side of
     the image, by linear interpolation along the rows, then along the columns (Catmull and Smith
     1980). Each of the two passes is a weighted sum of shifted copies of the image, as many as
-    `reach` says, and no gather, which a TPU would compute one pixel at a time.
+    `reach` says, without a gather, so that all pixels of a row are computed together.
 
     Args:
       images: square.

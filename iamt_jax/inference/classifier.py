@@ -97,7 +97,7 @@ class Classifier(ProbabilityMethods):
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether the workdir holds a calibration, which `auto` needs."""
+        """True if the workdir holds a calibration, which `auto` needs."""
         return (self.workdir / CALIBRATION_FILE).is_file()
 
     @property

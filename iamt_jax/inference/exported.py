@@ -115,7 +115,7 @@ class ExportedClassifier(ProbabilityMethods):
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether it was exported with a calibration, so that `auto` is available."""
+        """True if it was exported with a calibration, which `auto` needs."""
         return AUTOMATIC in self._programs
 
     def require_automatic(self) -> None:

@@ -32,7 +32,7 @@ class ProbabilityMethods(abc.ABC):
     thresholds: tuple[float, ...]
     """Probability of each attribute above which it counts as present."""
     is_calibrated: bool
-    """Whether `auto` is available."""
+    """True if `auto` is available."""
     _source: str
     """Folder or file that it was loaded from."""
 
