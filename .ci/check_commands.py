@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 import commands  # noqa: E402
 
 TINY = {
+    "experiments/front_page.py": "--out sheets",
     "experiments/sheets.py": "--out sheets",
     "experiments/noise.py": "--sigmas 0.2 --images 64 --split validation",
     "experiments/members.py": "--sigmas 0.2 --images 64 --split validation",

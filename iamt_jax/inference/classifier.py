@@ -45,7 +45,7 @@ from iamt_jax.runs.run_file import Run
 class Classifier(ProbabilityMethods):
     """A trained network, ready for images; `load` returns it.
 
-    An image is the path of a file, aPillow image, or an array of NumPy, JAX or PyTorch: height x
+    An image is the path of a file, a Pillow image, or an array of NumPy, JAX or PyTorch: height x
     width x 3, uint8 or float in [0, 1]. A list may mix kinds and sizes. The centred square of
     each image is resized to the network's input, as in training. For a single image, results
     have no image axis. Batches are padded to a few sizes, so that few programs compile; changing
