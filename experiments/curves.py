@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 TITLES = {
-    "identity": "identity (n 1, beta 0)",
+    "plane/1/0": "n 1, beta 0",
+    "identity": "the network's own tone curve",
     "curve": "tone curve of the grid with the best accuracy",
     "ranking": "tone curve of the grid with the best AP",
     "auto": "ours, sigma estimated",
@@ -24,6 +25,9 @@ TITLES = {
     "retrained": "retrained with noise",
 }
 """Rival -> its name in tables and legends."""
+
+UNDRAWN = ("known", "fixed", "refit", "tent")
+"""Rivals whose curves would hide another's, or say no more than the table."""
 
 PAIRS = ((1, 0), (0.25, 0.5), (0.25, 1), (1, 0.5), (1, 1), (4, 0.5), (4, 1))
 """Pairs (n, beta) of Fig. 5; the first leaves the masks as they are."""
@@ -59,25 +63,24 @@ def table(scores, split, kind, sigmas, seeds, retrained) -> str:
 
 def draw(scores, split, kind, sigmas, seeds, retrained, out: Path) -> None:
     """Draws accuracy and average precision over sigma, and the grid of tone curves."""
-    figure, axes = plt.subplots(1, 2, figsize=(12, 4.5))
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     metrics = ("accuracy", "average_precision")
+    drawn = [rival for rival in TITLES if rival not in UNDRAWN]
     for axis, metric in zip(axes, metrics, strict=True):
-        for i, (rival, title) in enumerate(TITLES.items()):
+        for i, rival in enumerate(drawn):
             networks = retrained if rival == "retrained" else seeds
             values = collect(scores, split, kind, sigmas, networks, rival, metric)
             if values is None:
                 continue
-            ours = rival in ("auto", "known", "fixed")
-            style = {"lw": 2.5 if ours else 1.2, "ls": "-" if ours else "--"}
-            axis.plot(sigmas, values.mean(0), color=plt.cm.tab20(i), label=title, **style)
-            axis.fill_between(
-                sigmas, values.min(0), values.max(0), color=plt.cm.tab20(i), alpha=0.15
-            )
+            width, colour = (3, "black") if rival == "auto" else (1.4, plt.cm.tab10(i % 10))
+            dash = "--" if rival in ("plane/1/0", "identity", "curve", "ranking") else "-"
+            style = {"lw": width, "color": colour, "ls": dash}
+            axis.plot(sigmas, values.mean(0), label=TITLES[rival], **style)
+            axis.fill_between(sigmas, values.min(0), values.max(0), color=colour, alpha=0.1)
         axis.set_xlabel("sigma of the noise")
         axis.set_ylabel(f"{metric.replace('_', ' ')}, %")
         axis.grid(alpha=0.3)
-    axes[1].legend(fontsize=7)
-    figure.tight_layout()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.savefig(out / f"{split}-{kind}.png", dpi=110)
     plt.close(figure)
     _draw_pairs(scores, split, kind, sigmas, seeds, out)
@@ -112,7 +115,7 @@ def _draw_plane(scores, split, kind, sigmas, seeds, out: Path) -> None:
         return
     ns, betas = (sorted({p[i] for p in points}, key=float) for i in (0, 1))
     shown = [s for s in sigmas if s in np.quantile(sigmas, (0, 0.34, 0.67, 1), method="nearest")]
-    figure, axes = plt.subplots(1, len(shown), figsize=(3.2 * len(shown), 3), squeeze=False)
+    figure, axes = plt.subplots(1, len(shown), figsize=(3.4 * len(shown), 2.8), squeeze=False)
     for axis, sigma in zip(axes[0], shown, strict=True):
         plane = np.array(
             [
@@ -126,7 +129,7 @@ def _draw_plane(scores, split, kind, sigmas, seeds, out: Path) -> None:
             ]
         )
         picture = axis.imshow(plane, origin="lower", cmap="cividis")
-        axis.set_xticks(range(len(betas)), betas)
+        axis.set_xticks(range(len(betas)), betas, fontsize=7)
         axis.set_yticks(range(len(ns)), ns)
         axis.set(xlabel="beta", ylabel="n", title=f"accuracy, %, sigma {sigma:g}")
         figure.colorbar(picture, ax=axis, shrink=0.8)

@@ -2,10 +2,11 @@
 
     PYTHONPATH=. python experiments/noise.py --workdirs W1 W2 W3 --ceiling WN --out OUT
 
-Every rival sees the same noisy images: the identity, the paper's tone curve (the pair of a grid
-with the best accuracy, or average precision, on validation at each sigma), our transformation
-(sigma estimated, known, or fixed), temperature and threshold refitted, re-estimated statistics,
-TENT, three denoisers told sigma, the multi-label head, and a network retrained with noise.
+Every rival sees the same noisy images: the pair (1, 0), the network's own curve, the paper's tone
+curve (the pair of a grid with the best accuracy, or average precision, on validation at each
+sigma), our transformation (sigma estimated, known, or fixed), temperature and threshold refitted,
+re-estimated statistics, TENT, three denoisers told sigma, the multi-label head, and a network
+retrained with noise.
 OUT/results.json is written after each score, so that a stopped run can be resumed.
 OUT/SPLIT-KIND.md and .png show mean and spread over the workdirs.
 """
