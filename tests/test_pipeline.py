@@ -10,7 +10,7 @@ import pytest
 
 from iamt_jax.config import TrainConfig
 from iamt_jax.data.batches import evaluation_batches, training_batches
-from iamt_jax.degradation import gaussian_noise, noise_keys
+from iamt_jax.degradation.noise import gaussian_noise, noise_keys
 from iamt_jax.inference.classifier import load
 from iamt_jax.inference.predictor import Noise
 from iamt_jax.robust.treatment import ToneCurve

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from scipy.special import expit
 
 from iamt_jax.data.batches import Records, evaluation_batches
-from iamt_jax.degradation import gaussian_noise, noise_keys
+from iamt_jax.degradation.noise import gaussian_noise, noise_keys
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.model.heads import sweep
 from iamt_jax.model.network import IAMT, Tree
