@@ -426,6 +426,7 @@ def test_results_are_images(family):
 
 KINDS = {
     "glass_blur": ((1, 3), (2, 4, 5)),  # A wider reach, but fewer rounds.
+    "snow": ((1, 3, 4, 5), (2, 4, 5)),  # Larger flakes, but fewer.
     "saturate": ((1, 2), (3, 4, 5)),  # Paler, then more colourful.
     "elastic_transform": ((1, 2), (3, 4, 5)),  # The whole face, then small waves.
 }
