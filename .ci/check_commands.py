@@ -29,6 +29,7 @@ TINY = {
     "experiments/sheets.py": "--out sheets",
     "experiments/noise.py": "--sigmas 0.2 --images 64 --split validation",
     "experiments/members.py": "--sigmas 0.2 --images 64 --split validation",
+    "experiments/degradations.py": "--size 32 --out sheets",
     "experiments/families.py": "--families shot_noise --images 64 --split validation",
     "experiments/soak.py": "--steps 100",
     "experiments/variants.py": "--preset debug --seeds 1 --out variants",

@@ -12,7 +12,7 @@ import numpy as np
 
 from iamt_jax.commands.flags import Arguments, parse
 from iamt_jax.data.open import open_source
-from iamt_jax.degradation import noise_keys
+from iamt_jax.degradation.noise import noise_keys
 from iamt_jax.errors import InputError
 from iamt_jax.files import json_text, replace_text
 from iamt_jax.inference.classifier import Classifier, load

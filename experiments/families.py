@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 from bench import BATCH, Results, Split, batched, load_all, read_split, run, score
 
-from iamt_jax.degradation import FAMILIES, SEVERITIES, degradation_keys, degrade
+from iamt_jax.degradation.families import degrade
+from iamt_jax.degradation.noise import degradation_keys
+from iamt_jax.degradation.severities import FAMILIES, SEVERITIES
 from iamt_jax.progress import progress_bar
 from iamt_jax.xla_setup import prepare
 

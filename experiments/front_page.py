@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 from iamt_jax import tone_curve
 from iamt_jax.data.dataset import Records
 from iamt_jax.data.open import RENDERED, open_source
-from iamt_jax.degradation import noise_keys
+from iamt_jax.degradation.noise import noise_keys
 from iamt_jax.errors import InputError
 from iamt_jax.inference.classifier import Classifier, load
 from iamt_jax.inference.predictor import Noise, probability

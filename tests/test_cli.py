@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -26,6 +27,7 @@ from iamt_jax.commands.flags import as_flags
 from iamt_jax.commands.main import commands
 from iamt_jax.config import PRESETS
 from iamt_jax.data.dataset import SPLITS
+from iamt_jax.degradation.severities import FAMILIES
 from iamt_jax.inference.classifier import load
 from iamt_jax.robust.treatment import ToneCurve
 from iamt_jax.runs.run_file import read_run
@@ -87,6 +89,7 @@ def test_help_is_wrapped_at_80_columns_without_ragged_lines(name, helps):
 def test_presets_and_splits_are_listed_as_choices(helps):
     assert f"--preset {{{','.join(PRESETS)}}}" in "\n".join(helps["train"])
     assert f"--split {{{','.join(SPLITS)}}}" in "\n".join(helps["evaluate"])
+    assert set(FAMILIES) <= set(re.findall(r"\w+", "\n".join(helps["evaluate"])))
 
 
 @pytest.mark.parametrize(
@@ -115,6 +118,7 @@ def test_a_workdir_may_be_called_a_model(name, tmp_path, capsys):
     [
         (["--split", "tset"], "did you mean test?"),
         (["--groups", "male"], "did you mean Male?"),
+        (["--degrade", "zoom"], "did you mean zoom_blur?"),
         (["--auto"], "calibration.npz: does not exist"),
         (["--workdir", "absent"], "holds no run.json"),
     ],
@@ -182,10 +186,16 @@ def test_evaluation_writes_what_it_promises(finished, tmp_path, capsys):
     assert "Eyeglasses" in (tmp_path / "E/metrics.md").read_text()
 
 
-def test_evaluation_repeats_itself_at_any_batch_size(finished, tmp_path):
-    noisy = ("--sigma", "0.1", "--clip-noise")
+@pytest.mark.parametrize(
+    "flags, recorded",
+    [
+        (["--sigma", "0.1", "--clip-noise"], {"sigma": 0.1, "clip": True}),
+        (["--degrade", "snow"], {"family": "snow", "severity": 3}),
+    ],
+)
+def test_evaluation_repeats_itself_at_any_batch_size(finished, tmp_path, flags, recorded):
     reports = [
-        measured(finished, tmp_path / str(i), "--batch-size", size, *noisy)
+        measured(finished, tmp_path / str(i), "--batch-size", size, *flags)
         for i, size in enumerate(["128", "128", "3"])
     ]
     first, again, small = ({k: r[k] for k in ("average", "attributes")} for r in reports)
@@ -194,7 +204,15 @@ def test_evaluation_repeats_itself_at_any_batch_size(finished, tmp_path):
         for metric, value in values.items():
             # float32 sums of another batch size may differ in the last digit.
             assert small["attributes"][name][metric] == pytest.approx(value, abs=1e-5), name
-    assert reports[0]["provenance"]["sigma"] == 0.1
+    assert reports[0]["provenance"].items() >= recorded.items()
+
+
+def test_a_degradation_changes_the_metrics(finished, tmp_path):
+    reports = [
+        measured(finished, tmp_path / str(i), *flags)["attributes"]
+        for i, flags in enumerate([[], ["--degrade", "spatter", "--severity", "5"]])
+    ]
+    assert reports[0] != reports[1]
 
 
 def test_another_curve_compiles_nothing(finished, caplog):

@@ -10,9 +10,9 @@ import pytest
 
 from iamt_jax.config import TrainConfig
 from iamt_jax.data.batches import evaluation_batches, training_batches
-from iamt_jax.degradation import gaussian_noise, noise_keys
+from iamt_jax.degradation.noise import gaussian_noise, noise_keys
 from iamt_jax.inference.classifier import load
-from iamt_jax.inference.predictor import Noise
+from iamt_jax.inference.predictor import Degradation, Noise
 from iamt_jax.robust.treatment import ToneCurve
 
 SIZE = 16
@@ -98,7 +98,15 @@ def test_evaluation_visits_every_image_once_and_in_order(records, batch_size):
     assert seen == list(range(64))
 
 
-@pytest.mark.parametrize("does", [(), (ToneCurve(4, 0.5), Noise(0.1))])
+@pytest.mark.parametrize(
+    "does",
+    [
+        (),
+        (ToneCurve(4, 0.5), Noise(0.1)),
+        (ToneCurve(), Degradation("elastic_transform", 2)),
+        (ToneCurve(), Degradation("spatter", 5)),
+    ],
+)
 def test_logits_do_not_depend_on_the_batch_size(finished, dataset, tiny, does):
     predictor, records = load(finished).predictor, dataset.split("validation")
     logits = [

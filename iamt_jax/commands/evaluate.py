@@ -13,7 +13,11 @@ from iamt_jax import xla_setup
 from iamt_jax.commands.flags import Workdir, check_curve, check_range, check_workdir, parse
 from iamt_jax.config import LARGEST_SEED, OtherData, Processes
 from iamt_jax.data.dataset import SPLITS
+from iamt_jax.degradation.severities import FAMILIES
 from iamt_jax.errors import InputError, cannot_write
+
+_NONE = "none"
+"""Value of --degrade for images as they are."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,10 @@ class EvaluateArguments:
     """Standard deviation of Gaussian noise on the network's input, [0, 1] pixel units."""
     clip_noise: bool = False
     """Clip noisy images to [0, 1]."""
+    degrade: tyro.extras.literal_type_from_choices((_NONE, *FAMILIES)) = _NONE
+    """Degrade the images instead, by a family of ImageNet-C."""
+    severity: int | None = None
+    """Strength of --degrade, from 1 to 5; by default 3."""
     auto: bool = False
     """Estimate each image's noise, and apply the calibrated transformation, instead of
     --n and --beta."""
@@ -51,7 +59,7 @@ class EvaluateArguments:
     batch_size: int = 128
     """Images in a batch; affects the speed only."""
     seed: int = 0
-    """Seed of the noise and the bootstrap."""
+    """Seed of the noise, the degradation and the bootstrap."""
     bootstrap: int = 1000
     """Number of resamples for the 95 % intervals; 0 leaves the intervals out."""
     data: OtherData = OtherData()
@@ -123,6 +131,12 @@ def _write(
 def _check(chosen: EvaluateArguments) -> None:
     check_curve(chosen.n, chosen.beta, chosen.auto)
     check_range("sigma", chosen.sigma, 0, 10)
+    if chosen.degrade != _NONE and (chosen.sigma or chosen.clip_noise):
+        raise InputError("--degrade: cannot be combined with --sigma or --clip-noise")
+    if chosen.severity is not None:
+        check_range("severity", chosen.severity, 1, 5)
+        if chosen.degrade == _NONE:
+            raise InputError("--severity: has no effect without --degrade; name a family there")
     check_range("seed", chosen.seed, 0, LARGEST_SEED)
     check_range("batch-size", chosen.batch_size, 1, math.inf)
     check_range("data.damaged-limit", chosen.data.damaged_limit, 0, math.inf)
@@ -155,13 +169,16 @@ def _page(chosen: EvaluateArguments) -> Path:
 
 def _measure(chosen: EvaluateArguments) -> dict:
     from iamt_jax.evaluation.measure import evaluate_workdir
-    from iamt_jax.inference.predictor import Noise
+    from iamt_jax.inference.predictor import Degradation, Noise
     from iamt_jax.robust.treatment import ToneCurve
 
+    noise = Noise(chosen.sigma, chosen.clip_noise, chosen.seed)
+    if chosen.degrade != _NONE:
+        noise = Degradation(chosen.degrade, chosen.severity or 3, chosen.seed)
     return evaluate_workdir(
         chosen.workdir,
         None if chosen.auto else ToneCurve(chosen.n, chosen.beta),
-        Noise(chosen.sigma, chosen.clip_noise, chosen.seed),
+        noise,
         split=chosen.split,
         data=chosen.data,
         batch_size=chosen.batch_size,

@@ -1,13 +1,17 @@
-"""Gaussian, defocus and motion blur. Each keeps the shape and the range of the images."""
+"""Gaussian, defocus, motion and glass blur; each keeps the shape and the range of the images."""
 
 from __future__ import annotations
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 from scipy import ndimage
+
+from iamt_jax.degradation.noise import draw
 
 _Images = Float[Array, "batch height width 3"]
 
@@ -15,16 +19,19 @@ _EXACT = lax.Precision.HIGHEST
 """Full float32 products; by default a GPU may round their factors to TF32."""
 
 
-def gaussian_blur(images: _Images, sigma: float) -> _Images:
-    """Applies a Gaussian blur of `sigma` pixels, truncated at 4 sigma, with repeated borders.
+def gaussian_blur(
+    images: _Images, sigma: float, truncate: float = 4, mode: str = "nearest"
+) -> _Images:
+    """Applies a Gaussian blur of `sigma` pixels, by default with repeated borders.
 
-    Equals `skimage.filters.gaussian(image, sigma)`. Each of the two passes is a product with a
-    matrix that includes the border.
+    Equals `skimage.filters.gaussian` with the same arguments. Each of the two passes is a product
+    with a matrix that includes the border.
     """
     down, across = (
-        ndimage.gaussian_filter1d(np.eye(size), sigma, axis=0, mode="nearest").astype(np.float32)
+        ndimage.gaussian_filter1d(np.eye(size), sigma, 0, mode=mode, truncate=truncate)
         for size in images.shape[1:3]
     )
+    down, across = down.astype(np.float32), across.astype(np.float32)
     images = jnp.einsum("ij,bjwc->biwc", down, images, precision=_EXACT)
     return jnp.einsum("ij,bhjc->bhic", across, images, precision=_EXACT)
 
@@ -89,9 +96,49 @@ def motion_blur(
     return lax.scan(add, jnp.zeros_like(images), (jnp.asarray(weight), down, right))[0]
 
 
-def motion_angles(keys: Key[Array, " batch"]) -> Float[Array, " batch"]:
-    """Draws one angle an image, uniform over [-45, 45) degrees."""
-    return jax.vmap(lambda key: jax.random.uniform(key, minval=-45.0, maxval=45.0))(keys)
+def random_angles(keys: Key[Array, " batch"], low: float, high: float) -> Float[Array, " batch"]:
+    """Draws one angle an image, uniform over [low, high) degrees."""
+    return jax.vmap(lambda key: jax.random.uniform(key, minval=low, maxval=high))(keys)
+
+
+def glass_blur(
+    images: _Images, sigma: float, reach: int, rounds: int, keys: Key[Array, " batch"]
+) -> _Images:
+    """Blurs images, displaces each pixel at random `rounds` times, and blurs them again.
+
+    In a round, pixels are visited from the last to the first, without those near the border. Each
+    takes the colour that a pixel from -reach to reach - 1 rows and columns away has at that time.
+    make_imagenet_c.py looks like an exchange of the two, but NumPy's views make it this copy; it
+    also rounds pixels to 8 bits between the blurs.
+    """
+    count, height, width = images.shape[:3]
+    step = functools.partial(jax.random.randint, minval=-reach, maxval=reach)
+    steps = draw(step, (rounds, 2, height, width), keys, jnp.int32)
+    row, column = np.mgrid[:height, :width]
+    inside = (row > reach) & (row <= height - reach) & (column > reach) & (column <= width - reach)
+    places = jnp.arange(height * width)
+    pixels = gaussian_blur(images, sigma).reshape(count, -1, 3)
+    for down, right in steps.transpose(1, 2, 0, 3, 4):
+        moved = jnp.where(inside, down * width + right, 0).reshape(count, -1)
+        pixels = jnp.take_along_axis(pixels, _origins(places + moved)[..., None], 1)
+    return gaussian_blur(pixels.reshape(images.shape), sigma)
+
+
+def _origins(sources: Int[Array, "batch pixel"]) -> Int[Array, "batch pixel"]:
+    """Pixels whose colours arrive where each pixel copies from `sources`, the last pixel first.
+
+    A source behind the pixel was already overwritten, so that the source of that one counts, and
+    so on. Each pass of the loop doubles the number of copies that are followed.
+    """
+
+    def follow(state):
+        sources, overwritten = state
+        onward = jnp.take_along_axis(sources, sources, 1)
+        still = overwritten & jnp.take_along_axis(overwritten, sources, 1)
+        return jnp.where(overwritten, onward, sources), still
+
+    state = sources, sources > jnp.arange(sources.shape[1])
+    return lax.while_loop(lambda state: state[1].any(), follow, state)[0]
 
 
 def _normalised(weights: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 _Images = Float[Array, "batch height width 3"]
@@ -78,8 +80,15 @@ def impulse_noise(images: _Images, amount: float, keys: _Keys) -> _Images:
     return jnp.where(uniform < amount, uniform < amount / 2, images).astype(images.dtype)
 
 
-def _draw(sampler: Callable, images: _Images, keys: _Keys) -> _Images:
-    """Draws one number for each value of each image, from the image's own key."""
+def draw(
+    sampler: Callable, shape: tuple[int, ...], keys: _Keys, dtype: DTypeLike = jnp.float32
+) -> Array:
+    """Draws an array of this shape for each key by `sampler(key, shape, dtype=dtype)`."""
     # Drawn flat, because XLA's CPU compiler is slower on a draw of several dimensions.
-    size, shape = images[0].size, images.shape
-    return jax.vmap(lambda key: sampler(key, (size,), images.dtype))(keys).reshape(shape)
+    drawn = jax.vmap(lambda key: sampler(key, (math.prod(shape),), dtype=dtype))(keys)
+    return drawn.reshape(-1, *shape)
+
+
+def _draw(sampler: Callable, images: _Images, keys: _Keys) -> _Images:
+    """Draws one number for each value of each image."""
+    return draw(sampler, images.shape[1:], keys, images.dtype)

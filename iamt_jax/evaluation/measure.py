@@ -22,7 +22,7 @@ from iamt_jax.data.dataset import Dataset, Records
 from iamt_jax.data.open import open_source, resolve_data, without_damaged
 from iamt_jax.errors import InputError
 from iamt_jax.inference.classifier import Classifier, load_workdir
-from iamt_jax.inference.predictor import Answer, Noise, Predictor
+from iamt_jax.inference.predictor import Answer, Degradation, Noise, Predictor
 from iamt_jax.metrics.classification import compute_metrics, majority_class, metrics_json
 from iamt_jax.metrics.groups import compare, group_columns
 from iamt_jax.progress import progress_bar
@@ -37,7 +37,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 def evaluate_workdir(
     workdir: Path,
     curve: ToneCurve | None = ToneCurve(),
-    noise: Noise = Noise(),
+    noise: Noise | Degradation = Noise(),
     *,
     split: str = "test",
     data: OtherData = OtherData(),
@@ -51,7 +51,8 @@ def evaluate_workdir(
       workdir: folder that training wrote.
       curve: tone curve of the masks, by default the network's own; None applies the calibrated
         transformation.
-      noise: noise added to the images; its seed is also that of the bootstrap.
+      noise: noise added to the images, or another degradation; its seed is also that of the
+        bootstrap.
       split: train, validation, test or train+validation.
       data: another data set with the same attributes, and how many images may be damaged.
       batch_size: affects the speed only.
@@ -143,7 +144,7 @@ def predict_records(
     config: Config,
     batch_size: int,
     treatment: Treatment = ToneCurve(),
-    noise: Noise = Noise(),
+    noise: Noise | Degradation = Noise(),
 ) -> Answer:
     """Predicts all records, with a progress bar; each process of the run handles one shard."""
     mine = records.take(distributed.shard_indices(len(records)))

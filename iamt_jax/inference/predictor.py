@@ -5,7 +5,7 @@ n, beta and sigma are run-time values; changing them never recompiles.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -17,7 +17,8 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from scipy.special import expit
 
 from iamt_jax.data.batches import Records, evaluation_batches
-from iamt_jax.degradation import gaussian_noise, noise_keys
+from iamt_jax.degradation.families import degrade
+from iamt_jax.degradation.noise import degradation_keys, gaussian_noise, noise_keys
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.model.heads import sweep
 from iamt_jax.model.network import IAMT, Tree
@@ -59,6 +60,24 @@ class Noise(NamedTuple):
     clip: bool = False
     """Clip noisy images to [0, 1]."""
     seed: int = 0
+
+    def keys(self, names: Sequence[str]) -> Key[Array, " batch"] | None:
+        """One key an image; None without noise."""
+        return noise_keys(names, self.sigma, self.seed) if self.sigma else None
+
+
+class Degradation(NamedTuple):
+    """A degradation of the network's input, of ImageNet-C."""
+
+    family: str
+    """One of `degradation.severities.FAMILIES`."""
+    severity: int
+    """1 to 5."""
+    seed: int = 0
+
+    def keys(self, names: Sequence[str]) -> Key[Array, " batch"]:
+        """One key an image."""
+        return degradation_keys(names, self.family, self.severity, self.seed)
 
 
 class Answer(NamedTuple):
@@ -133,13 +152,20 @@ class Predictor:
         return run
 
     def degraded(
-        self, images: ImageBatch, noise: Noise, keys: Key[Array, " batch"] | None = None
+        self,
+        images: ImageBatch,
+        noise: Noise | Degradation,
+        keys: Key[Array, " batch"] | None = None,
     ) -> ImageBatch:
-        """Adds noise to the images, drawn by one key an image, if its sigma is above 0."""
+        """Degrades the images, drawn by one key an image; noise of sigma 0 changes nothing."""
         images = jax.device_put(images, self._split)
+        if keys is not None:
+            keys = jax.device_put(keys, self._split)
+        if isinstance(noise, Degradation):
+            return degrade(as_float(images), noise.family, noise.severity, keys)
         if not noise.sigma:
             return images
-        keys, sigma = jax.device_put(keys, self._split), jnp.asarray(noise.sigma, jnp.float32)
+        sigma = jnp.asarray(noise.sigma, jnp.float32)
         return self._noisy(images, keys, sigma, jnp.asarray(noise.clip))
 
     def predict(
@@ -179,9 +205,9 @@ class Predictor:
         return self._grid(images, np.asarray(n_values), np.asarray(beta_values))
 
     def batches(
-        self, records: Records, size: int, batch_size: int, noise: Noise = Noise()
+        self, records: Records, size: int, batch_size: int, noise: Noise | Degradation = Noise()
     ) -> Iterator[tuple[ImageBatch, Bool[np.ndarray, " batch"]]]:
-        """Yields all records in order, with noise, and which rows are real.
+        """Yields all records in order, degraded, and which rows are real.
 
         The last batch is padded with copies, which are not real. A batch is a multiple of the
         number of devices, and not larger than the records need.
@@ -189,8 +215,7 @@ class Predictor:
         batch_size = -(-min(batch_size, len(records)) // self.devices) * self.devices
         for batch in evaluation_batches(records, size, batch_size):
             names = [records.names[i] for i in batch.indices]
-            keys = noise_keys(names, noise.sigma, noise.seed) if noise.sigma else None
-            yield self.degraded(batch.images, noise, keys), batch.real
+            yield self.degraded(batch.images, noise, noise.keys(names)), batch.real
 
     def predict_batches(
         self,
@@ -198,7 +223,7 @@ class Predictor:
         size: int,
         batch_size: int,
         treatment: Treatment = ToneCurve(),
-        noise: Noise = Noise(),
+        noise: Noise | Degradation = Noise(),
     ) -> Iterator[Answer]:
         """Yields the predictions for all records in order, batch by batch, as NumPy arrays.
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, UInt8
 from scipy.linalg import solve_triangular
 from scipy.optimize import lsq_linear
 
-from iamt_jax.degradation import gaussian_noise, noise_keys
+from iamt_jax.degradation.noise import gaussian_noise, noise_keys
 from iamt_jax.model.network import IAMT
 from iamt_jax.progress import progress_bar
 from iamt_jax.robust.calibration_file import MEMBERS

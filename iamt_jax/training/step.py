@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from iamt_jax.config import Config, DataConfig, TrainConfig
 from iamt_jax.data.augment import augment, mixup
 from iamt_jax.data.batches import Batch
-from iamt_jax.degradation import gaussian_noise
+from iamt_jax.degradation.noise import gaussian_noise
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.model.losses import losses
 from iamt_jax.model.network import Tree, build

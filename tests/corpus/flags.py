@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import cli
 
 from corpus import Case, Place, evaluated, plain, trained
+from iamt_jax.degradation.severities import FAMILIES
 
 
 def alone(*arguments: object) -> Callable[[Place], Sequence[object]]:
@@ -168,6 +169,25 @@ CASES = (
         cli.evaluate,
         "",
         0,
+    ),
+    Case(
+        "evaluate: unknown degradation",
+        evaluated("--degrade", "motion"),
+        cli.evaluate,
+        f"--degrade: expected one of none, {', '.join(FAMILIES)}, found 'motion'; did you mean "
+        "motion_blur? (python evaluate.py --help lists all)",
+    ),
+    Case(
+        "evaluate: degradation and noise",
+        evaluated("--degrade", "fog", "--sigma", 0.1),
+        cli.evaluate,
+        "--degrade: cannot be combined with --sigma or --clip-noise",
+    ),
+    Case(
+        "evaluate: severity without a degradation",
+        evaluated("--severity", 2),
+        cli.evaluate,
+        "--severity: has no effect without --degrade; name a family there",
     ),
     Case(
         "evaluate: auto and n",

@@ -94,6 +94,7 @@ CASES = (
     refused_number("sigma", -0.1, "from 0 to 10"),
     refused_number("sigma", "nan", "from 0 to 10"),
     refused_number("sigma", "inf", "from 0 to 10"),
+    refused_number("severity", 6, "from 1 to 5"),
     refused_number("batch-size", 0, "at least 1"),
     refused_number("bootstrap", -1, "from 0 to 1000000"),
     refused_number("seed", -1, SEEDS),
