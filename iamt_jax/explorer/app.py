@@ -79,7 +79,7 @@ class Page:
         with gr.Blocks(title="iamt_jax explorer", analytics_enabled=False) as self.blocks:
             gr.HTML(f"<h1>Explorer</h1>{drawing.note_html(title)}", elem_classes="head")
             self._compared = gr.HTML(elem_id="compared")
-            with gr.Row():
+            with gr.Row(elem_classes="columns"):
                 with gr.Column(scale=1, min_width=280):
                     self._build_inputs()
                     self._curve = gr.HTML(elem_id="curve")
@@ -116,7 +116,7 @@ class Page:
             label="Photograph",
             show_label=False,
             file_types=["image"],
-            height=110,
+            height=124,
             elem_id="file",
         )
         self._status = gr.HTML(drawing.note_html(_INVITATION), elem_id="status")

@@ -48,7 +48,7 @@ def compared_html(
     def tile(place: int, pixels: Square) -> str:
         answer = "yes" if verdict.answers[place, k] else "no"
         cross = BAD if verdict.bad[place, k] else ""
-        says = f"{answer}, {100 * result.probabilities[place, k]:.0f} %{cross}"
+        says = f"{answer}, {100 * result.probabilities[place, k]:.0f}\N{NO-BREAK SPACE}%{cross}"
         words = f"<b>{titles[place]}</b><br>{display_name(settings.attribute)}: {says}"
         words += f"<br>{verdict.count(place)}"
         return _tile(data_uri(photograph_webp(pixels), "webp"), None, words)
@@ -56,11 +56,9 @@ def compared_html(
     tiles = [
         tile(0, result.clean),
         tile(1, result.noisy) if settings.sigma else _empty(titles[1], "move the noise slider"),
-        _empty(titles[2], "move n or β, or tick auto")
-        if result.is_own
-        else tile(2, result.treated),
+        _empty(titles[2], "move n or β, or use auto") if result.is_own else tile(2, result.treated),
     ]
-    said = " ".join(sentences(verdict, result, settings))
+    said = "".join(f"<span>{x}</span>" for x in sentences(verdict, result, settings))
     return (
         f'<div class="compared">{"".join(tiles)}</div>'
         f'<p class="said verdict" role="status">{said}</p>'
@@ -129,8 +127,9 @@ def table_html(
             f'<th scope="row">{display_name(names[k])}</th>{label}{cells}'
             f'<td class="bar"><i style="width:{percent[2, k]:.1f}%"></i></td></tr>'
         )
-    columns = ["attribute", *["true"] * verdict.is_labelled, *heads]
-    head = "".join(f'<th scope="col">{column}</th>' for column in columns)
+    head = '<th scope="col">attribute</th>'
+    head += '<th scope="col" class="label">true</th>' if verdict.is_labelled else ""
+    head += "".join(f'<th scope="col" class="number">{column}</th>' for column in heads)
     against = "the true label" if verdict.is_labelled else "the answer to the clean picture"
     return (
         f'<div class="scroll" tabindex="0"><table><caption>Probabilities, %.{BAD} differs from '
@@ -171,10 +170,11 @@ def curve_html(result: ViewResult, settings: Settings) -> str:
 
 
 def progress_html(words: str, done: float) -> str:
-    """A progress bar with words, escaped; `done` from 0 to 1."""
+    """A progress bar with words, escaped; `done` from 0 to 1, where 0 means unknown."""
+    value = f' value="{done:.3f}"' if done else ""
     return (
         f'<p class="note" role="status">{html.escape(words)}</p>'
-        f'<progress max="1" value="{done:.3f}" aria-label="progress"></progress>'
+        f'<progress max="1"{value} aria-label="progress"></progress>'
     )
 
 

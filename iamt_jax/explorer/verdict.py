@@ -69,11 +69,11 @@ def sentences(verdict: Verdict, result: ViewResult, settings: Settings) -> list[
     elif by:
         said = f"No noise; {by} flipped {now} {total}"
     else:
-        said = "No noise, and the masks are as the network was trained: nothing is flipped"
+        said = "No noise and no treatment: nothing is flipped"
     if not verdict.is_labelled:
         return [said + "."]
     clean, noise, now = verdict.bad.sum(1).tolist()
-    wrong = f"Of the true labels, it misses {clean} on the clean picture"
+    wrong = f"Wrong answers: {clean} on the clean picture"
     wrong += f", {noise} under noise" if settings.sigma else ""
     wrong += f", {now} after {by}" if by else ""
     return [said + ".", wrong + "."]
