@@ -24,7 +24,7 @@ UPLOAD_MB = 20
 """Largest file that may be uploaded."""
 
 _INVITATION = (
-    "A rendered face, whose true labels are known. Click on another, or drop a photograph "
+    "A rendered face. Click on another, or drop a photograph "
     f"({UPLOAD_MB} MB at most): its centred square is used."
 )
 
@@ -241,8 +241,8 @@ class Page:
     def example(self, event: gr.SelectData, *controls: Any) -> tuple:
         """Returns the page's content for a rendered face."""
         face = self._faces[event.index]
-        words = f"Rendered face {face.face + 1}, whose true labels are known."
-        return face, drawing.note_html(words), *self.moved(face, *controls)
+        note = drawing.note_html(f"Rendered face {face.face + 1}")
+        return face, note, *self.moved(face, *controls)
 
     def saved(self, picture: Picture, *controls: Any) -> dict[str, str]:
         """Returns the link to a PNG of what the page shows: `href` and `download`."""
