@@ -45,7 +45,7 @@ def compare(arguments: Arguments) -> dict[str, Any]:
     view = View(classifier)
     view.warm_up()
     face = view.examples(1)[0]
-    images = np.repeat(face[None], classifier.predictor.devices, 0)
+    images = np.repeat(face.pixels[None], classifier.predictor.devices, 0)
     settings = (
         Settings(name, sigma, ToneCurve(n, beta))
         for name, sigma, n, beta in zip(
@@ -60,12 +60,13 @@ def compare(arguments: Arguments) -> dict[str, Any]:
     def compute(auto: bool = False):
         chosen = next(settings)
         chosen = chosen._replace(curve=None) if auto else chosen
-        return chosen, view.compute(face, chosen)
+        return chosen, view.compute(face.pixels, chosen)
 
     def update(auto: bool = False) -> None:
         chosen, result = compute(auto)
-        drawing.pictures_html(result, chosen)
-        drawing.table_html(view.attributes, result)
+        drawing.compared_html(view.attributes, result, chosen, face)
+        drawing.maps_html(result, chosen)
+        drawing.table_html(view.attributes, result, chosen, face)
         drawing.curve_html(result, chosen)
 
     ways = {
@@ -73,7 +74,7 @@ def compare(arguments: Arguments) -> dict[str, Any]:
         "update_without_drawing": lambda: compute()[1].probabilities,
         "prediction": lambda: classifier.predictor.predict(images, ToneCurve(2.0, 0.5)).logits,
     }
-    if view.no_auto is None:
+    if view.is_calibrated:
         ways["update_auto"] = lambda: update(auto=True)
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(

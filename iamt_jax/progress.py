@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tqdm import auto, notebook, std
@@ -58,13 +60,50 @@ class ProgressLines(Progress):
         self.fp.flush()
 
 
+class ProgressReports(Progress):
+    """A bar that is reported to a function (`progress_reports`) and drawn nowhere."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        self._report = _report.get()
+        super().__init__(*arguments, **options, mininterval=0.2)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Reports the state; tqdm calls this to draw the bar."""
+        if self.total:
+            self._report(str(self.desc).removesuffix(": "), self.n / self.total)
+
+    def clear(self, nolock: bool = False) -> None:
+        """Does nothing: nothing was drawn."""
+
+
+_report: contextvars.ContextVar[Callable[[str, float], None] | None]
+_report = contextvars.ContextVar("report", default=None)
+
+
+@contextlib.contextmanager
+def progress_reports(report: Callable[[str, float], None]) -> Iterator[None]:
+    """Within the context, and this thread, bars are reported to a function instead of drawn.
+
+    Args:
+      report: called with the bar's description and the share that is done, from 0 to 1.
+    """
+    before = _report.set(report)
+    try:
+        yield
+    finally:
+        _report.reset(before)
+
+
 def progress_bar(iterable: Iterable | None = None, **options: Any) -> Progress:
-    """Returns a progress bar on standard error, with the methods of tqdm.
+    """Returns a progress bar on standard error, or one of `progress_reports`, with the methods of
+    tqdm.
 
     Args:
       iterable: items to count; without it the caller calls `update`.
       options: of `tqdm.tqdm`, such as `total`, `desc`, `unit`.
     """
+    if _report.get():
+        return ProgressReports(iterable, **options)
     in_notebook = issubclass(auto.tqdm, notebook.tqdm_notebook)
     drawn = in_notebook or (sys.stderr is not None and sys.stderr.isatty())
     return (auto.tqdm if drawn else ProgressLines)(iterable, dynamic_ncols=True, **options)

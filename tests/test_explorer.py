@@ -1,12 +1,15 @@
 """The explorer without a browser: results for pictures and settings, HTML, port and headers."""
 
 import asyncio
+import dataclasses
 import importlib.metadata
 import io
 import logging
 import os
+import re
 import shutil
 import socket
+import threading
 from pathlib import Path
 
 import jax
@@ -15,11 +18,20 @@ import pytest
 from cli import explore, main
 from PIL import Image
 
+from iamt_jax.attributes import CELEBA_ATTRIBUTES
+from iamt_jax.commands.calibrate import make_calibration
 from iamt_jax.errors import InputError
+from iamt_jax.explanation.maps import masked_contributions
 from iamt_jax.explorer import drawing, serving
-from iamt_jax.explorer.view import CURVE_POINTS, MASKS_SHOWN, QUANTILES, Settings, View
+from iamt_jax.explorer.address import N_VALUES, PageState, restored
+from iamt_jax.explorer.calibrating import Calibrating
+from iamt_jax.explorer.snapshot import snapshot_png
+from iamt_jax.explorer.verdict import judged, sentences
+from iamt_jax.explorer.view import CURVE_POINTS, MASKS_SHOWN, QUANTILES, Picture, Settings, View
 from iamt_jax.inference.classifier import load
+from iamt_jax.progress import progress_bar
 from iamt_jax.robust.treatment import ToneCurve
+from iamt_jax.synthetic import faces
 
 SMILING = Settings("Smiling")
 
@@ -46,8 +58,13 @@ def view(classifier):
 
 
 @pytest.fixture(scope="module")
-def face(view):
+def picture(view):
     return view.examples(2)[1]
+
+
+@pytest.fixture(scope="module")
+def face(picture):
+    return picture.pixels
 
 
 def close(actual, expected, tolerance=1e-5):
@@ -56,9 +73,10 @@ def close(actual, expected, tolerance=1e-5):
 
 def test_a_curve_shows_what_the_classifier_says(view, classifier, face):
     result = view.compute(face, SMILING._replace(curve=ToneCurve(3.0, 0.4)))
-    close(result.probabilities, classifier(face, n=3, beta=0.4))
-    close(result.plain, classifier(face))
-    assert result.chosen is None
+    own = classifier(face)
+    close(result.probabilities, [own, own, classifier(face, n=3, beta=0.4)])
+    assert result.chosen is None and not result.is_own
+    np.testing.assert_array_equal(result.clean, face)
     np.testing.assert_array_equal(result.noisy, face)
     np.testing.assert_array_equal(result.treated, face)
     why = classifier.explain(face, ["Smiling"], n=3, beta=0.4, top=MASKS_SHOWN)
@@ -94,8 +112,8 @@ def test_auto_shows_what_the_transformation_does(view, classifier, face):
     sigma = 0.2
     result = view.compute(face, SMILING._replace(sigma=sigma, curve=None))
     noisy = face / np.float32(255) + sigma * view._noise
-    close(result.probabilities, classifier(noisy, auto=True), 1e-4)
-    close(result.plain, classifier(noisy))
+    close(result.probabilities[:2], [classifier(face), classifier(noisy)])
+    close(result.probabilities[2], classifier(noisy, auto=True), 1e-4)
     assert result.chosen.sigma == pytest.approx(sigma, rel=0.2)
     assert result.chosen.members == ["denoiser", "curve"]
     distances = [
@@ -103,7 +121,7 @@ def test_auto_shows_what_the_transformation_does(view, classifier, face):
     ]
     assert distances[0] < distances[1] / 2
     k = view.attributes.index("Smiling")
-    logit = np.log(result.probabilities[k] / (1 - result.probabilities[k]))
+    logit = np.log(result.probabilities[2, k] / (1 - result.probabilities[2, k]))
     close(result.explanation.logits, logit, 1e-3)
     total = result.explanation.contributions.sum() + result.explanation.bias
     close(total, result.explanation.logits, 1e-4)
@@ -124,32 +142,209 @@ def test_the_chosen_betas_lie_between_the_levels_that_were_calibrated(view, clas
 
 
 def test_auto_leaves_a_clean_picture_alone(view, classifier):
-    images = view.examples(8)
+    images = [x.pixels for x in view.examples(8)]
     alone = [x for x in images if view.compute(x, SMILING._replace(curve=None)).chosen.sigma == 0]
     assert len(alone) >= 6
     result = view.compute(alone[0], SMILING._replace(curve=None))
     np.testing.assert_array_equal(result.treated, alone[0])
-    close(result.probabilities, result.plain)
+    close(result.probabilities, result.probabilities[[0, 0, 0]])
     close(result.curves, np.broadcast_to(CURVE_POINTS, result.curves.shape))
 
 
 def test_nothing_compiles_once_it_is_warm(view, caplog):
-    faces = view.examples(2)
+    some = [x.pixels for x in view.examples(2)]
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         for i, auto in enumerate((False, True, False, True)):
             curve = None if auto else ToneCurve(0.5 + i, i / 5)
             settings = Settings("Male", 0.1 + i / 10, curve)
-            view.compute(faces[i % 2], settings)
-            view.compute(faces[0], settings._replace(attribute="Young"))
+            view.compute(some[i % 2], settings)
+            view.compute(some[0], settings._replace(attribute="Young"))
         assert not [r for r in caplog.records if "ompil" in r.getMessage()]
         jax.jit(lambda x: x * 3.25)(np.float32(1))
         assert [r for r in caplog.records if "ompil" in r.getMessage()]
 
 
-def test_without_a_calibration_it_says_how_to_get_one(finished):
-    view = View(load(finished))
-    assert "calibration.npz: does not exist" in view.no_auto
-    assert f"python -m iamt_jax calibrate --workdir {finished}" in view.no_auto
+def test_masked_contributions_follow_n(view, classifier, face):
+    found = [
+        view.compute(face, SMILING._replace(curve=ToneCurve(n, 0.4))).masked for n in (1.0, 4.0)
+    ]
+    images = face[None] / np.float32(255)
+    chosen = np.array([view.attributes.index("Smiling")])
+    (expected,) = masked_contributions(classifier.network, images, chosen, answer=False)[0]
+    close(found[0], expected, 1e-3)
+    assert np.abs(found[1] - found[0]).max() > 1e-3 * np.abs(found[0]).max()
+
+
+def test_the_labels_are_those_of_the_rendered_faces(view, classifier):
+    labels, _ = faces(3, 0, "test")
+    for number, picture in enumerate(view.examples(3)):
+        assert picture.face == number
+        assert picture.labels == dict(zip(CELEBA_ATTRIBUTES, labels[number], strict=True))
+
+
+def test_without_a_calibration_auto_comes_with_one(finished, tmp_path, calibrated):
+    """It is the calibration of the command line, bit for bit."""
+    workdir = tmp_path / "W"
+    shutil.copytree(finished, workdir)
+    classifier = load(workdir)
+    view = View(classifier)
+    assert not view.is_calibrated
+    with pytest.raises(InputError, match="does not exist"):
+        view.use_calibration()
+    stages = []
+
+    def calibrate():
+        stages.append((job.stage, job.done))
+        make_calibration(classifier)
+        stages.append((job.stage, job.done))
+        view.use_calibration()
+
+    job = Calibrating(calibrate)
+    job.start()
+    job.wait(600)
+    assert not job.is_running and job.problem is None and view.is_calibrated
+    assert stages == [("reading the training images", 0), ("finding the tone curves", 1)]
+    made, expected = (np.load(x / "calibration.npz") for x in (workdir, calibrated))
+    assert set(made) == set(expected)
+    assert all(np.array_equal(made[name], expected[name]) for name in expected)
+    face = view.examples(1)[0].pixels
+    assert view.compute(face, SMILING._replace(sigma=0.2, curve=None)).chosen.sigma > 0.1
+
+
+@pytest.mark.parametrize("data", ["none", "few"])
+def test_a_calibration_that_fails_leaves_one_line(finished, tmp_path, monkeypatch, data):
+    classifier = load(finished)
+    if data == "none":
+        config = classifier.run.config
+        changed = dataclasses.replace(
+            config, data=dataclasses.replace(config.data, name="folder", root=tmp_path / "gone")
+        )
+        run = dataclasses.replace(classifier.run, config=changed)
+        classifier = dataclasses.replace(classifier, run=run)
+    job = Calibrating(lambda: make_calibration(classifier, 64 if data == "none" else 10))
+    job.start()
+    job.wait(600)
+    assert "\n" not in job.problem and "--" not in job.problem and "python" not in job.problem
+    assert ("gone" if data == "none" else "has 10 training images") in job.problem
+    assert not (finished / "calibration.npz").exists()
+
+
+def test_while_a_calibration_runs_another_start_does_nothing():
+    running, go_on, calls = threading.Event(), threading.Event(), []
+
+    def calibrate():
+        calls.append(1)
+        for _ in progress_bar(range(2), desc="calibrating"):
+            running.set()
+            assert go_on.wait(60)
+
+    job = Calibrating(calibrate)
+    job.start()
+    assert running.wait(60) and job.is_running
+    job.start()
+    go_on.set()
+    job.wait(60)
+    assert calls == [1] and not job.is_running and job.done == 1
+    job.start()
+    job.wait(60)
+    assert calls == [1, 1]
+
+
+def test_an_unexpected_error_of_a_calibration_is_told_in_the_terminal(capsys):
+    job = Calibrating(lambda: 1 / 0)
+    job.start()
+    job.wait(60)
+    assert job.problem == "an unexpected error; the terminal of the explorer has its details"
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+DEFAULT = PageState(0, "Smiling", 0.0, 1.0, 1.0, False)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        DEFAULT,
+        PageState(4, "5_o_Clock_Shadow", 0.23, 2.5, 0.4, True, "change"),
+        PageState(None, "Male", 0.5, 0, 0, False, "name"),
+    ],
+)
+def test_the_address_restores_the_state(state):
+    parameters = state.parameters()
+    assert all(isinstance(x, str) for x in parameters.values())
+    assert restored(parameters, DEFAULT, CELEBA_ATTRIBUTES, 6, True) == state
+    without = restored(parameters, DEFAULT, CELEBA_ATTRIBUTES, 6, False)
+    assert without == state._replace(auto=False)
+
+
+@pytest.mark.parametrize(
+    "name, value, expected",
+    [
+        ("face", "7", {"face": 5}),
+        ("face", "nan", {}),
+        ("face", "1e400", {}),
+        ("attribute", "<b>", {}),
+        ("noise", "-1", {}),
+        ("noise", "9", {"sigma": 0.5}),
+        ("noise", "x", {}),
+        ("n", "2.6", {"n": 2.5}),
+        ("n", "1e9", {"n": N_VALUES[-1]}),
+        ("beta", "inf", {}),
+        ("auto", "yes", {}),
+        ("order", "", {}),
+        ("other", "1", {}),
+    ],
+)
+def test_a_wrong_parameter_of_the_address_does_no_harm(name, value, expected):
+    found = restored({name: value}, DEFAULT, CELEBA_ATTRIBUTES, 6, True)
+    assert found == DEFAULT._replace(**expected)
+
+
+def made_up(view, face, clean, noisy, now, settings, own=False):
+    """A result with these logits of all attributes: + is yes."""
+    logits = [[1.0 if sign == "+" else -1.0 for sign in signs] for signs in (clean, noisy, now)]
+    names = view.attributes[: len(clean)]
+    result = view.compute(face, settings)
+    result = result._replace(probabilities=1 / (1 + np.exp(-np.array(logits))))
+    return names, result._replace(is_own=own) if settings.curve else result
+
+
+NOISY = SMILING._replace(sigma=0.2)
+
+
+@pytest.mark.parametrize(
+    "signs, settings, own, expected",
+    [
+        (("++--", "----", "+---"), NOISY._replace(curve=None), False, (
+            "Noise flipped 2 of 4 answers; after auto 1 is still flipped.",
+            "Wrong answers: 1 on the clean picture, 3 under noise, 2 after auto.",
+        )),
+        (("++--", "----", "++--"), NOISY, False, (
+            "Noise flipped 2 of 4 answers; after the tone curve 0 are flipped.",
+            "Wrong answers: 1 on the clean picture, 3 under noise, 1 after the tone curve.",
+        )),
+        (("++--", "+---", "+---"), NOISY, True, (
+            "Noise flipped 1 of 4 answers.",
+            "Wrong answers: 1 on the clean picture, 2 under noise.",
+        )),
+        (("++--", "++--", "++++"), SMILING, False, (
+            "No noise; the tone curve flipped 2 of 4 answers.",
+            "Wrong answers: 1 on the clean picture, 1 after the tone curve.",
+        )),
+        (("++--", "++--", "++--"), SMILING, True, (
+            "No noise and no treatment: nothing is flipped.",
+            "Wrong answers: 1 on the clean picture.",
+        )),
+    ],
+)  # fmt: skip
+def test_it_says_what_noise_and_treatment_did(view, face, signs, settings, own, expected):
+    names, result = made_up(view, face, *signs, settings, own)
+    picture = Picture(face, dict(zip(names, (True, True, True, False), strict=True)), 0)
+    assert tuple(sentences(judged(names, result, picture), result, settings)) == expected
+    # A photograph has no labels.
+    unlabelled = judged(names, result, Picture(face, {}))
+    assert sentences(unlabelled, result, settings) == [expected[0]]
+    assert unlabelled.bad.sum(1).tolist() == unlabelled.flipped
 
 
 def test_a_file_is_decoded_as_training_does(view, classifier):
@@ -157,67 +352,111 @@ def test_a_file_is_decoded_as_training_does(view, classifier):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     picture = view.picture(buffer.getvalue(), "face.png")
-    assert picture.shape == (view.size, view.size, 3)
-    close(view.compute(picture, SMILING).probabilities, classifier(pixels), 1e-4)
+    assert picture.pixels.shape == (view.size, view.size, 3)
+    assert picture.labels == {} and picture.face is None
+    close(view.compute(picture.pixels, SMILING).probabilities[2], classifier(pixels), 1e-4)
     with pytest.raises(InputError, match="face.jpg: cannot be decoded as an image"):
         view.picture(b"no image", "face.jpg")
 
 
-def test_the_table_has_a_row_an_attribute_in_the_order_asked_for(view, face):
-    result = view.compute(face, SMILING._replace(curve=ToneCurve(6.0, 0.5)))
+def test_the_table_has_a_row_an_attribute_in_the_order_asked_for(view, picture):
+    settings = SMILING._replace(curve=ToneCurve(6.0, 0.5))
+    result = view.compute(picture.pixels, settings)
 
     def names(order):
-        rows = drawing.table_html(view.attributes, result, order).split("<tr data-attribute=")[1:]
-        return [row.split('"')[1] for row in rows]
+        drawn = drawing.table_html(view.attributes, result, settings, picture, order)
+        return [row.split('"')[1] for row in drawn.split("<tr data-attribute=")[1:]]
 
-    change = np.abs(result.probabilities - result.plain)
+    now, change = result.probabilities[2], np.abs(result.probabilities[2] - result.probabilities[0])
     assert names("name") == sorted(view.attributes, key=str.lower)
-    for order, values in (("probability", result.probabilities), ("change", change)):
+    for order, values in (("probability", now), ("change", change)):
         shown = [values[view.attributes.index(name)] for name in names(order)]
         assert len(shown) == 40 and shown == sorted(shown, reverse=True)
 
 
-def test_the_table_says_probability_and_change(view, face):
-    result = view.compute(face, SMILING)
-    probabilities, plain = np.full(40, 0.25), np.full(40, 0.25)
-    plain[:2] = 0.375, 0.1
-    rows = drawing.table_html(
-        view.attributes, result._replace(probabilities=probabilities, plain=plain), "name"
-    ).split("<tr ")
-    said = {row.split('"')[1]: row for row in rows if row.startswith("data-attribute")}
-    for name, words in zip(
-        view.attributes,
-        ('"down">−12.5<', '"up">+15.0<', '"none">0<'),
-        strict=False,
-    ):
-        assert words in said[name] and ">25.0<" in said[name] and "width:25.0%" in said[name]
+def cells(row):
+    return re.findall(r"<td[^>]*>([^<]*)</td>", row)
 
 
-def test_names_and_messages_are_escaped(view, face):
+def test_the_table_says_labels_and_probabilities_and_marks_what_is_wrong(view, face):
+    names, result = made_up(view, face, "++", "-+", "+-", NOISY)
+    picture = Picture(face, {names[0]: True}, 0)
+    drawn = drawing.table_html(names, result, NOISY, picture, "name").split("<tr ")[1:]
+    yes, no, bad = "73.1", "26.9", drawing.BAD
+    assert [cells(row) for row in drawn] == [["yes", yes, no + bad, yes], ["–", yes, yes, no]]
+    assert 'class="bad">26.9' in drawn[0] and 'class="bad"' not in drawn[1]
+    # Without labels, against the answers to the clean picture, and without a column of labels.
+    drawn = drawing.table_html(names, result, NOISY, Picture(face, {}), "name").split("<tr ")[1:]
+    assert [cells(row) for row in drawn] == [[yes, no + bad, yes], [yes, yes, no + bad]]
+
+
+def test_columns_of_what_was_not_done_are_empty(view, picture):
+    result = view.compute(picture.pixels, SMILING)
+    drawn = drawing.table_html(view.attributes, result, SMILING, picture)
+    for row in drawn.split("<tr ")[2:]:
+        assert cells(row)[2:] == ["–", "–"]
+
+
+def test_names_and_messages_are_escaped(view, picture):
     names = ["<b>", *view.attributes[1:]]
-    result = view.compute(face, SMILING)
-    assert "<b>" not in drawing.table_html(names, result)
     settings = SMILING._replace(attribute="<script>")
+    result = view.compute(picture.pixels, SMILING)
+    assert "<b>" not in drawing.table_html(names, result, SMILING, picture)
+    named = ["<script>", *view.attributes[1:]]
     for drawn in (
-        drawing.pictures_html(result, settings),
+        drawing.compared_html(named, result, settings, picture),
+        drawing.maps_html(result, settings),
         drawing.error_html("<script>"),
         drawing.note_html("<script>"),
-        drawing.curve_html(view.compute(face, SMILING._replace(curve=None)), settings),
+        drawing.progress_html("<script>", 0.5),
+        drawing.curve_html(view.compute(picture.pixels, SMILING._replace(curve=None)), settings),
     ):
         assert "<script>" not in drawn
 
 
-@pytest.mark.parametrize("auto, tiles", [(False, 3 + MASKS_SHOWN), (True, 4 + MASKS_SHOWN)])
-def test_pictures_are_embedded_and_captioned(view, face, auto, tiles):
-    settings = Settings("Smiling", 0.2, None if auto else ToneCurve())
-    result = view.compute(face, settings)
-    drawn = drawing.pictures_html(result, settings)
-    assert drawn.count("<figcaption>") == tiles
+@pytest.mark.parametrize(
+    "sigma, curve, titles, images",
+    [
+        (0.0, ToneCurve(), ["clean", "no noise", "not treated"], 1),
+        (0.2, ToneCurve(), ["clean", "noise 0.20", "not treated"], 2),
+        (0.2, ToneCurve(3.0, 0.4), ["clean", "noise 0.20", "n 3, β 0.40"], 3),
+        (0.2, None, ["clean", "noise 0.20", "after auto"], 3),
+        (0.0, None, ["clean", "no noise", "after auto"], 2),
+    ],
+)
+def test_the_pictures_stand_side_by_side(view, picture, sigma, curve, titles, images):
+    settings = Settings("Smiling", sigma, curve)
+    result = view.compute(picture.pixels, settings)
+    drawn = drawing.compared_html(view.attributes, result, settings, picture)
+    assert re.findall(r"<figcaption><b>(.*?)</b>", drawn) == titles
+    assert drawn.count('src="data:image/webp;') == images
+    for said in sentences(judged(view.attributes, result, picture), result, settings):
+        assert said in drawn
+
+
+def test_of_an_attribute_the_masks_come_first(view, picture):
+    """Then the masked contributions; gradients are a second opinion."""
+    result = view.compute(picture.pixels, SMILING)
+    drawn = drawing.maps_html(result, SMILING)
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", drawn)
+    kinds = ["where the masks", "masked contributions", "second opinion: gradients"]
+    kinds += [f"mask of channel {channel}: " for channel in result.explanation.channels]
+    assert len(captions) == len(kinds) == 3 + MASKS_SHOWN
+    assert all(map(str.startswith, captions, kinds))
     sources = [part.split('"')[0] for part in drawn.split('src="')[1:]]
     assert all(source.startswith(("data:image/webp;", "data:image/png;")) for source in sources)
-    for channel in result.explanation.channels:
-        assert f"mask of channel {channel}: " in drawn
-    assert ("denoised" in drawn) == auto
+
+
+@pytest.mark.parametrize("curve", [None, ToneCurve()])
+def test_the_png_is_of_what_is_seen(view, picture, curve):
+    settings = Settings("Smiling", 0.2, curve)
+    result = view.compute(picture.pixels, settings)
+    drawn = [
+        snapshot_png(view.attributes, result, settings, one, "name", "a $title_")
+        for one in (picture, Picture(picture.pixels, {}))
+    ]
+    sizes = [Image.open(io.BytesIO(png)).size for png in drawn]
+    assert sizes == [(1280, 960)] * 2 and drawn[0] != drawn[1]
 
 
 def test_the_curve_is_drawn_through_its_points(view, face):
@@ -237,7 +476,7 @@ def test_numbers_of_the_page_equal_those_of_the_predictor(view, classifier, face
     batch = np.repeat(face[None], classifier.predictor.devices, 0)
     logits = np.asarray(classifier.predictor.predict(batch, ToneCurve(2.0, 0.3)).logits)[0]
     result = view.compute(face, SMILING._replace(curve=ToneCurve(2.0, 0.3)))
-    close(result.probabilities, 1 / (1 + np.exp(-logits)))
+    close(result.probabilities[2], 1 / (1 + np.exp(-logits)))
 
 
 def refused(capsys, *flags):

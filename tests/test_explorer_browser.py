@@ -52,7 +52,7 @@ sys.addaudithook(watch)
 
 RUN = f"{WATCH}\nfrom iamt_jax.commands.main import main\nsys.exit(main(sys.argv[1:]))"
 
-TABLE, PICTURES, CURVE = "#table .scroll", "#pictures .tiles", "#curve svg"
+TABLE, PICTURES, MAPS, CURVE = "#table .scroll", "#compared .compared", "#maps .maps", "#curve svg"
 """What the controls change."""
 
 PATIENCE = 120_000
@@ -128,7 +128,7 @@ def opened(browser, server):
     """Opens the page; at the end it must have reported no error and asked nobody else."""
     complaints, contexts = [], []
 
-    def open_page(**options):
+    def open_page(parameters="", **options):
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
         page.set_default_timeout(PATIENCE)
@@ -136,9 +136,11 @@ def opened(browser, server):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         known = (server.address + "/", "data:", "blob:")
         page.on("request", lambda r: r.url.startswith(known) or complaints.append(r.url[:200]))
-        page.goto(server.address)
+        page.goto(f"{server.address}/{parameters}")
         page.wait_for_selector("#table tbody tr")
         page.wait_for_selector("#examples img")
+        # The page has read its address, and completed it.
+        page.wait_for_function("new URL(location).searchParams.has('order')")
         return page
 
     open_page.complaints = complaints
@@ -169,7 +171,7 @@ def shown(page):
     """Probabilities in the table, by attribute."""
     rows = page.locator("#table tbody tr")
     names = rows.evaluate_all("(rows) => rows.map((row) => row.dataset.attribute)")
-    values = rows.evaluate_all("(rows) => rows.map((row) => Number(row.cells[2].innerText))")
+    values = rows.evaluate_all("(rows) => rows.map((row) => Number(row.dataset.now))")
     return dict(zip(names, values, strict=True))
 
 
@@ -178,7 +180,7 @@ def says(page, classifier, picture, **curve):
     expected = dict(zip(classifier.attributes, classifier(picture, **curve).tolist(), strict=True))
     page.wait_for_function(
         """(expected) => [...document.querySelectorAll("#table tbody tr")].every((row) =>
-          Math.abs(expected[row.dataset.attribute] - row.cells[2].innerText / 100) < 0.0006)""",
+          Math.abs(expected[row.dataset.attribute] - row.dataset.now / 100) < 0.0006)""",
         arg=expected,
     )
     assert len(shown(page)) == len(expected)
@@ -223,9 +225,9 @@ def test_it_opens_with_a_face(opened, classifier, scheme):
 @pytest.mark.parametrize(
     "slider, parts",
     [
-        ("sigma", [TABLE, PICTURES]),
-        ("n", [TABLE, PICTURES, CURVE]),
-        ("beta", [TABLE, PICTURES, CURVE]),
+        ("sigma", [TABLE, PICTURES, MAPS]),
+        ("n", [TABLE, PICTURES, MAPS, CURVE]),
+        ("beta", [TABLE, PICTURES, MAPS, CURVE]),
     ],
 )
 def test_each_slider_changes_what_depends_on_it(opened, slider, parts):
@@ -250,30 +252,117 @@ def test_the_page_says_what_the_classifier_says(opened, classifier, photograph):
 
 def test_attribute_order_and_example_change_the_page(opened):
     page = opened()
-    assert page.inner_text("#pictures .said").startswith("Smiling: ")
+    assert page.inner_text("#maps .said >> nth=0").startswith("Smiling: ")
     page.click("#attribute input")
-    changes(page, lambda: page.get_by_role("option", name="Big Nose").click(), PICTURES)
-    page.wait_for_selector("#pictures .said:has-text('Big Nose: ')")
+    changes(page, lambda: page.get_by_role("option", name="Big Nose").click(), MAPS)
+    page.wait_for_selector("#maps .said:has-text('Big Nose: ')")
     changes(page, lambda: page.check("#order input[value=name]"), TABLE)
     assert list(shown(page))[0] == "5_o_Clock_Shadow"
-    changes(page, lambda: page.click("#examples button >> nth=3"), PICTURES, TABLE)
+    changes(page, lambda: page.click("#examples button >> nth=3"), PICTURES, MAPS, TABLE)
     assert page.locator(".note", has_text="Rendered face 4").count() == 1
 
 
 def test_auto_estimates_the_noise_and_takes_it_out(opened):
     page = opened()
     press(page, "sigma", 20)
-    page.wait_for_selector("text=picture, noise 0.20")
-    changes(page, lambda: page.check("#auto input"), TABLE, PICTURES, CURVE)
+    page.wait_for_selector("text=noise 0.20")
+    changes(page, lambda: page.check("#auto input"), TABLE, PICTURES, MAPS, CURVE)
     assert page.locator("#curve .band").count() == 1
     (said,) = re.findall(r"estimated sigma = ([0-9.]+), n = 1", page.inner_text("#curve"))
     assert float(said) == pytest.approx(0.2, rel=0.25)
-    assert "denoised for sigma" in page.inner_text("#pictures")
+    assert "after auto" in page.inner_text(PICTURES)
+    assert page.locator(f"{PICTURES} img").count() == 3
     assert "applies denoiser, curve" in page.inner_text("#curve")
     page.wait_for_selector("#n input[type=range]:disabled")
     page.wait_for_selector("#beta input[type=range]:disabled")
     changes(page, lambda: page.uncheck("#auto input"), TABLE, PICTURES, CURVE)
     page.wait_for_selector("#n input[type=range]:enabled")
+
+
+def test_it_says_what_noise_and_treatment_did(opened, photograph):
+    page = opened("?noise=0.4&auto=1")
+    words = r"Noise flipped \d+ of 40 answers; after auto \d+ (is|are)( still)? flipped\."
+    wrong = r"Wrong answers: \d+ on the clean picture, \d+ under noise, \d+ after auto\."
+    page.wait_for_selector("#compared >> text=after auto")
+    verdict = page.locator("#compared .verdict span")
+    assert re.fullmatch(words, verdict.nth(0).inner_text())
+    assert re.fullmatch(wrong, verdict.nth(1).inner_text())
+    labels = page.locator("#table td.label").all_inner_texts()
+    assert len(labels) == 40 and set(labels) == {"yes", "no"}
+    drop(page, "face.png", encoded(photograph))
+    page.wait_for_selector(".note:has-text('face.png')")
+    assert verdict.count() == 1 and page.locator("#table td.label").count() == 0
+
+
+def controls(page):
+    """What the controls and the page's parts show."""
+    return {
+        "attribute": page.input_value("#attribute input"),
+        "sigma": page.input_value("#sigma input[type=range]"),
+        "n": page.inner_text("#said-n b"),
+        "beta": page.input_value("#beta input[type=range]"),
+        "auto": page.is_checked("#auto input"),
+        "order": page.locator("#order input:checked").get_attribute("value"),
+        "pictures": page.inner_html(PICTURES),
+        "table": page.inner_html(TABLE),
+    }
+
+
+def test_a_reload_restores_the_page(opened):
+    page = opened()
+    changes(page, lambda: page.click("#examples button >> nth=3"), PICTURES)
+    press(page, "sigma", 12)
+    press(page, "n", 4)
+    press(page, "beta", 20, "ArrowLeft")
+    page.check("#order input[value=change]")
+    page.click("#attribute input")
+    page.get_by_role("option", name="Big Nose").click()
+    page.wait_for_selector("#maps .said:has-text('Big Nose: ')")
+    page.check("#auto input")
+    page.wait_for_function("new URL(location).searchParams.get('auto') === '1'")
+    before = controls(page)
+    asked = "?face=4&attribute=Big_Nose&noise=0.12&n=2.5"
+    assert page.url.split("/")[-1].startswith(asked)
+    page.reload()
+    page.wait_for_selector("#compared >> text=after auto")
+    page.wait_for_selector("#n input[type=range]:disabled")
+    assert controls(page) == before
+    page.uncheck("#auto input")
+    page.wait_for_function("new URL(location).searchParams.get('auto') === '0'")
+    page.wait_for_selector("#compared >> text=n 2.5")
+
+
+def test_a_bad_address_opens_the_page_and_a_photograph_is_not_kept(opened):
+    page = opened("?face=x&attribute=%3Cb%3E&noise=nan&n=-1e99&beta=&auto=2&order=9&theme=1")
+    assert page.input_value("#attribute input") == "Smiling"
+    assert page.inner_text("#said-n b") == "0"
+    assert "theme=1" in page.url
+    page = opened("?face=photograph&noise=0.1")
+    page.wait_for_selector(".note:has-text('The photograph was not kept')")
+    page.wait_for_selector("text=noise 0.10")
+
+
+def test_a_button_saves_a_png(opened):
+    page = opened("?noise=0.2&auto=1")
+    page.wait_for_selector("#compared >> text=after auto")
+    for _ in range(2):
+        with page.expect_download() as download:
+            page.click("#save")
+    assert download.value.suggested_filename == "explorer-Smiling.png"
+    with Image.open(download.value.path()) as saved:
+        assert saved.format == "PNG" and saved.size == (1280, 960)
+
+
+def test_the_label_of_the_upload_does_not_lie_over_its_icon(opened):
+    page = opened()
+    icon = page.locator("#file .icon-wrap svg").bounding_box()
+    over = page.evaluate(
+        """({x, y, width, height}) =>
+          document.elementFromPoint(x + width / 2, y + height / 2).closest("label") !== null""",
+        icon,
+    )
+    # The label is there for screen readers only.
+    assert not over and page.locator("#file label").bounding_box()["width"] <= 1
 
 
 @pytest.mark.parametrize("kind", ["text", "truncated", "huge"])
@@ -318,11 +407,29 @@ def test_a_phone_scrolls_one_way_only(opened, scheme):
     for auto in (False, True):
         page.set_checked("#auto input", auto)
         page.wait_for_selector("#curve .betas", state="attached" if auto else "detached")
-        edges = page.locator("#curve > *, .betas, .scroll, .tiles, svg").evaluate_all(
+        edges = page.locator("#curve > *, .betas, .scroll, .compared, .tiles, svg").evaluate_all(
             "(parts) => parts.map((part) => part.getBoundingClientRect().right)"
         )
         assert max(edges) <= PHONE["width"]
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_on_a_phone_the_pictures_stay_in_sight(opened):
+    page = opened("?noise=0.2", viewport=PHONE)
+    page.wait_for_selector("text=noise 0.20")
+    for part in ("#beta", "#table"):
+        page.locator(part).scroll_into_view_if_needed()
+        page.evaluate("window.scrollBy(0, 300)")
+        box = page.locator(PICTURES).bounding_box()
+        assert 0 <= box["y"] < 20 and box["height"] < PHONE["height"] / 3
+        middle = {"x": box["x"] + box["width"] / 2, "y": box["y"] + 40}
+        assert page.evaluate(
+            "({x, y}) => document.elementFromPoint(x, y).closest('#compared') !== null", middle
+        )
+    page = opened()
+    page.locator("#table").scroll_into_view_if_needed()
+    page.evaluate("window.scrollBy(0, 900)")
+    assert page.locator(PICTURES).bounding_box()["y"] < 0
 
 
 def asked(address, host=None):
@@ -351,13 +458,47 @@ def test_the_server_keeps_to_itself(server):
 def test_without_a_calibration_auto_is_off_and_sigterm_ends_it(finished, tmp_path):
     server = Server(finished, tmp_path / "tmp")
     _, _, body = asked(server.address)
-    assert "No auto: " in body and "python -m iamt_jax calibrate --workdir" in body
+    assert "auto needs a calibration" in body and "python -m" not in body
     config = json.loads(re.search(r"window\.gradio_config = (\{.*?\});</script>", body)[1])
     (auto,) = [x for x in config["components"] if x["props"].get("elem_id") == "auto"]
     assert auto["props"]["interactive"] is False
     assert any(server.temporary.iterdir())
     assert server.end(signal.SIGTERM) == 128 + signal.SIGTERM
     assert not server.complaints() and not list(server.temporary.iterdir())
+
+
+def test_a_button_calibrates(browser, finished, calibrated, tmp_path):
+    workdir = tmp_path / "W"
+    shutil.copytree(finished, workdir)
+    server = Server(workdir, tmp_path / "tmp")
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{server.address}/?noise=0.2")
+    page.wait_for_selector("text=noise 0.20")
+    assert page.is_disabled("#auto input")
+    # The folder cannot be written: one line, and the button is there to try again.
+    blocked = workdir / "calibration.npz"
+    blocked.mkdir()
+    page.click("#calibrate")
+    page.wait_for_selector("#calibration progress")
+    page.click("#calibrate", force=True)  # Does nothing while one is running.
+    page.wait_for_selector("#calibration .problem")
+    line = page.inner_text("#calibration .problem")
+    assert line.startswith("Not calibrated: ") and "calibration.npz: cannot be written" in line
+    blocked.rmdir()
+    page.wait_for_selector("#calibrate:enabled")
+    page.click("#calibrate")
+    page.wait_for_selector("#auto input:enabled")
+    page.wait_for_selector("#calibrate", state="detached")
+    assert "tick auto" in page.inner_text("#calibration")
+    changes(page, lambda: page.check("#auto input"), TABLE, PICTURES)
+    made, expected = (np.load(x / "calibration.npz") for x in (workdir, calibrated))
+    assert all(np.array_equal(made[name], expected[name]) for name in expected)
+    page.reload()
+    page.wait_for_selector("#compared >> text=after auto")
+    assert not page.is_visible("#calibrate")
+    page.close()
+    assert server.end(signal.SIGINT) == 0 and not server.complaints()
 
 
 def test_the_watch_sees_a_connection_to_elsewhere():

@@ -16,7 +16,9 @@ from iamt_jax.config import FEWEST_IMAGES, OtherData
 from iamt_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from iamt_jax.robust.treatment import Transformation
+    from pathlib import Path
+
+    from iamt_jax.inference.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -41,33 +43,48 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     xla_setup.prepare()
     xla_setup.start_devices()
 
-    from iamt_jax.robust.calibration_file import members, write_calibration
+    from iamt_jax.inference.classifier import load_workdir
 
-    identity, transformation = _calibrate(chosen)
-    path = write_calibration(chosen.workdir, transformation, identity)
+    path, members = make_calibration(load_workdir(chosen.workdir), chosen.images, chosen.data)
     print(
-        f"calibrated {', '.join(members(transformation))}; wrote {path}\n"
+        f"calibrated {', '.join(members)}; wrote {path}\n"
         f"now: python evaluate.py --workdir {shlex.quote(str(chosen.workdir))} --auto"
     )
     return 0
 
 
-def _calibrate(chosen: CalibrateArguments) -> tuple[str, Transformation]:
-    """The identity of the network, and its calibrated transformation."""
-    from iamt_jax.data.open import open_source, resolve_data, without_damaged
-    from iamt_jax.inference.classifier import load_workdir
-    from iamt_jax.robust.calibration import fit_transformation
+def make_calibration(
+    trained: Classifier,
+    images: int = CalibrateArguments.images,
+    data: OtherData = CalibrateArguments.data,
+) -> tuple[Path, list[str]]:
+    """Calibrates a network and writes the calibration into its workdir.
 
-    trained = load_workdir(chosen.workdir)
-    config = resolve_data(trained.run.config.data, chosen.data)
+    Args:
+      trained: the network of a workdir.
+      images: largest number of training images to use.
+      data: the data to use, by default the run's own.
+
+    Returns:
+      The path of the file, and the names of the calibrated parts.
+
+    Raises:
+      InputError: the data cannot be read or are too few, or the workdir cannot be written.
+    """
+    from iamt_jax.data.open import open_source, resolve_data, without_damaged
+    from iamt_jax.robust.calibration import fit_transformation
+    from iamt_jax.robust.calibration_file import members, write_calibration
+
+    config = resolve_data(trained.run.config.data, data)
     dataset = open_source(config)
-    records = dataset.split("train").first(chosen.images)
+    records = dataset.split("train").first(images)
     records, _ = without_damaged(records, config.size, config.damaged_limit)
     if len(records) < FEWEST_IMAGES:
         raise InputError(
             f"{dataset.root}: has {len(records)} training images, expected at least "
-            f"{FEWEST_IMAGES} to calibrate on: give --data.root with more"
+            f"{FEWEST_IMAGES} to calibrate on: give `data.root` with more"
         )
     pictures = records.pictures(slice(None), config.size)
-    network = trained.predictor.network()
-    return trained.identity, fit_transformation(network, pictures, records.names)
+    transformation = fit_transformation(trained.predictor.network(), pictures, records.names)
+    path = write_calibration(trained.workdir, transformation, trained.identity)
+    return path, members(transformation)

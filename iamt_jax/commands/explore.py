@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import sys
 import time
@@ -95,6 +96,7 @@ def _page(chosen: ExploreArguments):
     xla_setup.prepare()
     xla_setup.start_devices()
 
+    from iamt_jax.commands.calibrate import make_calibration
     from iamt_jax.explorer.view import View
     from iamt_jax.inference.classifier import load_workdir
 
@@ -111,4 +113,5 @@ def _page(chosen: ExploreArguments):
         view,
         f"{chosen.workdir}, step {classifier.step:,}, {len(view.attributes)} attributes, "
         f"{view.size} pixels",
+        functools.partial(make_calibration, classifier),
     )

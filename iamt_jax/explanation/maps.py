@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from iamt_jax.explanation.explain import explain, mask_map
 from iamt_jax.model.network import IAMT
-from iamt_jax.model.tone_curve import tone_curve
+from iamt_jax.model.tone_curve import contrast, tone_curve
 
 Images = Float[Array, "batch y x 3"]
 Chosen = Int[Array, " some"]
@@ -33,12 +33,13 @@ def weighted_masks(network: IAMT, images: Images, chosen: Chosen, answer: bool =
 
 
 def masked_contributions(
-    network: IAMT, images: Images, chosen: Chosen, answer: bool = True
+    network: IAMT, images: Images, chosen: Chosen, answer: bool = True, n: float | Array = 1.0
 ) -> Maps:
-    """Contributions of the masked features to the logit, w M f, by position; no derivatives."""
+    """Contributions of the masked features to the logit, w h(M; n) f, by position; no
+    derivatives."""
     features = network.extractor(images)
     weights, _ = network.heads.classifiers(chosen)
-    found = network.heads.masks(features, chosen)
+    found = contrast(network.heads.masks(features, chosen), n)
     added = jnp.einsum("sbhwc,bhwc,sc->bshw", found, features, weights)
     if answer:
         added *= jnp.sign(network.predict(images)[:, chosen])[..., None, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,11 @@ import gradio as gr
 
 from iamt_jax.errors import InputError
 from iamt_jax.explorer import drawing
-from iamt_jax.explorer.view import Settings, Square, View
-from iamt_jax.robust.treatment import ToneCurve
-
-N_VALUES = (
-    *(0, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1),
-    *(1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9, 10),
-)
-"""Values of n on the slider."""
+from iamt_jax.explorer.address import LARGEST_SIGMA, N_VALUES, PageState, restored
+from iamt_jax.explorer.calibrating import Calibrating
+from iamt_jax.explorer.snapshot import snapshot_png
+from iamt_jax.explorer.view import Picture, View
+from iamt_jax.report.overlays import data_uri
 
 EXAMPLES = 6
 """Number of rendered faces offered."""
@@ -25,29 +23,68 @@ EXAMPLES = 6
 UPLOAD_MB = 20
 """Largest file that may be uploaded."""
 
-LARGEST_SIGMA = 0.5
-"""End of the noise slider, [0, 1] pixel units."""
+_INVITATION = (
+    "A rendered face. Click on another, or drop a photograph "
+    f"({UPLOAD_MB} MB at most): its centred square is used."
+)
 
-FIRST_NOTE = "A rendered face. Drop a photograph above: its centred square is used."
+_CURVE_HELP = (
+    "n is the contrast of the masks: above 1, open places open further and closed ones close. "
+    "β takes away features where a mask is closed: at 0 all of them count, at 1 only what the "
+    "mask lets through."
+)
+
+_CALIBRATION_HELP = (
+    "auto needs a calibration of this network. It is made once, from up to 5,000 training images "
+    "without their labels, in some minutes, and stored beside the network."
+)
+
+_CALIBRATED = "The network is calibrated: tick auto."
+
+_SECONDS = 0.5
+"""Time between two reports of the calibration's progress."""
+
+_SET_ADDRESS = """(parameters) => {
+  const address = new URL(location);
+  for (const [name, value] of Object.entries(parameters)) address.searchParams.set(name, value);
+  history.replaceState(history.state, "", address);
+}"""
+
+_SAVE = """(picture) => {
+  if (!picture) return;
+  const link = Object.assign(document.createElement("a"), picture);
+  document.body.append(link);
+  link.click();
+  link.remove();
+}"""
 
 
 class Page:
-    """The controls and their event handlers; all visitors share one view."""
+    """The controls and their event handlers; all visitors share one view.
 
-    def __init__(self, view: View, title: str):
-        self._view = view
+    Args:
+      view: the network.
+      title: of the network.
+      calibrate: writes a calibration into the workdir; raises InputError if it cannot.
+    """
+
+    def __init__(self, view: View, title: str, calibrate: Callable[[], None]):
+        self._view, self._title = view, title
         self._faces = view.examples(EXAMPLES)
+        self._calibrating = Calibrating(lambda: (calibrate(), view.use_calibration()))
         names = view.attributes
-        self._first = "Smiling" if "Smiling" in names else names[0]
+        first = "Smiling" if "Smiling" in names else names[0]
+        self._first = PageState(0, first, 0.0, 1.0, view.own_beta, False)
         # No usage statistics, whatever the environment variables are.
         with gr.Blocks(title="iamt_jax explorer", analytics_enabled=False) as self.blocks:
             gr.HTML(f"<h1>Explorer</h1>{drawing.note_html(title)}", elem_classes="head")
-            with gr.Row():
+            self._compared = gr.HTML(elem_id="compared")
+            with gr.Row(elem_classes="columns"):
                 with gr.Column(scale=1, min_width=280):
                     self._build_inputs()
                     self._curve = gr.HTML(elem_id="curve")
                 with gr.Column(scale=2, min_width=280):
-                    self._pictures = gr.HTML(elem_id="pictures")
+                    self._maps = gr.HTML(elem_id="maps")
                     self._order = gr.Radio(
                         list(drawing.ORDERS),
                         value=drawing.ORDERS[0],
@@ -55,27 +92,18 @@ class Page:
                         elem_id="order",
                     )
                     self._table = gr.HTML(elem_id="table")
-            shown = [self._pictures, self._table, self._curve]
-            first = self._draw(
-                self._faces[0],
-                Settings(self._first, curve=ToneCurve(1.0, view.own_beta)),
-                drawing.ORDERS[0],
-            )
-            for part, drawn in zip(shown, first, strict=True):
+            self._address = gr.JSON(visible=False)
+            self._saved = gr.JSON(visible=False)
+            self._shown = [self._compared, self._maps, self._table, self._curve, self._address]
+            first = self._draw(self._faces[0], self._first)
+            for part, drawn in zip(self._shown, first, strict=True):
                 part.value = drawn
-            self._connect(shown)
+            self._connect()
 
     def _build_inputs(self) -> None:
-        view = self._view
         self._picture = gr.State(self._faces[0])
-        self._file = gr.File(
-            label=f"Photograph, {UPLOAD_MB} MB at most",
-            file_types=["image"],
-            height=140,
-            elem_id="file",
-        )
         self._gallery = gr.Gallery(
-            list(self._faces),
+            [face.pixels for face in self._faces],
             label="Rendered faces",
             show_label=False,
             columns=EXAMPLES,
@@ -84,16 +112,40 @@ class Page:
             buttons=[],
             elem_id="examples",
         )
-        self._status = gr.HTML(drawing.note_html(FIRST_NOTE))
+        self._file = gr.File(
+            label="Photograph",
+            show_label=False,
+            file_types=["image"],
+            height=124,
+            elem_id="file",
+        )
+        self._status = gr.HTML(drawing.note_html(_INVITATION), elem_id="status")
         with gr.Group(elem_id="controls"):
             self._build_controls()
-        if view.no_auto:
-            gr.HTML(drawing.note_html(f"No auto: {view.no_auto}"), elem_id="no-auto")
+        gr.HTML(drawing.note_html(_CURVE_HELP), elem_id="curve-help")
+        missing = not self._view.is_calibrated
+        self._calibration = gr.HTML(
+            drawing.note_html(_CALIBRATION_HELP), elem_id="calibration", visible=missing
+        )
+        self._calibrate = gr.Button("Calibrate", elem_id="calibrate", visible=missing)
+        self._save = gr.Button("Save as PNG", elem_id="save")
 
     def _build_controls(self) -> None:
         view, last = self._view, len(N_VALUES) - 1
+        self._attribute = gr.Dropdown(
+            [(name.replace("_", " "), name) for name in view.attributes],
+            value=self._first.attribute,
+            label="attribute",
+            filterable=True,
+            elem_id="attribute",
+        )
         self._sigma = gr.Slider(
             0, LARGEST_SIGMA, 0, step=0.01, label="noise (sigma)", elem_id="sigma", buttons=[]
+        )
+        self._auto = gr.Checkbox(
+            label="auto: estimate the noise and apply the calibration",
+            interactive=view.is_calibrated,
+            elem_id="auto",
         )
         self._said_n = gr.HTML(_n_html(1), elem_id="said-n")
         self._n = gr.Slider(
@@ -107,29 +159,17 @@ class Page:
         self._beta = gr.Slider(
             0, 1, view.own_beta, step=0.01, label="β", elem_id="beta", buttons=[]
         )
-        self._auto = gr.Checkbox(
-            label="auto: estimate the noise and apply the calibration",
-            interactive=view.no_auto is None,
-            elem_id="auto",
-        )
-        self._attribute = gr.Dropdown(
-            [(name.replace("_", " "), name) for name in view.attributes],
-            value=self._first,
-            label="masks of",
-            filterable=True,
-            elem_id="attribute",
-        )
 
-    def _connect(self, shown: list[gr.HTML]) -> None:
-        controls = [self._sigma, self._n, self._beta, self._auto, self._attribute, self._order]
+    def _connect(self) -> None:
+        controls = [self._attribute, self._sigma, self._n, self._beta, self._auto, self._order]
+        seen = [self._picture, *controls]
         # While one update is running, only the latest further change is queued.
         options: dict[str, Any] = {
             "show_progress": "hidden",
             "api_visibility": "private",
             "trigger_mode": "always_last",
         }
-        moved = [control.input for control in controls]
-        gr.on(moved, self.moved, [self._picture, *controls], shown, **options)
+        once = options | {"trigger_mode": "once"}
         steps = [_n_html(n) for n in N_VALUES]
         self._n.input(None, self._n, self._said_n, js=f"(i) => {steps}[i]")
         self._auto.input(
@@ -138,13 +178,53 @@ class Page:
             [self._n, self._beta],
             **options,
         )
-        answers = [self._picture, self._status, *shown]
-        self._file.upload(self.uploaded, [self._file, *controls], [self._file, *answers], **options)
-        self._gallery.select(self.example, controls, answers, **options)
+        answers = [self._picture, self._status, *self._shown]
+        calibration = [self._calibration, self._calibrate, self._auto]
+        drawn = [
+            gr.on([x.input for x in controls], self.moved, seen, self._shown, **options),
+            self._file.upload(
+                self.uploaded, [self._file, *controls], [self._file, *answers], **options
+            ),
+            self._gallery.select(self.example, controls, answers, **options),
+            self.blocks.load(self.opened, None, [*controls, self._said_n, *answers], **options),
+        ]
+        for event in drawn:
+            event.then(None, self._address, None, js=_SET_ADDRESS)
+        drawn[-1].then(self.followed, None, calibration, **options)
+        self._calibrate.click(self.calibrated, None, calibration, **once)
+        self._save.click(self.saved, seen, self._saved, **once).then(
+            None, self._saved, None, js=_SAVE
+        )
 
-    def moved(self, picture: Square, *controls: Any) -> tuple[str, str, str]:
-        """Returns the page's HTML after a control was changed."""
-        return self._draw(picture, *_settings(*controls))
+    def opened(self, request: gr.Request) -> tuple:
+        """Returns the page's content for the parameters of its address."""
+        state = restored(
+            request.query_params,
+            self._first,
+            self._view.attributes,
+            len(self._faces),
+            self._view.is_calibrated,
+        )
+        note = _INVITATION
+        if state.face is None:
+            note, state = "The photograph was not kept; drop it again.", state._replace(face=0)
+        face, curve = self._faces[state.face], {"interactive": not state.auto}
+        return (
+            state.attribute,
+            state.sigma,
+            gr.update(value=N_VALUES.index(state.n), **curve),
+            gr.update(value=state.beta, **curve),
+            gr.update(value=state.auto, interactive=self._view.is_calibrated),
+            state.order,
+            _n_html(state.n),
+            face,
+            drawing.note_html(note),
+            *self._draw(face, state),
+        )
+
+    def moved(self, picture: Picture, *controls: Any) -> tuple:
+        """Returns the page's content after a control was changed."""
+        return self._draw(picture, self._state(picture, *controls))
 
     def uploaded(self, path: str, *controls: Any) -> tuple:
         """Returns the page's content for an uploaded file, and deletes the file."""
@@ -154,33 +234,79 @@ class Page:
         try:
             picture = self._view.picture(data, name)
         except InputError as error:
-            return None, gr.skip(), drawing.error_html(str(error)), *[gr.skip()] * 3
-        drawn = self._draw(picture, *_settings(*controls))
-        return None, picture, drawing.note_html(name), *drawn
+            unchanged = [gr.skip()] * len(self._shown)
+            return None, gr.skip(), drawing.error_html(str(error)), *unchanged
+        return None, picture, drawing.note_html(name), *self.moved(picture, *controls)
 
     def example(self, event: gr.SelectData, *controls: Any) -> tuple:
         """Returns the page's content for a rendered face."""
         face = self._faces[event.index]
-        drawn = self._draw(face, *_settings(*controls))
-        return face, drawing.note_html(f"Rendered face {event.index + 1}"), *drawn
+        note = drawing.note_html(f"Rendered face {face.face + 1}")
+        return face, note, *self.moved(face, *controls)
 
-    def _draw(
-        self, picture: Square, settings: Settings, order: drawing.Order
-    ) -> tuple[str, str, str]:
-        result = self._view.compute(picture, settings)
-        return (
-            drawing.pictures_html(result, settings),
-            drawing.table_html(self._view.attributes, result, order),
-            drawing.curve_html(result, settings),
+    def saved(self, picture: Picture, *controls: Any) -> dict[str, str]:
+        """Returns the link to a PNG of what the page shows: `href` and `download`."""
+        state = self._state(picture, *controls)
+        png = snapshot_png(
+            self._view.attributes,
+            self._view.compute(picture.pixels, state.settings),
+            state.settings,
+            picture,
+            state.order,
+            self._title,
         )
+        return {"href": data_uri(png, "png"), "download": f"explorer-{state.attribute}.png"}
 
+    def calibrated(self) -> Iterator[tuple]:
+        """Starts a calibration, unless one is running, and yields its progress."""
+        self._calibrating.start()
+        yield from self._progress()
 
-def _settings(
-    sigma: float, n: int, beta: float, auto: bool, attribute: str, order: drawing.Order
-) -> tuple[Settings, drawing.Order]:
-    """The controls' values as settings, and the order of the table."""
-    curve = None if auto else ToneCurve(N_VALUES[int(n)], beta)
-    return Settings(attribute, sigma, curve), order
+    def followed(self) -> Iterator[tuple]:
+        """Yields the progress of a calibration that another visitor started, if there is one."""
+        if self._calibrating.is_running:
+            yield from self._progress()
+        else:
+            missing = gr.update(visible=not self._view.is_calibrated)
+            yield missing, missing, gr.skip()
+
+    def _progress(self) -> Iterator[tuple]:
+        job = self._calibrating
+        while job.is_running:
+            words = drawing.progress_html(f"Calibrating: {job.stage}", job.done)
+            yield words, gr.update(interactive=False), gr.skip()
+            job.wait(_SECONDS)
+        if job.problem:
+            line = drawing.error_html(f"Not calibrated: {job.problem}")
+            yield line, gr.update(interactive=True), gr.skip()
+        else:
+            done = drawing.note_html(_CALIBRATED)
+            yield done, gr.update(visible=False), gr.update(interactive=True)
+
+    def _state(
+        self,
+        picture: Picture,
+        attribute: str,
+        sigma: float,
+        n: int,
+        beta: float,
+        auto: bool,
+        order: drawing.Order,
+    ) -> PageState:
+        """The controls' values as a state."""
+        return PageState(picture.face, attribute, sigma, N_VALUES[int(n)], beta, auto, order)
+
+    def _draw(self, picture: Picture, state: PageState) -> tuple:
+        """The HTML of the page's parts, and the parameters of its address."""
+        names, settings = self._view.attributes, state.settings
+        result = self._view.compute(picture.pixels, settings)
+        return (
+            drawing.compared_html(names, result, settings, picture),
+            drawing.maps_html(result, settings),
+            drawing.table_html(names, result, settings, picture, state.order),
+            drawing.curve_html(result, settings),
+            state.parameters(),
+        )
 
 
 def _n_html(n: float) -> str:

@@ -1,4 +1,4 @@
-"""HTML fragments of the page: table, tone curve, overlays. Numbers in, text out."""
+"""HTML fragments of the page: pictures, maps, table, tone curve. Numbers in, text out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from iamt_jax.explorer.view import CURVE_POINTS, QUANTILES, AutoChoice, Settings, ViewResult
+from iamt_jax.explorer.verdict import judged, picture_titles, sentences
+from iamt_jax.explorer.view import (
+    CURVE_POINTS,
+    QUANTILES,
+    AutoChoice,
+    Picture,
+    Settings,
+    Square,
+    ViewResult,
+)
 from iamt_jax.report.overlays import data_uri, mask_map_png, mask_png, photograph_webp, signed_png
 
 ORDERS = ("probability", "change", "name")
@@ -23,72 +32,122 @@ MASK_OPACITY = 0.6
 WIDTH, HEIGHT, MARGIN = 320, 240, 34
 """Size of the tone curve's drawing, in SVG units; the margin is at the left and below."""
 
-SMALLEST_CHANGE = 0.0005
-"""Smaller changes of a probability are shown as 0."""
+BAD = "\N{NO-BREAK SPACE}✗"
+"""Mark of an answer that is wrong or flipped."""
 
 
-def pictures_html(result: ViewResult, settings: Settings) -> str:
-    """Tiles: the picture, the denoised picture under `auto`, the map of the attribute's masks, its
+def compared_html(
+    names: Sequence[str], result: ViewResult, settings: Settings, picture: Picture
+) -> str:
+    """The clean, the noisy and the treated picture side by side with their answers, and what noise
+    and treatment did. A picture that equals the one before it is left out."""
+    verdict, k = judged(names, result, picture), names.index(settings.attribute)
+
+    titles = picture_titles(result, settings)
+
+    def tile(place: int, pixels: Square) -> str:
+        answer = "yes" if verdict.answers[place, k] else "no"
+        cross = BAD if verdict.bad[place, k] else ""
+        says = f"{answer}, {100 * result.probabilities[place, k]:.0f}\N{NO-BREAK SPACE}%{cross}"
+        words = f"<b>{titles[place]}</b><br>{display_name(settings.attribute)}: {says}"
+        words += f"<br>{verdict.count(place)}"
+        return _tile(data_uri(photograph_webp(pixels), "webp"), None, words)
+
+    tiles = [
+        tile(0, result.clean),
+        tile(1, result.noisy) if settings.sigma else _empty(titles[1], "move the noise slider"),
+        _empty(titles[2], "move n or β, or use auto") if result.is_own else tile(2, result.treated),
+    ]
+    said = "".join(f"<span>{x}</span>" for x in sentences(verdict, result, settings))
+    return (
+        f'<div class="compared">{"".join(tiles)}</div>'
+        f'<p class="said verdict" role="status">{said}</p>'
+    )
+
+
+def maps_html(result: ViewResult, settings: Settings) -> str:
+    """What an attribute's answer rests on: the map of its masks, its masked contributions, the
     summary map, and the masks of the channels with the largest contributions."""
     name, why = display_name(settings.attribute), result.explanation
-    noisy = treated = data_uri(photograph_webp(result.noisy), "webp")
-    tiles = [_tile(noisy, None, f"picture, noise {settings.sigma:.2f}")]
-    if result.chosen:
-        treated = data_uri(photograph_webp(result.treated), "webp")
-        tiles.append(_tile(treated, None, f"denoised for sigma {result.chosen.sigma:.2f}"))
-    places = mask_map_png(why.mask_map)
-    tiles.append(_tile(treated, (places, MASK_OPACITY), f"where the masks of {name} look"))
-    signed = signed_png(why.summary, np.abs(why.summary).max())
-    tiles.append(
-        _tile(treated, (signed, 1), f"for (purple) and against (orange) {name}", grey=True)
+    below = data_uri(photograph_webp(result.treated), "webp")
+    masked, summary = (
+        (signed_png(values, np.abs(values).max()), 1) for values in (result.masked, why.summary)
     )
-    for channel, mask in zip(why.channels, why.masks.astype(np.float32), strict=True):
-        added = _signed(float(why.contributions[channel]), 2)
-        tiles.append(
-            _tile(treated, (mask_png(mask), MASK_OPACITY), f"mask of channel {channel}: {added}")
+    maps = [
+        _tile(below, (mask_map_png(why.mask_map), MASK_OPACITY), f"where the masks of {name} look"),
+        _tile(below, masked, f"masked contributions, for and against {name}", grey=True),
+        _tile(below, summary, "second opinion: gradients in the pixels", grey=True),
+    ]
+    masks = [
+        _tile(
+            below,
+            (mask_png(mask), MASK_OPACITY),
+            f"mask of channel {channel}: {_signed(float(why.contributions[channel]), 2)}",
         )
+        for channel, mask in zip(why.channels, why.masks.astype(np.float32), strict=True)
+    ]
     logit = float(why.logits)
-    total = (
-        f"<b>{name}</b>: {'yes' if logit > 0 else 'no'}, logit {_signed(logit, 2)}; each mask's "
-        "number is the contribution of its channel. Masks are yellow where they are open, dark "
-        "blue where they are closed."
+    return (
+        f'<p class="said"><b>{name}</b>: {"yes" if logit > 0 else "no"}, logit '
+        f"{_signed(logit, 2)}. Masks are yellow where they are open and dark blue where they are "
+        "closed; purple speaks for the attribute, orange against it.</p>"
+        f'<div class="tiles maps">{"".join(maps)}</div>'
+        '<p class="said">The channels that count most, each with what it adds to the logit:</p>'
+        f'<div class="tiles masks">{"".join(masks)}</div>'
     )
-    return f'<p class="said">{total}</p><div class="tiles">{"".join(tiles)}</div>'
 
 
 def table_html(
     names: Sequence[str],
     result: ViewResult,
+    settings: Settings,
+    picture: Picture,
     order: Order = "probability",
 ) -> str:
-    """Table of all attributes' probabilities, with bars and the change against the network's own
-    curve."""
-    change = result.probabilities - result.plain
+    """Table of all attributes: true label, and probabilities of the three pictures of
+    `compared_html`; wrong or flipped answers are marked."""
+    verdict, percent = judged(names, result, picture), 100 * result.probabilities
+    treated = "auto" if result.chosen else "curve"
+    heads = {"clean": True, "noise": settings.sigma > 0, treated: not result.is_own}
+    rows = []
+    for k in sorted_attributes(names, result, order):
+        cells = "".join(
+            f'<td class="{"bad" if verdict.bad[i, k] else "good"}">{percent[i, k]:.1f}'
+            f"{BAD if verdict.bad[i, k] else ''}</td>"
+            if applies
+            else '<td class="same">–</td>'
+            for i, applies in enumerate(heads.values())
+        )
+        label = ""
+        if verdict.is_labelled:
+            label = {True: "yes", False: "no", None: "–"}[verdict.labels[k]]
+            label = f'<td class="label">{label}</td>'
+        rows.append(
+            f'<tr data-attribute="{html.escape(names[k])}" data-now="{percent[2, k]:.2f}">'
+            f'<th scope="row">{display_name(names[k])}</th>{label}{cells}'
+            f'<td class="bar"><i style="width:{percent[2, k]:.1f}%"></i></td></tr>'
+        )
+    head = '<th scope="col">attribute</th>'
+    head += '<th scope="col" class="label">true</th>' if verdict.is_labelled else ""
+    head += "".join(f'<th scope="col" class="number">{column}</th>' for column in heads)
+    against = "the true label" if verdict.is_labelled else "the answer to the clean picture"
+    return (
+        f'<div class="scroll" tabindex="0"><table><caption>Probabilities, %.{BAD} differs from '
+        f"{against}; the answer is yes above 50 %.</caption>"
+        f'<thead><tr>{head}<th class="bar"></th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def sorted_attributes(names: Sequence[str], result: ViewResult, order: Order) -> list[int]:
+    """Indices of the attributes in an order of the table."""
+    now, change = result.probabilities[2], result.probabilities[2] - result.probabilities[0]
     keys: dict[str, Callable[[int], object]] = {
-        "probability": lambda k: -result.probabilities[k],
+        "probability": lambda k: -now[k],
         "change": lambda k: -abs(change[k]),
         "name": lambda k: names[k].lower(),
     }
-    rows = []
-    for k in sorted(range(len(names)), key=keys[order]):
-        percent, moved = 100 * result.probabilities[k], change[k]
-        kind = "none" if abs(moved) < SMALLEST_CHANGE else "up" if moved > 0 else "down"
-        words = "0" if kind == "none" else _signed(100 * moved, 1)
-        rows.append(
-            f'<tr data-attribute="{html.escape(names[k])}">'
-            f'<th scope="row">{display_name(names[k])}</th>'
-            f'<td class="bar"><i style="width:{percent:.1f}%"></i></td>'
-            f'<td>{percent:.1f}</td><td class="{kind}">{words}</td></tr>'
-        )
-    head = (
-        '<th scope="col">attribute</th><th scope="col" colspan="2">probability, %</th>'
-        '<th scope="col">change</th>'
-    )
-    return (
-        '<div class="scroll" tabindex="0"><table><caption>Change is in points, against n = 1, '
-        f"β = 0.</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    return sorted(range(len(names)), key=keys[order])
 
 
 def curve_html(result: ViewResult, settings: Settings) -> str:
@@ -107,6 +166,15 @@ def curve_html(result: ViewResult, settings: Settings) -> str:
     return (
         f'{words}<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
         f"{_axes()}{band}{identity}{bent}</svg>"
+    )
+
+
+def progress_html(words: str, done: float) -> str:
+    """A progress bar with words, escaped; `done` from 0 to 1, where 0 means unknown."""
+    value = f' value="{done:.3f}"' if done else ""
+    return (
+        f'<p class="note" role="status">{html.escape(words)}</p>'
+        f'<progress max="1"{value} aria-label="progress"></progress>'
     )
 
 
@@ -157,6 +225,14 @@ def _tile(
     return (
         f'<figure><div class="stack{" grey" if grey else ""}"><img src="{photograph}" alt="">'
         f"{above}</div><figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _empty(title: str, hint: str) -> str:
+    """A frame without a picture, of the size of a tile."""
+    return (
+        f'<figure><div class="stack empty"><span>{hint}</span></div>'
+        f"<figcaption><b>{title}</b></figcaption></figure>"
     )
 
 

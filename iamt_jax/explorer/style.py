@@ -5,11 +5,12 @@ FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "san
 
 CSS = """
 .gradio-container {
-  --bar: #4b3a86; --up: #20707a; --down: #a8500a; --faint: #575c60; --wrong: #a11616;
+  --bar: #4b3a86; --faint: #575c60; --wrong: #a11616;
 }
 .dark .gradio-container, .gradio-container.dark {
-  --bar: #b5a6ee; --up: #6fc7d1; --down: #f0a35e; --faint: #a9adb0; --wrong: #ff9a8f;
+  --bar: #b5a6ee; --faint: #a9adb0; --wrong: #ff9a8f;
 }
+.gradio-container { overflow: clip; }  /* Hidden, it could have no sticky part. */
 .gradio-container h1 { font-size: 1.5rem; margin: 0; }
 .head p { color: var(--faint); margin: 0.2rem 0 0; overflow-wrap: anywhere; }
 .said, .note, .problem {
@@ -34,16 +35,27 @@ CSS = """
 }
 #said-n b { float: right; font-variant-numeric: tabular-nums; color: var(--body-text-color); }
 
-.tiles {
-  display: grid; gap: 0.8rem;
-  grid-template-columns: repeat(auto-fill, minmax(clamp(5.2rem, 22%, 12rem), 1fr));
-}
-.tiles figure { margin: 0; }
-.tiles figcaption {
+.compared, .tiles { display: grid; gap: 0.8rem; grid-template-columns: repeat(3, minmax(0, 1fr)); }
+.tiles { margin-bottom: 1rem; }
+.tiles.masks { grid-template-columns: repeat(5, minmax(0, 1fr)); }
+.compared { max-width: 46rem; }
+.compared figure, .tiles figure { margin: 0; }
+.compared figcaption, .tiles figcaption {
   font-size: 0.85rem; line-height: 1.35; color: var(--faint); margin-top: 0.25rem;
 }
 .stack { position: relative; aspect-ratio: 1; border-radius: 6px; overflow: hidden; }
 .stack img { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; }
+.stack.empty {
+  border: 1px dashed var(--border-color-primary); display: grid; place-items: center;
+}
+.stack.empty span { padding: 0.5rem; text-align: center; color: var(--faint); }
+.verdict { margin: 0.6rem 0 0; font-weight: 600; }
+.verdict span { display: block; margin-bottom: 0.4rem; }
+@media (min-width: 1000px) {
+  #compared .prose { display: grid; grid-template-columns: 46rem 1fr; gap: 2rem; }
+  .verdict { margin: 0; font-size: 1.15rem; }
+}
+progress { width: 100%; accent-color: var(--bar); }
 .stack.grey img:first-child { filter: grayscale(1); }
 
 .scroll {
@@ -69,10 +81,13 @@ CSS = """
 #table th:first-child, #curve th:first-child { text-align: left; }
 #table th:first-child { padding-left: 0.6rem; }
 #table tbody tr { border-top: 1px solid var(--border-color-primary); }
-#table td.bar { width: 40%; min-width: 2.5rem; padding: 0; }
+#table .bar { width: 30%; min-width: 2rem; padding: 0 0.6rem 0 0; }
 .bar i { display: block; height: 0.7rem; border-radius: 2px; background: var(--bar); }
-#table td.up { color: var(--up); } #table td.down { color: var(--down); }
-#table td.none { color: var(--faint); }
+#table .label { color: var(--faint); padding-right: 1.2rem; }
+#table td.bad { color: var(--wrong); font-weight: 600; }
+#table td.good { padding-right: 1.5rem; }
+#table td.same { color: var(--faint); padding-right: 1.5rem; }
+#table thead .number { padding-right: 1.5rem; }
 
 svg .rule { stroke: var(--border-color-primary); stroke-width: 1; }
 svg text { fill: var(--faint); font-size: 12px; }
@@ -80,4 +95,25 @@ svg .identity { fill: none; stroke: var(--faint); stroke-width: 1.2; stroke-dash
 svg .bent { fill: none; stroke: var(--bar); stroke-width: 2.5; }
 svg .band { fill: var(--bar); opacity: 0.22; }
 #curve svg { width: 100%; max-width: 30rem; height: auto; display: block; }
+
+@media (max-width: 640px) {
+  .gradio-container .main { padding: 1rem 0.8rem !important; }
+  #compared {
+    position: sticky; top: 0; z-index: 1000; padding: 0.4rem 0;
+    background: var(--body-background-fill);
+  }
+  .compared, .tiles { gap: 0.4rem; }
+  .compared figcaption { font-size: 0.75rem; line-height: 1.25; }
+  .tiles.masks { grid-template-columns: repeat(3, minmax(0, 1fr)); }
+  .verdict { font-size: 0.85rem; line-height: 1.3; margin-top: 0.3rem; }
+  .verdict span { margin: 0; }
+  .verdict span + span { display: none; }  /* The captions say it, too. */
+  .columns > .column { display: contents; }
+  #curve { order: 3; }
+  #table table { font-size: 0.8rem; }
+  #table th, #table td { padding: 0.15rem 0.1rem; }
+  #table td.good, #table td.same, #table thead .number { padding-right: 1rem; }
+  #table .label { padding-right: 0.2rem; }
+  #table .bar { display: none; }
+}
 """

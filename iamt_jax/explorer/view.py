@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import NamedTuple
 
 import jax
@@ -9,15 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from iamt_jax.attributes import CELEBA_ATTRIBUTES
 from iamt_jax.data.decode import decode
 from iamt_jax.errors import InputError
 from iamt_jax.explanation.explain import Explanation, explain
+from iamt_jax.explanation.maps import masked_contributions
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.inference.predictor import probability
 from iamt_jax.model.network import IAMT
 from iamt_jax.model.tone_curve import tone_curve
 from iamt_jax.robust.calibration_file import members
-from iamt_jax.robust.treatment import ToneCurve, Treatment, predict
+from iamt_jax.robust.treatment import ToneCurve, Transformation, Treatment, predict
 from iamt_jax.synthetic import faces, render
 
 MASKS_SHOWN = 5
@@ -30,6 +33,16 @@ QUANTILES = np.array([0.1, 0.25, 0.5, 0.75, 0.9], np.float32)
 """Quantiles shown of the betas that the transformation chooses."""
 
 Square = UInt8[np.ndarray, "size size 3"]
+
+
+class Picture(NamedTuple):
+    """A picture to explore."""
+
+    pixels: Square
+    labels: dict[str, bool]
+    """True labels by attribute; empty for a photograph."""
+    face: int | None = None
+    """Number of the rendered face, from 0; None for a photograph."""
 
 
 class Settings(NamedTuple):
@@ -60,19 +73,25 @@ class AutoChoice(NamedTuple):
 class ViewResult(NamedTuple):
     """Arrays that the page shows."""
 
+    clean: Square
+    """The picture without noise."""
     noisy: Square
     """The picture with noise, clipped to 8 bits."""
     treated: Square
     """The network's input: denoised under `auto`, otherwise the same as `noisy`."""
-    probabilities: Float[np.ndarray, " attribute"]
-    plain: Float[np.ndarray, " attribute"]
-    """Probabilities of the noisy picture under the network's own curve."""
+    probabilities: Float[np.ndarray, "3 attribute"]
+    """Of the clean picture and of the noisy one, both under the network's own curve; then of the
+    noisy picture under the chosen curve or `auto`."""
     curve: ToneCurve | None
     """The tone curve that was applied; None under `auto`."""
+    is_own: bool
+    """True if that is the network's own curve."""
     curves: Float[np.ndarray, "curve point"]
     """g at `CURVE_POINTS`; under `auto` one for each of the shown attribute's `QUANTILES`."""
     explanation: Explanation
     """Explanation of the shown attribute, without the axes of images and attributes."""
+    masked: Float[np.ndarray, "size size"]
+    """Masked contributions to the shown attribute's logit, by position."""
     chosen: AutoChoice | None
     """None without `auto`."""
 
@@ -90,53 +109,78 @@ class View:
 
     def __init__(self, classifier: Classifier, seed: int = 0):
         self.attributes = classifier.attributes
-        self.size = classifier.run.config.data.size
+        self.size = classifier.size
         self.own_beta = classifier.own_beta
+        self._classifier = classifier
         self._devices = classifier.predictor.devices
         # Drawn once and multiplied by sigma: the slider changes the strength, not the pattern.
         shape = (self.size, self.size, 3)
         self._noise = np.random.default_rng(seed).standard_normal(shape, np.float32)
-        self.no_auto: str | None = None
-        """Reason why `auto` is not available, and the remedy; None if it is."""
-        self._transformation = None
-        try:
-            self._transformation = jax.device_put(classifier.transformation)
-        except InputError as error:
-            self.no_auto = str(error)
         self._look = classifier.predictor.program(_look)
+        self._transformation = None
+        with contextlib.suppress(InputError):  # None, or none that can be used.
+            self._transformation = self._calibration()
 
-    def examples(self, count: int) -> UInt8[np.ndarray, "count size size 3"]:
-        """The first rendered faces of the test split."""
-        return render(*faces(count, 0, "test"), self.size)
+    @property
+    def is_calibrated(self) -> bool:
+        """True if `auto` is available."""
+        return self._transformation is not None
 
-    def picture(self, data: bytes, name: str) -> Square:
+    def _calibration(self) -> Transformation:
+        return jax.device_put(self._classifier.transformation)
+
+    def examples(self, count: int) -> list[Picture]:
+        """The first rendered faces of the test split, with the labels that the network knows."""
+        labels, nuisance = faces(count, 0, "test")
+        known = [k for k, name in enumerate(CELEBA_ATTRIBUTES) if name in self.attributes]
+        return [
+            Picture(pixels, {CELEBA_ATTRIBUTES[k]: bool(row[k]) for k in known}, number)
+            for number, (pixels, row) in enumerate(
+                zip(render(labels, nuisance, self.size), labels, strict=True)
+            )
+        ]
+
+    def picture(self, data: bytes, name: str) -> Picture:
         """Decodes an uploaded file to its centred square at the network's size.
 
         Raises:
           InputError: the file cannot be decoded as an image.
         """
-        return decode(data, self.size, name)
+        return Picture(decode(data, self.size, name), {})
+
+    def use_calibration(self) -> None:
+        """Makes `auto` available, after a calibration was written into the workdir.
+
+        Raises:
+          InputError: it cannot be read.
+        """
+        found = self._calibration()
+        self._warm_up(found)
+        self._transformation = found
 
     def warm_up(self) -> None:
         """Compiles the programs that `compute` uses."""
-        first = Settings(self.attributes[0])
-        blank = np.zeros((self.size, self.size, 3), np.uint8)
-        self.compute(blank, first)
-        if self.no_auto is None:
-            self.compute(blank, first._replace(curve=None))
+        self._warm_up(ToneCurve(np.float32(1), np.float32(self.own_beta)))
+        if self.is_calibrated:
+            self._warm_up(self._transformation)
 
-    def compute(self, picture: Square, settings: Settings) -> ViewResult:
+    def _warm_up(self, treatment: Treatment) -> None:
+        blank = np.zeros((self._devices, self.size, self.size, 3), np.float32)
+        jax.block_until_ready(self._look(blank, blank, treatment, np.array([0])))
+
+    def compute(self, pixels: Square, settings: Settings) -> ViewResult:
         """Computes what the page shows for a picture under these settings."""
-        noisy = picture / np.float32(255) + np.float32(settings.sigma) * self._noise
+        clean = pixels / np.float32(255)
+        noisy = clean + np.float32(settings.sigma) * self._noise
         # Each device gets one copy; the first result is used.
-        images = np.repeat(noisy[None], self._devices, 0)
+        clean, copies = (np.repeat(x[None], self._devices, 0) for x in (clean, noisy))
         index = self.attributes.index(settings.attribute)
         treatment = self._transformation
         curve = settings.curve and settings.curve.completed(self.own_beta)
         if curve is not None:
             treatment = ToneCurve(*map(np.float32, curve))
-        found = self._look(images, treatment, np.array([index]))
-        logits, plain, treated, beta, sigma = (np.asarray(x)[0] for x in found[:-1])
+        found = self._look(copies, clean, treatment, np.array([index]))
+        logits, treated, beta, sigma = (np.asarray(x)[0] for x in found[:4])
         chosen = None
         if curve is None:
             some = [beta, beta[index]]
@@ -150,14 +194,17 @@ class View:
             curves = _curves(1.0, quantiles[1])
         else:
             curves = _curves(treatment.n, treatment.beta[None])
+        masked, why = jax.tree.map(lambda x: np.asarray(x)[0, 0], found[4:])
         return ViewResult(
+            clean=pixels,
             noisy=_to_uint8(noisy),
             treated=_to_uint8(treated),
             probabilities=probability(logits),
-            plain=probability(plain),
             curve=curve,
+            is_own=curve == ToneCurve(1.0, self.own_beta),
             curves=curves,
-            explanation=jax.tree.map(lambda x: np.asarray(x)[0, 0], found[-1]),
+            explanation=why,
+            masked=masked,
             chosen=chosen,
         )
 
@@ -165,11 +212,12 @@ class View:
 def _look(
     network: IAMT,
     images: Float[Array, "batch y x 3"],
+    clean: Float[Array, "batch y x 3"],
     treatment: Treatment,
     attribute: Int[Array, "1"],
 ) -> tuple[Array, Array, Array, Array, Array, Explanation]:
-    """Logits under the treatment, logits without it, its images, betas and sigmas, and the
-    explanation."""
+    """Logits as in `ViewResult.probabilities`, the treated images, betas and sigmas, and the
+    attribute's masked contributions and explanation."""
     logits, treated = predict(network, images, treatment)
     weights, _ = network.heads.classifiers()
     beta = network.own_beta if treated.beta is None else treated.beta
@@ -179,7 +227,9 @@ def _look(
     n = 1.0 if treated.n is None else treated.n
     sigma = jnp.zeros(len(images)) if treated.sigma is None else treated.sigma
     why = explain(network, treated.images, attribute, n, of_attribute, MASKS_SHOWN)
-    return logits, network.predict(images), treated.images, beta, sigma, why
+    masked = masked_contributions(network, treated.images, attribute, answer=False, n=n)
+    logits = jnp.stack([network.predict(clean), network.predict(images), logits], 1)
+    return logits, treated.images, beta, sigma, masked, why
 
 
 def _curves(n: float, betas: Float[np.ndarray, " curve"]) -> Float[np.ndarray, "curve point"]:
