@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from tqdm import auto, notebook, std
@@ -56,6 +57,25 @@ class ProgressLines(Progress):
         self._line_n, self._line_time = self.n, time.monotonic()
         self.fp.write(f"{str(self).strip()}\n")
         self.fp.flush()
+
+
+class Stages:
+    """Announces the parts of a long command on standard error: `[3/7] tone curves, about 25 s`.
+
+    Args:
+      seconds: name of each stage, in order -> estimated seconds. A stage that is not among them is
+        not announced; without any, nothing is printed.
+    """
+
+    def __init__(self, seconds: Mapping[str, float] = MappingProxyType({})):
+        self._seconds = seconds
+
+    def begin(self, name: str) -> None:
+        """Prints the line of a stage, if it is planned."""
+        if name in self._seconds:
+            number, seconds = [*self._seconds].index(name) + 1, self._seconds[name]
+            about = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+            print(f"[{number}/{len(self._seconds)}] {name}, about {about}", file=sys.stderr)
 
 
 def progress_bar(iterable: Iterable | None = None, **options: Any) -> Progress:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -13,10 +13,10 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from iamt_jax.files import json_text, replace_text
-from iamt_jax.report import overlays, tables
+from iamt_jax.report import overlays, sentences, tables
+from iamt_jax.report.comparison import paper_tables
 from iamt_jax.report.explanation_files import explanation_tables
 from iamt_jax.report.figures import clustered
-from iamt_jax.report.published import Column
 from iamt_jax.report.tables import brief, percent_cell
 
 _KINDS = ("masks", "contributions", "labels", "predictions")
@@ -24,6 +24,11 @@ _KINDS = ("masks", "contributions", "labels", "predictions")
 
 _LONGEST_NAME = 40
 """Largest width of a name beside a matrix, in characters."""
+
+_PICTURES, _PICTURE = 8, 128
+"""Number of pictures at the top of the page, and the side of each in pixels."""
+
+_SCRIPTS = ("figures.js", "atlas.js", "sorting.js")
 
 PLANE_METRICS = {
     "accuracy": "accuracy",
@@ -38,7 +43,6 @@ def write_page(
     findings: Mapping,
     arrays: Mapping[str, np.ndarray],
     path: Path,
-    beside: Sequence[Column] = (),
 ) -> None:
     """Writes the page completely or not at all.
 
@@ -48,12 +52,11 @@ def write_page(
       findings: `explanation_findings` of `iamt_jax.evaluation.mask_statistics`.
       arrays: `explanation_arrays` of the same.
       path: file of the page.
-      beside: published columns, such as `published.TABLE_4`.
 
     Raises:
       OSError: the folder cannot be written.
     """
-    text = page(metrics, plane, findings, arrays, beside)
+    text = page(metrics, plane, findings, arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, text)
 
@@ -63,7 +66,6 @@ def page(
     plane: Mapping,
     findings: Mapping,
     arrays: Mapping[str, np.ndarray],
-    beside: Sequence[Column] = (),
 ) -> str:
     """HTML of the page; see `write_page`."""
     environment = Environment(
@@ -74,27 +76,68 @@ def page(
         lstrip_blocks=True,
     )
     template = files("iamt_jax.report") / "template"
+    headers, rows, averages = accuracy_table(metrics)
     return environment.get_template("page.html.j2").render(
         style=Markup((template / "page.css").read_text("utf-8")),
-        scripts=[
-            Markup((template / name).read_text("utf-8")) for name in ("figures.js", "atlas.js")
-        ],
+        scripts=[Markup((template / name).read_text("utf-8")) for name in _SCRIPTS],
         plotly=Markup(get_plotlyjs()),
         data=_json(_data(metrics, plane, findings, arrays)),
         metrics=metrics,
-        accuracy=tables.cells(metrics, beside),
-        published=beside,
-        published_note=tables.published_note,
+        sentences=sentences.headline_sentences(metrics, plane, findings),
+        pictures=_pictures(findings, arrays),
+        headers=headers,
+        rows=rows,
+        averages=averages,
         noise=noise_table(plane, metrics["average"]["majority_accuracy"]),
         plane=plane,
         plane_metrics=PLANE_METRICS,
+        curve_sentence=sentences.curve_sentence(plane),
+        level=sentences.curve_gain(plane).level,
         findings=findings,
         explanations=explanation_tables(findings),
         kinds=_KINDS,
-        photographs=len(arrays["atlas_images"]),
+        paper=paper_tables(metrics, findings, arrays),
+        provenance=sentences.provenance_sentences(metrics, plane, findings),
         facts=[(key.replace("_", " "), text) for key, text in tables.facts(metrics["provenance"])],
         note=tables.NOTE,
     )
+
+
+def accuracy_table(metrics: Mapping) -> tuple[list[str], list[list[str]], list[list[str]]]:
+    """Headers, rows of the attributes, the least accurate first, and rows of the average."""
+    headers, rows = tables.cells(metrics, ())
+    accuracy = [row["accuracy"] for row in metrics["attributes"].values()]
+    order = np.argsort(np.nan_to_num(np.array(accuracy, float), nan=2), kind="stable")
+    return headers, [rows[i] for i in order], rows[len(accuracy) :]
+
+
+def _pictures(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
+    """Name and data URI of the pictures at the top of the page: a face that has the attribute and
+    was recognised, and on it the map of the attribute's masks.
+
+    The attributes are those whose maps are most concentrated, each with another face.
+    """
+    found = []
+    for k, name in enumerate(findings["attributes"]):
+        right = (arrays["atlas_labels"][k] == 1) & (arrays["atlas_logits"][k] > 0)
+        for i in np.flatnonzero(right):
+            values = arrays["atlas_mask_map"][k, i]
+            values = values - values.min()
+            total = max(float(values.sum()), 1e-30)
+            peaked = float(np.square(values / total).sum())
+            found.append((peaked, int(arrays["atlas_rows"][k, i]), name, k, int(i)))
+    pictures, rows, names = [], set(), set()
+    for _, row, name, k, i in sorted(found, reverse=True):
+        if row in rows or name in names or len(pictures) == _PICTURES:
+            continue
+        rows.add(row)
+        names.add(name)
+        image, overlay = arrays["atlas_images"][k, i], arrays["atlas_mask_map"][k, i]
+        over = overlays.laid_over(image, overlays.mask_map_png(overlay), 0.6, _PICTURE)
+        face = overlays.laid_over(image, overlays.mask_map_png(overlay), 0, _PICTURE)
+        both = overlays.photograph_webp(np.concatenate([face, over], axis=1))
+        pictures.append((name.replace("_", " "), overlays.data_uri(both, "webp")))
+    return pictures
 
 
 def _data(
@@ -129,31 +172,37 @@ def _data(
 
 
 def _atlas(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict:
-    """Photographs and overlays as data URIs: [attribute][image] and [attribute][image][top]."""
-    images, masks = arrays["atlas_images"], arrays["atlas_masks"]
+    """Photographs by their row in the split, and overlays, as data URIs: [attribute][image] and
+    [attribute][image][top]."""
+    rows, images = arrays["atlas_rows"], arrays["atlas_images"]
     summary, importance = arrays["atlas_summary"], findings["importance"]
     # One scale for each attribute, so that its photographs can be compared.
-    scale = np.abs(summary).max(axis=(0, 2, 3))
+    scale = np.abs(summary).max(axis=(1, 2, 3))
     uri = overlays.data_uri
-    every = range(len(images))
+    _, first = np.unique(rows, return_index=True)
+    by_row = zip(rows.flat[first], images.reshape(-1, *images.shape[2:])[first], strict=True)
     return {
         "names": [name.replace("_", " ") for name in findings["attributes"]],
         "channels": [[c for c, _ in row] for row in importance.values()],
         "shares": [[round(share, 4) for _, share in row] for row in importance.values()],
-        "logits": _rounded(arrays["atlas_logits"].T, 2),
-        "contributions": _rounded(arrays["atlas_contributions"].swapaxes(0, 1), 3),
-        "photographs": [uri(overlays.photograph_webp(image), "webp") for image in images],
+        "rows": rows.tolist(),
+        "labels": arrays["atlas_labels"].tolist(),
+        "logits": _rounded(arrays["atlas_logits"], 2),
+        "contributions": _rounded(arrays["atlas_contributions"], 3),
+        "photographs": {
+            str(row): uri(overlays.photograph_webp(image), "webp") for row, image in by_row
+        },
         "summary": [
-            [uri(overlays.signed_png(summary[i, k], scale[k]), "png") for i in every]
-            for k in range(len(scale))
+            [uri(overlays.signed_png(x, most), "png") for x in each]
+            for each, most in zip(summary, scale, strict=True)
         ],
         "mask_maps": [
-            [uri(overlays.mask_map_png(arrays["atlas_mask_map"][i, k]), "png") for i in every]
-            for k in range(len(scale))
+            [uri(overlays.mask_map_png(x), "png") for x in each]
+            for each in arrays["atlas_mask_map"]
         ],
         "masks": [
-            [[uri(overlays.mask_png(mask), "png") for mask in masks[i, k]] for i in every]
-            for k in range(len(scale))
+            [[uri(overlays.mask_png(mask), "png") for mask in masks] for masks in each]
+            for each in arrays["atlas_masks"]
         ],
     }
 
