@@ -183,7 +183,7 @@ def test_the_figures_of_the_paper(opened, made):
     page, arrays = opened(), made[3]
     assert page.locator("#figure-4 thead th").count() == 1 + len(reports.ATTRIBUTES)
     found = page.locator("#figure-4 tbody tr").nth(1).locator("td").all_inner_texts()
-    assert [int(text) for text in found] == arrays["atlas_channels"][:, 0].tolist()
+    assert [int(text.split(" (")[0]) for text in found] == arrays["atlas_channels"][:, 0].tolist()
     assert page.locator("#figure-4 tbody tr").count() == 4
     lines = page.evaluate("document.getElementById('paper-plot').data")
     accuracy = np.array(made[1]["scores"]["accuracy"])

@@ -28,6 +28,8 @@ _LONGEST_NAME = 40
 _PICTURES, _PICTURE = 8, 128
 """Number of pictures at the top of the page, and the side of each in pixels."""
 
+_FIGURE_4_CHANNELS = 3
+
 _SCRIPTS = ("figures.js", "atlas.js", "sorting.js")
 
 PLANE_METRICS = {
@@ -117,27 +119,31 @@ def _pictures(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple
 
     The attributes are those whose maps are most concentrated, each with another face.
     """
+    labels, logits, rows = (arrays[f"atlas_{name}"] for name in ("labels", "logits", "rows"))
     found = []
-    for k, name in enumerate(findings["attributes"]):
-        right = (arrays["atlas_labels"][k] == 1) & (arrays["atlas_logits"][k] > 0)
-        for i in np.flatnonzero(right):
-            values = arrays["atlas_mask_map"][k, i]
-            values = values - values.min()
-            total = max(float(values.sum()), 1e-30)
-            peaked = float(np.square(values / total).sum())
-            found.append((peaked, int(arrays["atlas_rows"][k, i]), name, k, int(i)))
-    pictures, rows, names = [], set(), set()
-    for _, row, name, k, i in sorted(found, reverse=True):
-        if row in rows or name in names or len(pictures) == _PICTURES:
-            continue
-        rows.add(row)
-        names.add(name)
-        image, overlay = arrays["atlas_images"][k, i], arrays["atlas_mask_map"][k, i]
-        over = overlays.laid_over(image, overlays.mask_map_png(overlay), 0.6, _PICTURE)
-        face = overlays.laid_over(image, overlays.mask_map_png(overlay), 0, _PICTURE)
-        both = overlays.photograph_webp(np.concatenate([face, over], axis=1))
-        pictures.append((name.replace("_", " "), overlays.data_uri(both, "webp")))
-    return pictures
+    for k, i in enumerate(_clearest(arrays)):
+        if labels[k, i] == 1 and logits[k, i] > 0:
+            values = arrays["atlas_mask_map"][k, i] - arrays["atlas_mask_map"][k, i].min()
+            share = values / max(float(values.sum()), 1e-30)
+            found.append((float(np.square(share).sum()), k, i))
+    pictures = {}  # By row: no face is shown twice.
+    for _, k, i in sorted(found, reverse=True):
+        if rows[k, i] not in pictures and len(pictures) < _PICTURES:
+            image = arrays["atlas_images"][k, i]
+            overlay = overlays.mask_map_png(arrays["atlas_mask_map"][k, i])
+            pair = [overlays.laid_over(image, overlay, alpha, _PICTURE) for alpha in (0, 0.6)]
+            both = overlays.photograph_webp(np.concatenate(pair, axis=1))
+            name = findings["attributes"][k].replace("_", " ")
+            pictures[rows[k, i]] = name, overlays.data_uri(both, "webp")
+    return [*pictures.values()]
+
+
+def _clearest(arrays: Mapping[str, np.ndarray]) -> list[int]:
+    """For each attribute the image with the greatest logit among those that have it in the atlas,
+    or among all if none has it."""
+    present = arrays["atlas_labels"] == 1
+    present |= ~present.any(axis=1, keepdims=True)
+    return np.where(present, arrays["atlas_logits"], -np.inf).argmax(axis=1).tolist()
 
 
 def _data(
@@ -200,10 +206,27 @@ def _atlas(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict:
             [uri(overlays.mask_map_png(x), "png") for x in each]
             for each in arrays["atlas_mask_map"]
         ],
+        "figure_4": _figure_4(arrays),
         "masks": [
             [[uri(overlays.mask_png(mask), "png") for mask in masks] for masks in each]
             for each in arrays["atlas_masks"]
         ],
+    }
+
+
+def _figure_4(arrays: Mapping[str, np.ndarray]) -> dict:
+    """Place of an image for each attribute; its masks of the top channels, each drawn from its
+    least value to its greatest; these greatest values."""
+    images = _clearest(arrays)
+    masks = [
+        arrays["atlas_masks"][k, i, :_FIGURE_4_CHANNELS].astype(float) for k, i in enumerate(images)
+    ]
+    return {
+        "images": images,
+        "masks": [
+            [overlays.data_uri(overlays.mask_map_png(x), "png") for x in each] for each in masks
+        ],
+        "most": [_rounded(each.max(axis=(1, 2)), 3) for each in masks],
     }
 
 

@@ -78,14 +78,20 @@ function showFigure4() {
   };
   titled(head, "", "col");
   ATLAS.names.forEach((name) => titled(head, name, "col"));
-  const faces = body.insertRow();
+  const figure = ATLAS.figure_4, faces = body.insertRow();
   titled(faces, "image", "row");
-  ATLAS.names.forEach((name, k) => cell(faces, picture(ATLAS.photographs[ATLAS.rows[k][0]], `${name}: ${truth(k, 0)}`, 1), ATLAS.labels[k][0] === 1 ? "" : truth(k, 0)));
-  for (let c = 0; c < Math.min(3, ATLAS.channels[0].length); c += 1) {
+  ATLAS.names.forEach((name, k) => {
+    const i = figure.images[k], told = truth(k, i);
+    cell(faces, picture(ATLAS.photographs[ATLAS.rows[k][i]], `${name}: ${told}`, 1), ATLAS.labels[k][i] === 1 ? "" : told);
+  });
+  figure.masks[0].forEach((_, c) => {
     const row = body.insertRow();
     titled(row, `top ${c + 1}`, "row");
-    ATLAS.names.forEach((name, k) => cell(row, picture(ATLAS.masks[k][0][c], `Mask of channel ${ATLAS.channels[k][c]} for ${name}`, 1), ATLAS.channels[k][c]));
-  }
+    ATLAS.names.forEach((name, k) => {
+      const channel = ATLAS.channels[k][c], most = figure.most[k][c].toFixed(2);
+      cell(row, picture(figure.masks[k][c], `Mask of channel ${channel} for ${name}`, 1), `${channel} (${most})`);
+    });
+  });
 }
 
 at("atlas-attribute").addEventListener("input", () => {
