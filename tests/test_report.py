@@ -338,7 +338,10 @@ def test_the_report_of_a_run(finished, tmp_path, capsys):
     out = tmp_path / "R"
     arguments = ["--workdir", finished, "--out", out, "--bootstrap", 10, "--report"]
     assert evaluate(list(map(str, arguments))) == 0
-    assert str(out / "report/index.html") in capsys.readouterr().out.replace("\n", "")
+    told = capsys.readouterr()
+    assert str(out / "report/index.html") in told.out.replace("\n", "")
+    stages = re.findall(r"^\[(\d)/9\] .+, about \d+ (?:s|min)$", told.err, re.M)
+    assert stages == list("123456789")
     assert sorted(os.listdir(out)) == [
         "explanation",
         "metrics.csv",
