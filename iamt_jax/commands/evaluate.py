@@ -79,7 +79,7 @@ def run_evaluate(arguments: Sequence[str]) -> int:
 
     distributed.initialize(chosen.processes)
     opened = open_evaluation(chosen.workdir, chosen.split, chosen.data)
-    calibrated = (chosen.workdir / CALIBRATION_FILE).is_file()
+    calibrated = chosen.report and (chosen.workdir / CALIBRATION_FILE).is_file()
     transformation = opened.classifier.transformation if calibrated else None
     stages = Stages()
     if chosen.explain or chosen.report:
