@@ -23,8 +23,8 @@ GRID_N = (0.25, 0.5, 1.0, 2.0, 4.0)
 GRID_BETA = tuple(i / 20 for i in range(21))
 """The grid of tone curves; it includes the identity, n = 1 and beta = 0."""
 
-GRID_IMAGES = 384
-"""Largest number of images that the grid is measured on, spread evenly over the split: three
+GRID_IMAGES = 256
+"""Largest number of images that the grid is measured on, spread evenly over the split: two
 batches of the default size."""
 
 _POINTS = 65
