@@ -195,7 +195,7 @@ def test_the_figures_of_the_paper(opened, made):
 
 def test_the_matrix_of_features_names_its_channels(opened):
     page = opened()
-    ticks = page.locator("#features-plot .xtick text").all_inner_texts()
+    ticks = page.locator("#features-plot .xtick text").all_text_contents()
     assert sorted(map(int, ticks)) == list(range(reports.CHANNELS))
 
 
