@@ -6,7 +6,8 @@ import contextlib
 import contextvars
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from tqdm import auto, notebook, std
@@ -92,6 +93,25 @@ def progress_reports(report: Callable[[str, float], None]) -> Iterator[None]:
         yield
     finally:
         _report.reset(before)
+
+
+class Stages:
+    """Announces the parts of a long command on standard error: `[3/7] tone curves, about 25 s`.
+
+    Args:
+      seconds: name of each stage, in order -> estimated seconds. A stage that is not among them is
+        not announced; without any, nothing is printed.
+    """
+
+    def __init__(self, seconds: Mapping[str, float] = MappingProxyType({})):
+        self._seconds = seconds
+
+    def begin(self, name: str) -> None:
+        """Prints the line of a stage, if it is planned."""
+        if name in self._seconds:
+            number, seconds = [*self._seconds].index(name) + 1, self._seconds[name]
+            about = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+            print(f"[{number}/{len(self._seconds)}] {name}, about {about}", file=sys.stderr)
 
 
 def progress_bar(iterable: Iterable | None = None, **options: Any) -> Progress:

@@ -1,12 +1,13 @@
-"""What a report is made of, small and drawn at random: 6 attributes, 8 channels, 3 photographs."""
+"""What a report is made of, small and drawn at random: 6 attributes, 8 channels, and 4 photographs
+of each attribute."""
 
 import numpy as np
 
 from iamt_jax.metrics.classification import compute_metrics, majority_class, metrics_json
 
 ATTRIBUTES = ("Bangs", "Smiling", "Big_Nose", "Eyeglasses", "Male", "Young")
-CHANNELS, SHOWN, TOP = 8, 3, 5
-SIGMAS, N, BETA = (0.0, 0.1, 0.5), (0.5, 1.0, 4.0), (0.0, 0.25, 0.5, 0.75, 1.0)
+CHANNELS, SHOWN, TOP = 8, 4, 5
+SIGMAS, N, BETA = (0.0, 0.2, 0.5), (0.5, 1.0, 4.0), (0.0, 0.25, 0.5, 0.75, 1.0)
 KINDS = ("masks", "labels", "predictions", "contributions")
 RIVALS = ("masks", "gradients", "Grad-CAM", "random")
 
@@ -29,6 +30,7 @@ def plane(rng, calibrated=True):
     shape = len(SIGMAS), len(N), len(BETA)
     automatic = {name: rng.random(len(SIGMAS)).tolist() for name in names}
     return {
+        "images": 50,
         "sigmas": SIGMAS,
         "n": N,
         "beta": BETA,
@@ -40,19 +42,23 @@ def plane(rng, calibrated=True):
 def arrays(rng):
     k = len(ATTRIBUTES)
     importance = rng.dirichlet(np.ones(CHANNELS), k)
-    shape = SHOWN, k, TOP
+    shape = k, SHOWN, TOP
+    rows = np.stack([rng.choice(60, SHOWN, replace=False) for _ in range(k)])
+    photographs = rng.integers(0, 256, (60, 32, 32, 3), np.uint8)
     return {
         "attributes": np.array(ATTRIBUTES),
         "importance": importance,
         "correlation_features": correlations(rng, CHANNELS),
         **{f"correlation_{kind}": correlations(rng, k) for kind in KINDS},
-        "atlas_images": rng.integers(0, 256, (SHOWN, 32, 32, 3), np.uint8),
-        "atlas_logits": rng.normal(size=(SHOWN, k)),
+        "atlas_images": photographs[rows],
+        "atlas_rows": rows,
+        "atlas_labels": np.tile(np.array([1, 1, 0, 0], np.int8), (k, 1)),
+        "atlas_logits": rng.normal(size=(k, SHOWN)),
         "atlas_channels": np.argsort(-importance, axis=1)[:, :TOP],
         "atlas_masks": rng.random((*shape, 4, 4)),
         "atlas_contributions": rng.normal(size=shape),
-        "atlas_mask_map": rng.random((SHOWN, k, 4, 4)),
-        "atlas_summary": rng.normal(size=(SHOWN, k, 32, 32)),
+        "atlas_mask_map": rng.random((k, SHOWN, 4, 4)),
+        "atlas_summary": rng.normal(size=(k, SHOWN, 32, 32)),
         "curve_n": np.array(N),
         "curve_beta": np.array(BETA),
         "curves": rng.uniform(-1, 1, (len(N), len(BETA), 17)),

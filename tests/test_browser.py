@@ -4,6 +4,7 @@ It needs Chromium: Debian's, or Playwright's own (`playwright install chromium`)
 is skipped; with IAMT_BROWSER=required it fails instead.
 """
 
+import numpy as np
 import pytest
 import reports
 from browsing import PHONE, SCHEMES, chromium
@@ -19,11 +20,11 @@ CONTROLS = [
     "slider-beta",
     "slider-sigma",
     "atlas-attribute",
-    "atlas-image",
     "atlas-opacity",
     "attributes-kind",
 ]
 PLOTS = ["noise-plot", "curve-plot", "plane-plot", "attributes-plot", "features-plot"]
+PLOTS += ["paper-plot"]
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +84,11 @@ def test_every_plot_is_drawn_and_every_image_loads(opened, scheme):
         assert page.locator(f"#{plot} .js-line, #{plot} .main-svg image").count() > 0, plot
     page.wait_for_function("[...document.images].every((image) => image.complete)")
     widths = page.evaluate("[...document.images].map((image) => image.naturalWidth)")
-    # The photograph eight times, and its eight overlays but one.
-    assert len(widths) == 2 * (reports.TOP + 3) - 1 and min(widths) > 0
+    assert min(widths) > 0
+    # Photographs with an overlay each, but for one.
+    assert page.locator("#atlas-images img").count() == 2 * reports.SHOWN
+    assert page.locator("#atlas-tiles img").count() == 2 * (reports.TOP + 2) - 1
+    assert page.locator(".hero img").count() > 0
 
 
 @pytest.mark.parametrize(
@@ -96,7 +100,7 @@ def test_each_slider_changes_its_plot_and_the_read_out(opened, made, slider, plo
     press(page, f"slider-{slider}")
     assert page.inner_html(f"#{plot}-plot") != before
     assert page.inner_text("#plane-readout") != said
-    place = {"n": 1, "beta": 0, "sigma": 0}
+    place = {"n": 1, "beta": 0, "sigma": 1}
     place[slider] += 1
     score = made[1]["scores"]["accuracy"][place["sigma"]][place["n"]][place["beta"]]
     assert f": accuracy {100 * score:.1f} %" in page.inner_text("#plane-readout")
@@ -117,18 +121,82 @@ def test_a_choice_draws_another_plot(opened, control, plot):
     assert page.inner_html(f"#{plot}") != before
 
 
-def test_attribute_image_and_opacity_change_the_atlas(opened):
+def test_attribute_image_and_opacity_change_the_atlas(opened, made):
     page = opened()
     seen = [page.inner_html("#atlas-tiles")]
     page.select_option("#atlas-attribute", label="Big Nose")
     seen.append(page.inner_html("#atlas-tiles"))
-    assert page.inner_text("#atlas-readout").startswith("Big Nose, image 1: ")
-    page.select_option("#atlas-image", label="3")
+    rows = made[3]["atlas_rows"][reports.ATTRIBUTES.index("Big_Nose")]
+    said = page.inner_text("#atlas-readout")
+    assert said.startswith(f"Big Nose, image {rows[0]} of the split: has it; the network says ")
+    page.locator("#atlas-images button").nth(2).click()
     seen.append(page.inner_html("#atlas-tiles"))
-    assert page.inner_text("#atlas-readout").startswith("Big Nose, image 3: ")
+    said = page.inner_text("#atlas-readout")
+    assert said.startswith(f"Big Nose, image {rows[2]} of the split: does not have it; ")
     press(page, "atlas-opacity", "ArrowLeft")
     seen.append(page.inner_html("#atlas-tiles"))
     assert len(set(seen)) == 4
+
+
+def test_each_image_of_the_atlas_has_its_true_label(opened):
+    page = opened()
+    captions = page.locator("#atlas-images figcaption").all_inner_texts()
+    labels = [caption.split(";")[0] for caption in captions]
+    assert labels == ["has it"] * 2 + ["does not have it"] * 2
+    pressed = "[...document.querySelectorAll('#atlas-images button')].map((b) => b.ariaPressed)"
+    assert page.evaluate(pressed) == ["true", "false", "false", "false"]
+
+
+def column(page, index):
+    cells = page.locator(f"#accuracy-table tbody:nth-of-type(2) tr > :nth-child({index + 1})")
+    return cells.all_inner_texts()
+
+
+def test_the_table_of_attributes_is_sorted_by_the_column_that_is_clicked(opened):
+    page = opened()
+    assert [float(x) for x in column(page, 1)] == sorted(float(x) for x in column(page, 1))
+    average = page.inner_text("#accuracy-table tbody:nth-of-type(1)")
+    names = sorted(column(page, 0))
+    headers = page.locator("#accuracy-table thead button")
+    headers.nth(4).click()
+    found = [float(x) for x in column(page, 4)]
+    assert found == sorted(found)
+    headers.nth(4).click()
+    assert [float(x) for x in column(page, 4)] == found[::-1]
+    headers.nth(0).click()
+    assert column(page, 0) == names
+    assert page.inner_text("#accuracy-table tbody:nth-of-type(1)") == average
+    assert page.locator("#accuracy-table th[aria-sort]").count() == 1
+
+
+def test_tone_curves_start_at_a_noise_with_one_scale_of_colours(opened, made):
+    page = opened()
+    assert page.inner_text("#value-sigma") == "0.2"
+    scores = 100 * np.array(made[1]["scores"]["accuracy"])
+    scale = "(({zmin, zmax}) => [zmin, zmax])(document.getElementById('plane-plot').data[0])"
+    np.testing.assert_allclose(page.evaluate(scale), [scores.min(), scores.max()], atol=1e-3)
+    press(page, "slider-sigma")
+    np.testing.assert_allclose(page.evaluate(scale), [scores.min(), scores.max()], atol=1e-3)
+
+
+def test_the_figures_of_the_paper(opened, made):
+    page, arrays = opened(), made[3]
+    assert page.locator("#figure-4 thead th").count() == 1 + len(reports.ATTRIBUTES)
+    found = page.locator("#figure-4 tbody tr").nth(1).locator("td").all_inner_texts()
+    assert [int(text.split(" (")[0]) for text in found] == arrays["atlas_channels"][:, 0].tolist()
+    assert page.locator("#figure-4 tbody tr").count() == 4
+    lines = page.evaluate("document.getElementById('paper-plot').data")
+    accuracy = np.array(made[1]["scores"]["accuracy"])
+    assert [line["name"] for line in lines] == [
+        f"n {n}, β {beta}" for n, beta in ((1, 0), (1, 0.5), (1, 1), (4, 0), (4, 1))
+    ]
+    np.testing.assert_allclose(lines[0]["y"], 100 * accuracy[:, 1, 0], atol=1e-3)
+
+
+def test_the_matrix_of_features_names_its_channels(opened):
+    page = opened()
+    ticks = page.locator("#features-plot .xtick text").all_text_contents()
+    assert sorted(map(int, ticks)) == list(range(reports.CHANNELS))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -142,7 +210,7 @@ def test_a_phone_scrolls_one_way_only(opened, scheme):
 
 def test_the_keyboard_reaches_every_control(opened):
     page, reached = opened(), set()
-    for _ in range(60):
+    for _ in range(80):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id"))
     assert reached >= set(CONTROLS)

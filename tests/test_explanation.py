@@ -23,6 +23,7 @@ from iamt_jax.evaluation.mask_statistics import (
     Spread,
     agreement,
     analyse_split,
+    atlas_rows,
     correlation,
     coupled,
     mask_atlas,
@@ -331,13 +332,24 @@ def test_everything_is_judged_on_the_same_images(classifier, dataset, monkeypatc
 
 
 def test_the_atlas_shows_the_most_important_channels(classifier, dataset):
-    records = dataset.split("test").first(3)
+    records = dataset.split("test")
     importance = np.random.default_rng(0).random((40, classifier.run.config.model.widths[-1]))
     found = mask_atlas(classifier, records, importance)
     np.testing.assert_array_equal(found.channels[:, 0], importance.argmax(axis=1))
-    masks = classifier.masks(found.images, [classifier.attributes[9]])[:, 0]
-    close(found.masks[:, 9, 1], masks[..., found.channels[9, 1]], 1e-5)
-    close(found.logits, classifier.logits(found.images))
+    size = classifier.run.config.data.size
+    np.testing.assert_array_equal(found.images[9], records.pictures(found.rows[9], size))
+    np.testing.assert_array_equal(found.labels[9], records.labels[found.rows[9], 9])
+    masks = classifier.masks(found.images[9], [classifier.attributes[9]])[:, 0]
+    close(found.masks[9, :, 1], masks[..., found.channels[9, 1]], 1e-5)
+    close(found.logits[9], classifier.logits(found.images[9])[:, 9])
+
+
+def test_the_atlas_shows_three_images_with_each_attribute_and_three_without():
+    labels = np.array(
+        [[0, 1, -1], [1, 1, 0], [1, 1, 0], [0, 1, 0], [1, 1, 0], [1, 1, 1], [0, 1, 0]]
+    )
+    found = atlas_rows(labels)
+    assert found.tolist() == [[1, 2, 4, 0, 3, 6], [0, 1, 2, 3, 4, 5], [5, 1, 2, 3, 0, 4]]
 
 
 def test_the_map_of_the_masks_weights_channels_by_what_they_add():

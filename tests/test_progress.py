@@ -7,7 +7,7 @@ import pytest
 from tqdm import std
 
 from iamt_jax import progress
-from iamt_jax.progress import ProgressLines, progress_bar
+from iamt_jax.progress import ProgressLines, Stages, progress_bar
 
 
 class Clock:
@@ -89,3 +89,13 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     bar = progress_bar(range(3))
     assert not isinstance(bar, ProgressLines) and list(bar) == [0, 1, 2]
     assert "\r" in screen.getvalue() and "3/3" in screen.getvalue()
+
+
+def test_planned_stages_are_numbered_with_an_estimate(capsys):
+    stages = Stages({"accuracy": 3.2, "tone curves": 150})
+    for name in ("accuracy", "something else", "tone curves"):
+        stages.begin(name)
+    Stages().begin("accuracy")
+    told = capsys.readouterr()
+    assert told.err == "[1/2] accuracy, about 3 s\n[2/2] tone curves, about 2 min\n"
+    assert told.out == ""

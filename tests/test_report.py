@@ -1,5 +1,6 @@
 """The HTML report: needs no network, and shows the numbers it was given."""
 
+import html
 import html.parser
 import io
 import json
@@ -23,13 +24,14 @@ from iamt_jax.evaluation.curve_grid import (
 from iamt_jax.evaluation.measure import evaluate_workdir, open_evaluation
 from iamt_jax.inference.predictor import Noise
 from iamt_jax.metrics import classification as measured
-from iamt_jax.report import explanation_files, overlays
+from iamt_jax.report import explanation_files, overlays, sentences
 from iamt_jax.report.figures import clustered
 from iamt_jax.report.page import noise_table, page
-from iamt_jax.report.published import TABLE_4
+from iamt_jax.report.published import TABLE_1
 from iamt_jax.robust.treatment import ToneCurve
 
-SECTIONS = ["accuracy", "noise", "plane", "atlas", "attributes", "features", "judged", "made"]
+SECTIONS = ["accuracy", "noise", "plane", "atlas", "attributes", "features", "judged"]
+SECTIONS += ["paper", "made"]
 
 
 class Elements(html.parser.HTMLParser):
@@ -96,17 +98,21 @@ def test_all_sections_are_there_and_linked(elements):
 def test_every_control_has_a_label(elements):
     labelled = {attrs["for"] for tag, attrs in elements.found if tag == "label"}
     controls = {attrs["id"] for tag, attrs in elements.found if tag in ("select", "input")}
-    assert controls == labelled and len(controls) == 9
+    assert controls == labelled and len(controls) == 8
 
 
 def test_the_accuracy_table_is_that_of_the_metrics(made, elements):
-    found = rows(elements, "Percent, attribute by attribute")
-    assert [row[0] for row in found[:6]] == [
-        name.replace("_", " ") for name in made[0]["attributes"]
-    ]
-    for row, values in zip(found, made[0]["attributes"].values(), strict=False):
+    average, low, high, *found = rows(elements, "Percent, attribute by attribute")
+    assert [average[0], low[0], high[0]] == ["average", "95 % from", "to"]
+    assert float(average[1]) == pytest.approx(100 * made[0]["average"]["accuracy"], abs=0.051)
+    measured_in = {name.replace("_", " "): row for name, row in made[0]["attributes"].items()}
+    assert {row[0] for row in found} == set(measured_in)
+    for row in found:
+        values = measured_in[row[0]]
         assert float(row[1]) == pytest.approx(100 * values["accuracy"], abs=0.051)
         assert float(row[5]) == pytest.approx(100 * values["majority_accuracy"], abs=0.051)
+    accuracy = [float(row[1]) for row in found]
+    assert accuracy == sorted(accuracy)  # the worst first
 
 
 def test_the_noise_table_is_that_of_the_plane(made):
@@ -148,9 +154,116 @@ def test_scripts_get_the_numbers_and_cannot_be_broken_out_of(made):
     assert "<synthetic>" not in text and "&lt;synthetic&gt; &amp; faces" in text
 
 
-def test_published_columns_stand_beside_photographs(made):
-    elements = Elements(page(*made, TABLE_4))
-    assert elements.tables["Percent, attribute by attribute"][0][-1] == "FaceTracer"
+def test_the_papers_tables_stand_as_printed_beside_ours(made, elements):
+    metrics, _, findings, _ = made
+    first, second, third, fourth = (
+        next(rows for name, rows in elements.tables.items() if name.startswith(f"Table {i}: "))
+        for i in range(1, 5)
+    )
+    assert first[1:] == [[name, f"{v:.2f}", "not measured"] for name, v in TABLE_1.items()]
+    near = ", ".join(f"{c} ({r:.2f})" for c, r in findings["features"][1])
+    assert second[1] == [
+        "1",
+        "72 (0.98), 87 (0.95), 44 (0.94), 92 (0.94), 87 (0.94)",
+        near,
+    ]
+    assert second[2][2] == "not measured"  # there is no channel 32
+    assert [row[0] for row in third[1:]] == ["Black Hair", "Heavy Makeup", "Bushy Eyebrows"]
+    assert third[1][2] == "not measured"
+    ours = {row[0]: row for row in fourth[1:]}
+    assert ours["Smiling"][1:5] == ["92.28", "88", "92", "89"]
+    accuracy = metrics["attributes"]["Smiling"]["accuracy"]
+    assert float(ours["Smiling"][5]) == pytest.approx(100 * accuracy, abs=0.051)
+    assert ours["Bald"][5:] == ["not measured"] * 2
+    assert ours["stated average"][1] == "92.05" and ours["mean of the rows"][1] == "90.17"
+
+
+def plane_of(identity, best, precision=(0.6, 0.7), automatic=None):
+    """A plane in which the pair n 1, beta 1 has the score `best` at every sigma."""
+    grid = np.full((3, 2, 2), -1.0)
+    accuracy, ranked = grid + 1, grid + 1
+    accuracy[:, 0], ranked[:, 0] = (identity, best), precision
+    return {
+        "images": 50,
+        "sigmas": (0.0, 0.2, 0.5),
+        "n": (1.0, 4.0),
+        "beta": (0.0, 1.0),
+        "scores": {"accuracy": accuracy.tolist(), "average_precision": ranked.tolist()},
+        "automatic": automatic and {"accuracy": [0.9, automatic, 0.5]},
+    }
+
+
+@pytest.mark.parametrize(
+    "plane, said",
+    [
+        (plane_of(0.62, 0.67), "n 1, β 1, chosen on these very images, gains 5.0 points of "),
+        (plane_of(0.62, 0.67), "accuracy and 10.0 points of AP."),
+        (plane_of(0.62, 0.67, (0.6, 0.5)), "but loses 10.0 points of AP, so it ranks the images"),
+        (plane_of(0.67, 0.62), "none of the other 3 tone curves is more accurate."),
+        (plane_of(0.67, 0.67), "none of the other 3 tone curves is more accurate."),
+        (plane_of(0.62, 0.67, (np.nan, np.nan)), "(n 1, β 0) give 62.0 % accuracy; the most"),
+        (plane_of(0.62, 0.67, (np.nan, np.nan)), "gains 5.0 points of accuracy."),
+    ],
+)
+def test_the_sentence_on_tone_curves_says_when_they_lose(plane, said):
+    assert said in sentences.curve_sentence(plane)
+
+
+@pytest.mark.parametrize(
+    "plane, said",
+    [
+        (plane_of(0.62, 0.67), "below the majority class (80.0 %); the run has no calibration"),
+        (plane_of(0.62, 0.67, automatic=0.92), "; --auto gains 30.0 points and reaches 92.0 %."),
+        (plane_of(0.82, 0.67, automatic=0.72), "accurate; --auto loses 10.0 points and reaches"),
+    ],
+)
+def test_the_third_finding_compares_with_the_majority_and_auto(made, plane, said):
+    metrics = made[0] | {"average": made[0]["average"] | {"majority_accuracy": 0.8}}
+    assert said in sentences.headline_sentences(metrics, plane, made[2])[2]
+
+
+def judged(scores, regions=None):
+    return {
+        "judged": {"scores": scores, "regions": regions or {}},
+        "provenance": {"images_judged": 64},
+    }
+
+
+def test_the_second_finding_says_whether_masks_find_the_region(made):
+    def said(scores, regions=None):
+        return sentences.headline_sentences(*made[:2], judged(scores, regions))[1]
+
+    place = lambda x: {"pointing": x, "energy_inside": 0.33}  # noqa: E731
+    blind = {"Grad-CAM": place(0.67), "centred Gaussian": place(0.11), "random": place(0.04)}
+    found = said({"masks": place(0.63), **blind}, {"Smiling": 0.04})
+    assert "highest inside its true region in 63.0 % of the cases (Grad-CAM 67.0 %" in found
+    assert "ignores the image 11.0 %; 64 images), and 33.0 % of their weight" in found
+    assert "cover 4.0 % of an image" in found
+    found = said({"masks": place(0.1), **blind}, {"Smiling": 0.04})
+    assert "are not inside its true region more often than a map that ignores" in found
+    grids = {"masks": {}, "masked contributions": {"grid_pointing": 0.87}}
+    assert "87.0 % of what the masked channels add" in said(grids)
+    grids["masked contributions"] = {"grid_pointing": 0.2}
+    assert "so they do not find it" in said(grids)
+    assert "was not measured" in said({"masks": {}})
+
+
+def test_the_first_finding_has_the_majority_and_the_worst_attribute(made):
+    average = made[0]["average"] | {"accuracy": 0.7, "majority_accuracy": 0.8}
+    attributes = {"Big_Nose": {"accuracy": 0.5}, "Young": {"accuracy": 0.9}}
+    metrics = made[0] | {"average": average, "attributes": attributes}
+    said = sentences.headline_sentences(metrics, *made[1:3])[0]
+    assert "70.0 % of the answers about 2 attributes" in said
+    assert "10.0 points fewer than by always answering with the more common class (80.0 %)" in said
+    assert "least accurate attribute is Big Nose (50.0 %)" in said
+
+
+def test_findings_pictures_and_origin_are_on_the_page(made):
+    text = html.unescape(page(*made))
+    for sentence in sentences.headline_sentences(*made[:3]):
+        assert sentence in text
+    assert "The tests of the maps use the first 3" in text.replace("the tests", "The tests")
+    assert 1 <= text.count("A face that has ") <= len(reports.ATTRIBUTES)
 
 
 def test_clustering_puts_what_goes_together_side_by_side():
@@ -210,6 +323,7 @@ def test_sampled_curves_hold_the_identity():
 def test_the_plane_agrees_with_an_evaluation(finished):
     classifier, _, records, _ = open_evaluation(finished, "test")
     found = measure_curve_grid(classifier, records, (0.0, 0.2), 8, clip=True, seed=3)
+    assert found.images == len(records)
     for s, sigma in enumerate((0.0, 0.2)):
         made = evaluate_workdir(finished, ToneCurve(4, 0.5), Noise(sigma, True, 3), bootstrap=0)
         one = made["average"]
@@ -224,7 +338,10 @@ def test_the_report_of_a_run(finished, tmp_path, capsys):
     out = tmp_path / "R"
     arguments = ["--workdir", finished, "--out", out, "--bootstrap", 10, "--report"]
     assert evaluate(list(map(str, arguments))) == 0
-    assert str(out / "report/index.html") in capsys.readouterr().out.replace("\n", "")
+    told = capsys.readouterr()
+    assert str(out / "report/index.html") in told.out.replace("\n", "")
+    stages = re.findall(r"^\[(\d)/9\] .+, about \d+ (?:s|min)$", told.err, re.M)
+    assert stages == list("123456789")
     assert sorted(os.listdir(out)) == [
         "explanation",
         "metrics.csv",
@@ -235,7 +352,7 @@ def test_the_report_of_a_run(finished, tmp_path, capsys):
     elements = Elements((out / "report/index.html").read_text())
     found = json.loads((out / "metrics.json").read_text())
     shown = rows(elements, "Percent, attribute by attribute")
-    assert float(shown[40][1]) == pytest.approx(100 * found["average"]["accuracy"], abs=0.051)
+    assert float(shown[0][1]) == pytest.approx(100 * found["average"]["accuracy"], abs=0.051)
     findings = json.loads((out / "explanation/explanation.json").read_text())
     assert list(findings["together"]) == list(found["attributes"])
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -15,6 +16,10 @@ from iamt_jax.config import LARGEST_SEED, OtherData, Processes
 from iamt_jax.data.dataset import SPLITS
 from iamt_jax.degradation.severities import FAMILIES
 from iamt_jax.errors import InputError, cannot_write
+from iamt_jax.progress import Stages
+
+if TYPE_CHECKING:
+    from iamt_jax.evaluation.measure import EvaluationData
 
 _NONE = "none"
 """Value of --degrade for images as they are."""
@@ -75,24 +80,40 @@ def run_evaluate(arguments: Sequence[str]) -> int:
     xla_setup.prepare()
 
     from iamt_jax import distributed
-    from iamt_jax.evaluation import mask_statistics
-    from iamt_jax.evaluation.curve_grid import curve_grid_workdir
+    from iamt_jax.evaluation import mask_statistics, schedule
+    from iamt_jax.evaluation.curve_grid import GRID_SIGMAS, measure_curve_grid
+    from iamt_jax.evaluation.measure import open_evaluation
+    from iamt_jax.robust import CALIBRATION_FILE
 
     distributed.initialize(chosen.processes)
-    # Everything is measured before anything is written, so that a failure keeps old results.
-    metrics, plane, explained = _measure(chosen), None, None
-    measured = {"split": chosen.split, "data": chosen.data, "seed": chosen.seed}
-    if chosen.report:
-        size, clip = chosen.batch_size, chosen.clip_noise
-        found = curve_grid_workdir(chosen.workdir, batch_size=size, clip=clip, **measured)
-        plane = found.as_json()
+    opened = open_evaluation(chosen.workdir, chosen.split, chosen.data)
+    calibrated = chosen.report and (chosen.workdir / CALIBRATION_FILE).is_file()
+    transformation = opened.classifier.transformation if calibrated else None
+    stages = Stages()
     if chosen.explain or chosen.report:
-        found = mask_statistics.explain_workdir(chosen.workdir, **measured)
+        stages = Stages(schedule.seconds(opened, chosen.report, calibrated))
+    # Everything is measured before anything is written, so that a failure keeps old results.
+    stages.begin(schedule.ACCURACY)
+    metrics, plane, explained = _measure(chosen, opened), None, None
+    if chosen.report:
+        stages.begin(schedule.CURVES)
+        plane = measure_curve_grid(
+            opened.classifier,
+            opened.records,
+            GRID_SIGMAS,
+            chosen.batch_size,
+            chosen.clip_noise,
+            chosen.seed,
+            transformation,
+        ).as_json()
+    if chosen.explain or chosen.report:
+        found = mask_statistics.explain_split(opened, chosen.split, chosen.seed, stages)
         explained = (
             mask_statistics.explanation_findings(found),
             mask_statistics.explanation_arrays(found),
         )
     if distributed.is_first():
+        stages.begin(schedule.FILES)
         _write(chosen, metrics, plane, explained)
     return 0
 
@@ -114,7 +135,7 @@ def _write(
         if plane is not None:
             from iamt_jax.report.page import write_page
 
-            write_page(metrics, plane, *explained, _page(chosen), beside)
+            write_page(metrics, plane, *explained, _page(chosen))
             wrote.append(_page(chosen))
     except OSError as error:
         folder = error.filename or _out(chosen)
@@ -167,16 +188,16 @@ def _page(chosen: EvaluateArguments) -> Path:
     return (chosen.out or chosen.workdir) / "report" / "index.html"
 
 
-def _measure(chosen: EvaluateArguments) -> dict:
-    from iamt_jax.evaluation.measure import evaluate_workdir
+def _measure(chosen: EvaluateArguments, opened: EvaluationData) -> dict:
+    from iamt_jax.evaluation.measure import evaluate_opened
     from iamt_jax.inference.predictor import Degradation, Noise
     from iamt_jax.robust.treatment import ToneCurve
 
     noise = Noise(chosen.sigma, chosen.clip_noise, chosen.seed)
     if chosen.degrade != _NONE:
         noise = Degradation(chosen.degrade, chosen.severity or 3, chosen.seed)
-    return evaluate_workdir(
-        chosen.workdir,
+    return evaluate_opened(
+        opened,
         None if chosen.auto else ToneCurve(chosen.n, chosen.beta),
         noise,
         split=chosen.split,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -11,21 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int8
 
-from iamt_jax.config import OtherData
 from iamt_jax.data.dataset import Records
-from iamt_jax.evaluation.measure import open_evaluation
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.inference.predictor import Noise, one_behind
 from iamt_jax.metrics.classification import HEADLINE_METRICS, compute_metrics
 from iamt_jax.model.tone_curve import tone_curve
 from iamt_jax.progress import progress_bar
-from iamt_jax.robust import CALIBRATION_FILE
 from iamt_jax.robust.treatment import Transformation
 
 GRID_SIGMAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 GRID_N = (0.25, 0.5, 1.0, 2.0, 4.0)
 GRID_BETA = tuple(i / 20 for i in range(21))
 """The grid of tone curves; it includes the identity, n = 1 and beta = 0."""
+
+GRID_IMAGES = 256
+"""Largest number of images that the grid is measured on, spread evenly over the split: two
+batches of the default size."""
 
 _POINTS = 65
 """Number of masks, from 0 to 1, at which a curve is sampled."""
@@ -37,6 +37,8 @@ _Scores = dict[str, Float[np.ndarray, "..."]]
 class CurveGrid(NamedTuple):
     """Averages over the attributes, as fractions, at every noise level and tone curve."""
 
+    images: int
+    """Number of images."""
     sigmas: tuple[float, ...]
     n: tuple[float, ...]
     beta: tuple[float, ...]
@@ -54,28 +56,6 @@ class CurveGrid(NamedTuple):
         return found
 
 
-def curve_grid_workdir(
-    workdir: Path,
-    *,
-    split: str = "test",
-    data: OtherData = OtherData(),
-    batch_size: int = 128,
-    clip: bool = False,
-    seed: int = 0,
-) -> CurveGrid:
-    """Measures the best checkpoint of a workdir over the whole grid, and calibrated if it can be.
-
-    Raises:
-      InputError: no run, no data, other attributes, or a calibration of another network.
-    """
-    classifier, _, records, _ = open_evaluation(workdir, split, data)
-    calibrated = (workdir / CALIBRATION_FILE).is_file()
-    transformation = classifier.transformation if calibrated else None
-    return measure_curve_grid(
-        classifier, records, GRID_SIGMAS, batch_size, clip, seed, transformation
-    )
-
-
 def measure_curve_grid(
     classifier: Classifier,
     records: Records,
@@ -87,11 +67,14 @@ def measure_curve_grid(
 ) -> CurveGrid:
     """Measures every (n, beta) of the grid at every sigma; features are computed once a sigma.
 
+    At most `GRID_IMAGES` of the records are used: all pairs and noise levels on the same images.
     Memory holds the logits of one sigma: (n, beta, image, attribute), float32. The noise is keyed
     by image name, sigma and seed, as in `evaluate.py --sigma`.
     """
     predictor, size = classifier.predictor, classifier.run.config.data.size
     n, beta = np.array(GRID_N, np.float32), np.array(GRID_BETA, np.float32)
+    few = np.linspace(0, len(records) - 1, min(GRID_IMAGES, len(records))).round().astype(int)
+    records = records.take(few)
 
     def logits(images: Array) -> tuple[Array, Array | None]:
         """Logits by image: of the grid, and under the transformation."""
@@ -114,9 +97,8 @@ def measure_curve_grid(
             if calibrated is not None:
                 found = grid_scores(calibrated[None, None], records.labels)
                 automatic.append({name: values[0, 0] for name, values in found.items()})
-    return CurveGrid(
-        tuple(sigmas), GRID_N, GRID_BETA, _stacked(scores), _stacked(automatic) or None
-    )
+    found = _stacked(scores), _stacked(automatic) or None
+    return CurveGrid(len(records), tuple(sigmas), GRID_N, GRID_BETA, *found)
 
 
 def _stacked(found: Sequence[_Scores]) -> _Scores:

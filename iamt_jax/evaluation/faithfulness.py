@@ -18,9 +18,13 @@ from iamt_jax.explanation.maps import NETWORK_MAPS, centred_gaussian, random_map
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.inference.inputs import by_rows
 from iamt_jax.inference.predictor import Predictor
-from iamt_jax.model.network import IAMT, build
+from iamt_jax.model.network import IAMT, Tree, build
 from iamt_jax.model.tone_curve import tone_curve
-from iamt_jax.progress import progress_bar
+from iamt_jax.progress import Progress, Stages, progress_bar
+
+MAPS, HIDING = "drawing maps", "hiding pixels"
+RANDOMISED = "maps of networks with random weights"
+"""Stages of `measure_faithfulness`."""
 
 STEPS = 16
 """Number of steps of deletion and insertion: 1/16 of the pixels, 2/16, ... all."""
@@ -74,10 +78,13 @@ def _mean_while_replaced(
     trapezoid rule."""
     rank = ranks(maps)[..., None]
     pixels = maps.shape[1] * maps.shape[2]
-    steps = [
-        probability(jnp.where(rank * STEPS < i * pixels, after, before)) for i in range(STEPS + 1)
-    ]
-    return jnp.trapezoid(jnp.stack(steps), dx=1 / STEPS, axis=0)
+
+    def step(i: Array) -> Array:
+        return probability(jnp.where(rank * STEPS < i * pixels, after, before))
+
+    # All steps in one batch: a program of `STEPS` networks would take longer to compile.
+    between = jax.vmap(step)(jnp.arange(1, STEPS))
+    return (jnp.sum(between, axis=0) + (probability(before) + probability(after)) / 2) / STEPS
 
 
 def ranks(maps: _Maps) -> Int[Array, "pair y x"]:
@@ -104,6 +111,9 @@ _BATCH = 16
 _HIDDEN_PAIRS = 2
 """Number of attributes an image for deletion and insertion, which need 34 predictions a map."""
 
+_HIDDEN_ROWS = 8
+"""Number of images for deletion and insertion at once, each in all steps."""
+
 _Judgement = dict[str, dict[str, float]]
 """Name of a map -> metric -> mean."""
 
@@ -120,7 +130,11 @@ class Faithfulness(NamedTuple):
 
 
 def measure_faithfulness(
-    classifier: Classifier, records: Records, regions: Regions | None, seed: int
+    classifier: Classifier,
+    records: Records,
+    regions: Regions | None,
+    seed: int,
+    stages: Stages = Stages(),
 ) -> Faithfulness:
     """Measures our maps and others on the same images.
 
@@ -132,6 +146,7 @@ def measure_faithfulness(
       regions: regions of the attributes in the same images; with None, energy and pointing are
         left out, and the attributes are those of `BOXES`.
       seed: seed of the random map, of the pairs for deletion, and of re-initialised parts.
+      stages: announces the parts.
     """
     predictor, size = classifier.predictor, classifier.run.config.data.size
     names = [x for x in (regions or BOXES) if x in classifier.attributes]
@@ -139,6 +154,7 @@ def measure_faithfulness(
         names = list(classifier.attributes)
     chosen = np.array([classifier.attributes.index(name) for name in names])
     images = records.pictures(slice(None), size).astype(np.float32) / 255
+    stages.begin(MAPS)
     maps = draw_maps(predictor, images, chosen, seed)
     scores: _Judgement = {name: {} for name in maps}
     if regions is not None:
@@ -146,8 +162,10 @@ def measure_faithfulness(
         labels = records.labels[:, chosen]
         for name, m in maps.items():
             scores[name] |= measure_places(m, inside, labels)
+    stages.begin(HIDING)
     for name, found in measure_hiding(predictor, images, chosen, maps, seed).items():
         scores[name] |= found
+    stages.begin(RANDOMISED)
     return Faithfulness(
         {} if regions is None else {name: float(regions[name].mean()) for name in names},
         scores,
@@ -160,9 +178,11 @@ def draw_maps(predictor: Predictor, images: np.ndarray, chosen: np.ndarray, seed
 
     A greater value is more evidence for the decision of the network.
     """
-    maps, bar = {}, progress_bar(NETWORK_MAPS.items(), unit="map", desc="drawing")
-    for name, function in bar:
-        maps[name] = mapped(predictor, predictor.program(function), images, chosen)
+    maps, count = {}, len(NETWORK_MAPS) * len(images)
+    with progress_bar(total=count, unit="picture", desc="drawing maps") as bar:
+        for name, function in NETWORK_MAPS.items():
+            run = predictor.program(function)
+            maps[name] = mapped(predictor, run, images, chosen, bar)
     shape = len(images), len(chosen), images.shape[1]
     maps["centred Gaussian"] = np.asarray(centred_gaussian(*shape))
     maps["random"] = np.asarray(random_map(jax.random.key(seed), *shape))
@@ -219,17 +239,20 @@ def measure_hiding(
         )
 
     run, scores = predictor.program(hide_and_show), {}
-    for name, m in progress_bar(maps.items(), unit="map", desc="hiding"):
+    bar = progress_bar(total=len(maps) * len(rows), unit="picture", desc="hiding pixels")
+    for name, m in maps.items():
 
         def answer(some: np.ndarray, m: np.ndarray = m) -> tuple[Array, Array]:
             row, column = rows[some], columns[some]
+            bar.update(len(np.unique(some)))
             return run(images[row], m[row, column], chosen[column])
 
-        areas = by_rows(answer, len(rows), [32 * predictor.devices])
+        areas = by_rows(answer, len(rows), [_HIDDEN_ROWS * predictor.devices])
         scores[name] = {
             metric: float(area.mean())
             for metric, area in zip(("deletion", "insertion"), areas, strict=True)
         }
+    bar.close()
     return scores
 
 
@@ -246,23 +269,37 @@ def randomisation_test(
     def summary(network: IAMT, images: Array, chosen: Array) -> Array:
         return explain(network, images, chosen, top=1).summary
 
-    def maps(predictor: Predictor) -> np.ndarray:
-        run = predictor.program(summary)
+    # One predictor with other weights each time, since another one would be compiled again.
+    predictor = Predictor(definition, trained, trained_statistics)
+    run = predictor.program(summary)
+
+    def maps(*weights: Tree) -> np.ndarray:
+        predictor.load(*weights)
         return mapped(predictor, run, images, chosen).reshape(-1, *images.shape[1:3])
 
-    before = maps(classifier.predictor)
+    before = maps(trained, trained_statistics)
     after = {
-        "heads": maps(Predictor(definition, heads, trained_statistics)),
-        "heads and extractor": maps(Predictor(definition, params, statistics)),
+        "heads": maps(heads, trained_statistics),
+        "heads and extractor": maps(params, statistics),
     }
     return {name: float(jnp.mean(spearman(before, m))) for name, m in after.items()}
 
 
 def mapped(
-    predictor: Predictor, run: Callable, images: np.ndarray, chosen: np.ndarray
+    predictor: Predictor,
+    run: Callable,
+    images: np.ndarray,
+    chosen: np.ndarray,
+    bar: Progress | None = None,
 ) -> Float[np.ndarray, "image attribute y x"]:
-    """Applies a compiled map to all images, a few at a time."""
-    return by_rows(lambda rows: run(images[rows], chosen), len(images), [8 * predictor.devices])
+    """Applies a compiled map to all images, a few at a time; `bar` counts them."""
+
+    def answer(rows: np.ndarray) -> Array:
+        if bar is not None:
+            bar.update(len(np.unique(rows)))
+        return run(images[rows], chosen)
+
+    return by_rows(answer, len(images), [8 * predictor.devices])
 
 
 def regions_of(

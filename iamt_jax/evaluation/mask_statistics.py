@@ -7,26 +7,24 @@ Importance of the channels (Fig. 4), and correlations among features (Table 2) a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Int8, UInt8
 
-from iamt_jax.config import OtherData
 from iamt_jax.data.batches import evaluation_batches
 from iamt_jax.data.dataset import Records
 from iamt_jax.evaluation.curve_grid import GRID_BETA, GRID_N, sampled_curves
 from iamt_jax.evaluation.faithfulness import Faithfulness, measure_faithfulness, regions_of
 from iamt_jax.evaluation.grid_pointing import GridPointing, measure_grid_pointing
-from iamt_jax.evaluation.measure import environment, open_evaluation
+from iamt_jax.evaluation.measure import EvaluationData, environment
 from iamt_jax.explanation.explain import explain
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.inference.predictor import as_float
 from iamt_jax.model.network import IAMT
-from iamt_jax.progress import progress_bar
+from iamt_jax.progress import Stages, progress_bar
 
 Matrix = Float[np.ndarray, "variable variable"]
 
@@ -76,6 +74,8 @@ class Sums(NamedTuple):
     features: Spread
     attributes: Spread
     evidence: Spread
+    logits: Float[Array, "batch attribute"]
+    """Logits of every row, the padding included; not a sum."""
 
 
 def batch_sums(
@@ -85,7 +85,8 @@ def batch_sums(
     features = network.extractor(images)
     plain, masked = network.heads.contributions(features)
     beta = network.own_beta
-    size = jnp.abs((1 - beta) * plain + (1 + beta) * masked)
+    added = (1 - beta) * plain + (1 + beta) * masked
+    size = jnp.abs(added)
     share = size / jnp.maximum(jnp.sum(size, axis=-1, keepdims=True), 1e-30)
     every = jnp.arange(network.heads.attributes)
     masks = network.heads.masks(features, every)  # attribute, batch, height, width, channel
@@ -99,6 +100,7 @@ def batch_sums(
         _spread(by_channel, each),
         _spread(by_attribute, counted.reshape(-1)),
         _spread(masked.swapaxes(1, 2).reshape(-1, len(masks)), jnp.repeat(real, masked.shape[-1])),
+        jnp.sum(added, axis=-1) + network.heads.classifiers()[1],
     )
 
 
@@ -125,31 +127,38 @@ def analyse(batches: Iterator[Sums]) -> Analysis:
 _BATCH = 16
 """Number of images whose masks are held at once."""
 
-_JUDGED = 64
+ANALYSIS, GRIDS, ATLAS = "masks of all images", "grid pointing", "atlas of the masks"
+"""Stages of `explain_split`, beside those of `measure_faithfulness`."""
+
+JUDGED = 64
 """Number of images on which faithfulness is measured."""
 
 _SHOWN = 6
-"""Number of images in the atlas."""
+"""Number of images of each attribute in the atlas."""
 
 TOP_CHANNELS = 5
 """Number of channels or correlations shown for each attribute or channel, as in the paper."""
 
 
 class Atlas(NamedTuple):
-    """A few images, with the masks and maps of every attribute."""
+    """A few images for each attribute, with its masks and maps."""
 
-    images: UInt8[np.ndarray, "image y x 3"]
-    logits: Float[np.ndarray, "image attribute"]
+    images: UInt8[np.ndarray, "attribute image y x 3"]
+    rows: Int[np.ndarray, "attribute image"]
+    """Their places in the split."""
+    labels: Int8[np.ndarray, "attribute image"]
+    """Whether they have the attribute: 1, 0, or `MISSING`."""
+    logits: Float[np.ndarray, "attribute image"]
     channels: Int[np.ndarray, "attribute top"]
     """Indices of the most important channels over the whole split."""
-    masks: Float[np.ndarray, "image attribute top height width"]
-    contributions: Float[np.ndarray, "image attribute top"]
-    mask_map: Float[np.ndarray, "image attribute height width"]
-    summary: Float[np.ndarray, "image attribute y x"]
+    masks: Float[np.ndarray, "attribute image top height width"]
+    contributions: Float[np.ndarray, "attribute image top"]
+    mask_map: Float[np.ndarray, "attribute image height width"]
+    summary: Float[np.ndarray, "attribute image y x"]
 
 
 class Explained(NamedTuple):
-    """All results of `evaluate.py --explain`."""
+    """All results of `explain_split`."""
 
     attributes: tuple[str, ...]
     analysis: Analysis
@@ -163,29 +172,36 @@ class Explained(NamedTuple):
     provenance: dict
 
 
-def explain_workdir(
-    workdir: Path, *, split: str = "test", data: OtherData = OtherData(), seed: int = 0
+def explain_split(
+    opened: EvaluationData, split: str, seed: int = 0, stages: Stages = Stages()
 ) -> Explained:
-    """Analyses the best checkpoint of a workdir on a split, and measures the faithfulness of its
-    maps on the first images.
+    """Analyses a network on a split, and measures the faithfulness of its maps on the first images.
 
-    Raises:
-      InputError: no run, no data, or other attributes.
+    Args:
+      opened: from `open_evaluation`, for the same `split`.
+      split: its name.
+      seed: of everything that is drawn.
+      stages: announces the parts.
     """
-    classifier, dataset, records, _ = open_evaluation(workdir, split, data)
+    classifier, dataset, records, _ = opened
+    stages.begin(ANALYSIS)
     analysis, logits = analyse_split(classifier, records)
-    few = records.first(_JUDGED)
+    few = records.first(JUDGED)
     known = regions_of(classifier, few, dataset, split)
+    judged = measure_faithfulness(classifier, few, known.regions if known else None, seed, stages)
+    stages.begin(GRIDS)
+    grids = measure_grid_pointing(classifier, records, logits, seed)
+    stages.begin(ATLAS)
     return Explained(
         attributes=classifier.attributes,
         analysis=analysis,
         labels=correlation(records.labels),
         decisions=correlation((logits > 0).astype(np.int8)),
-        judged=measure_faithfulness(classifier, few, known.regions if known else None, seed),
-        grids=measure_grid_pointing(classifier, records, logits, seed),
-        atlas=mask_atlas(classifier, records.first(_SHOWN), analysis.importance),
+        judged=judged,
+        grids=grids,
+        atlas=mask_atlas(classifier, records, analysis.importance),
         provenance={
-            "workdir": str(workdir),
+            "workdir": str(classifier.workdir),
             "checkpoint_step": classifier.step,
             "data": dataset.root,
             "layout": dataset.layout,
@@ -205,8 +221,7 @@ def analyse_split(
     """Computes the paper's analyses and the logits of a split in one pass, with a progress bar."""
 
     def batch(network: IAMT, images: Array, real: Array):
-        images = as_float(images)
-        return batch_sums(network, images, real), network.predict(images)
+        return batch_sums(network, as_float(images), real)
 
     run, logits = classifier.predictor.program(batch), []
 
@@ -214,8 +229,8 @@ def analyse_split(
         size = classifier.run.config.data.size
         with progress_bar(total=len(records), unit="image", desc="analysing") as bar:
             for part in evaluation_batches(records, size, _BATCH * classifier.predictor.devices):
-                found, answer = run(part.images, part.real)
-                logits.append(np.asarray(answer)[part.real])
+                found = run(part.images, part.real)
+                logits.append(np.asarray(found.logits)[part.real])
                 bar.update(int(part.real.sum()))
                 yield found
 
@@ -229,27 +244,47 @@ def correlation(labels: np.ndarray) -> Float[np.ndarray, "attribute attribute"]:
     return Spread(len(samples), samples.mean(axis=0), deviation.T @ deviation).correlation()
 
 
+def atlas_rows(labels: Int[np.ndarray, "image attribute"]) -> Int[np.ndarray, "attribute shown"]:
+    """Images of the atlas: for each attribute the first `_SHOWN` / 2 that have it, then the first
+    that do not, all in the order of the split; others, where there are too few of either."""
+    rows = []
+    for column in labels.T:
+        present, absent = (np.flatnonzero(column == value) for value in (1, 0))
+        chosen = np.concatenate([present[: _SHOWN // 2], absent[: _SHOWN // 2]])
+        others = np.setdiff1d(np.arange(len(column)), chosen)[: _SHOWN - len(chosen)]
+        chosen = np.concatenate([chosen, others])
+        # Those that have the attribute stay first.
+        rows.append(chosen[np.argsort(column[chosen] != 1, kind="stable")])
+    return np.stack(rows)
+
+
 def mask_atlas(
     classifier: Classifier, records: Records, importance: Float[np.ndarray, "attribute channel"]
 ) -> Atlas:
-    """Computes masks of the most important channels and both maps of a few images."""
+    """Computes masks of the most important channels and both maps of a few images, chosen for each
+    attribute by `atlas_rows`."""
     size, devices = classifier.run.config.data.size, classifier.predictor.devices
-    part = next(evaluation_batches(records, size, -(-len(records) // devices) * devices))
+    rows = atlas_rows(records.labels)
     channels = np.argsort(-importance, axis=1, kind="stable")[:, :TOP_CHANNELS]
-    every = np.arange(len(classifier.attributes))
+    every, index = np.unique(rows, return_inverse=True)
+    pictures, index = records.pictures(every, size), index.reshape(rows.shape)
 
-    def look(network: IAMT, images: Array, channels: Array):
+    def look(network: IAMT, images: Array, k: Array, channels: Array):
         images = as_float(images)
-        found = explain(network, images, every, top=1)
-        masks = network.heads.masks(network.extractor(images), every)
-        chosen = jnp.take_along_axis(masks, channels[:, None, None, None], axis=-1)
-        added = jnp.take_along_axis(found.contributions, channels[None], axis=-1)
-        by_image = chosen.transpose(1, 0, 4, 2, 3)
-        return found.logits, by_image, added, found.mask_map, found.summary
+        found = explain(network, images, k[None], top=1)
+        masks = network.heads.masks(network.extractor(images), k[None])[0]
+        by_channel = jnp.moveaxis(masks[..., channels], -1, 1)
+        added = found.contributions[:, 0, channels]
+        return found.logits[:, 0], by_channel, added, found.mask_map[:, 0], found.summary[:, 0]
 
-    found = classifier.predictor.program(look)(part.images, channels)
-    logits, masks, *others = (np.asarray(x)[part.real] for x in found)
-    return Atlas(part.images[part.real], logits, channels, masks, *others)
+    run, parts = classifier.predictor.program(look), []
+    padding = -rows.shape[1] % devices
+    for k, some in enumerate(progress_bar(index, unit="attribute", desc="atlas")):
+        found = run(pictures[np.pad(some, (0, padding), "edge")], np.array(k), channels[k])
+        parts.append([np.asarray(x)[: len(some)] for x in found])
+    logits, masks, *others = (np.stack(x) for x in zip(*parts, strict=True))
+    labels = np.take_along_axis(records.labels, rows.T, axis=0).T
+    return Atlas(pictures[index], rows, labels, logits, channels, masks, *others)
 
 
 def strongest(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import os
 import platform
 import shlex
@@ -66,7 +67,32 @@ def evaluate_workdir(
     Raises:
       InputError: no run, no data, other attributes, unknown groups, or no calibration.
     """
-    trained, dataset, records, left_out = open_evaluation(workdir, split, data)
+    opened = open_evaluation(workdir, split, data)
+    return evaluate_opened(
+        opened,
+        curve,
+        noise,
+        split=split,
+        data=data,
+        batch_size=batch_size,
+        bootstrap=bootstrap,
+        groups=groups,
+    )
+
+
+def evaluate_opened(
+    opened: EvaluationData,
+    curve: ToneCurve | None = ToneCurve(),
+    noise: Noise | Degradation = Noise(),
+    *,
+    split: str = "test",
+    data: OtherData = OtherData(),
+    batch_size: int = 128,
+    bootstrap: int = 1000,
+    groups: Sequence[str] = (),
+) -> dict:
+    """As `evaluate_workdir`, with what `open_evaluation` opened for the same `split` and `data`."""
+    trained, dataset, records, left_out = opened
     curve = curve and curve.completed(trained.own_beta)
     treatment = trained.transformation if curve is None else curve
     attributes = trained.attributes
@@ -82,7 +108,7 @@ def evaluate_workdir(
     resampling = {"bootstrap": bootstrap, "seed": noise.seed}
     metrics = compute_metrics(*inputs, **resampling)
     provenance = {
-        "workdir": str(workdir),
+        "workdir": str(trained.workdir),
         "checkpoint_step": trained.step,
         "data": dataset.root,
         "layout": dataset.layout,
@@ -197,6 +223,7 @@ def environment() -> dict[str, str | dict[str, str]]:
         "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": shlex.join([*map(os.path.basename, sys.argv[:1]), *sys.argv[1:]]),
     }
 

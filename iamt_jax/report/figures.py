@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
+from iamt_jax.progress import progress_bar
 from iamt_jax.report.overlays import SIGNED, laid_over, mask_map_png, mask_png, signed_png
 from iamt_jax.report.tables import brief
 
@@ -39,7 +40,7 @@ def figures(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict[str, by
         files[f"attributes-{kind}.png"] = heat_map_png(matrix, order, title, names)
     features = arrays["correlation_features"]
     files["features.png"] = heat_map_png(features, clustered(features), "correlations of channels")
-    for k, name in enumerate(names):
+    for k, name in enumerate(progress_bar(names, unit="attribute", desc="drawing sheets")):
         files[f"atlas-{k:02}-{in_file_name(name)}.png"] = atlas_png(findings, arrays, k)
     return files
 
@@ -96,25 +97,25 @@ def heat_map_png(
 
 
 def atlas_png(findings: Mapping, arrays: Mapping[str, np.ndarray], k: int) -> bytes:
-    """Draws over the photographs (columns) the map of an attribute's masks, the masks of its top
-    channels, then its summary map (Fig. 4)."""
-    images, name = arrays["atlas_images"], findings["attributes"][k]
+    """Draws over the photographs of an attribute (columns; those that have it come first) the map
+    of its masks, the masks of its top channels, then its summary map (Fig. 4)."""
+    images, name = arrays["atlas_images"][k], findings["attributes"][k]
     photographs = [np.asarray(Image.fromarray(x).resize((_TILE, _TILE))) for x in images]
     rows = [(name, np.stack(photographs))]
-    maps = map(mask_map_png, arrays["atlas_mask_map"][:, k])
+    maps = map(mask_map_png, arrays["atlas_mask_map"][k])
     tiles = [laid_over(*pair, 0.6, _TILE) for pair in zip(images, maps, strict=True)]
     rows.append(("masks by importance", np.stack(tiles)))
     for i, (channel, share) in enumerate(findings["importance"][name]):
-        masks = map(mask_png, arrays["atlas_masks"][:, k, i])
+        masks = map(mask_png, arrays["atlas_masks"][k, :, i])
         tiles = [laid_over(*pair, 0.6, _TILE) for pair in zip(images, masks, strict=True)]
         rows.append((f"channel {channel}, {share:.1%}", np.stack(tiles)))
-    scale = np.abs(arrays["atlas_summary"][:, k]).max()
-    maps = [signed_png(x, scale) for x in arrays["atlas_summary"][:, k]]
+    scale = np.abs(arrays["atlas_summary"][k]).max()
+    maps = [signed_png(x, scale) for x in arrays["atlas_summary"][k]]
     tiles = [laid_over(*pair, 1, _TILE, grey=True) for pair in zip(images, maps, strict=True)]
     rows.append(("gradients: for / against", np.stack(tiles)))
     buffer = io.BytesIO()
     # A palette keeps the files small: there is one sheet for each attribute.
-    labelled_rows(rows).quantize(256, Image.Quantize.MEDIANCUT).save(buffer, "PNG")
+    labelled_rows(rows).quantize(256, Image.Quantize.FASTOCTREE).save(buffer, "PNG")
     return buffer.getvalue()
 
 

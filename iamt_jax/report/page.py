@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -13,10 +13,10 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from iamt_jax.files import json_text, replace_text
-from iamt_jax.report import overlays, tables
+from iamt_jax.report import overlays, sentences, tables
+from iamt_jax.report.comparison import paper_tables
 from iamt_jax.report.explanation_files import explanation_tables
 from iamt_jax.report.figures import clustered
-from iamt_jax.report.published import Column
 from iamt_jax.report.tables import brief, percent_cell
 
 _KINDS = ("masks", "contributions", "labels", "predictions")
@@ -24,6 +24,13 @@ _KINDS = ("masks", "contributions", "labels", "predictions")
 
 _LONGEST_NAME = 40
 """Largest width of a name beside a matrix, in characters."""
+
+_PICTURES, _PICTURE = 8, 128
+"""Number of pictures at the top of the page, and the side of each in pixels."""
+
+_FIGURE_4_CHANNELS = 3
+
+_SCRIPTS = ("figures.js", "atlas.js", "sorting.js")
 
 PLANE_METRICS = {
     "accuracy": "accuracy",
@@ -38,7 +45,6 @@ def write_page(
     findings: Mapping,
     arrays: Mapping[str, np.ndarray],
     path: Path,
-    beside: Sequence[Column] = (),
 ) -> None:
     """Writes the page completely or not at all.
 
@@ -48,12 +54,11 @@ def write_page(
       findings: `explanation_findings` of `iamt_jax.evaluation.mask_statistics`.
       arrays: `explanation_arrays` of the same.
       path: file of the page.
-      beside: published columns, such as `published.TABLE_4`.
 
     Raises:
       OSError: the folder cannot be written.
     """
-    text = page(metrics, plane, findings, arrays, beside)
+    text = page(metrics, plane, findings, arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, text)
 
@@ -63,7 +68,6 @@ def page(
     plane: Mapping,
     findings: Mapping,
     arrays: Mapping[str, np.ndarray],
-    beside: Sequence[Column] = (),
 ) -> str:
     """HTML of the page; see `write_page`."""
     environment = Environment(
@@ -74,27 +78,72 @@ def page(
         lstrip_blocks=True,
     )
     template = files("iamt_jax.report") / "template"
+    headers, rows, averages = accuracy_table(metrics)
     return environment.get_template("page.html.j2").render(
         style=Markup((template / "page.css").read_text("utf-8")),
-        scripts=[
-            Markup((template / name).read_text("utf-8")) for name in ("figures.js", "atlas.js")
-        ],
+        scripts=[Markup((template / name).read_text("utf-8")) for name in _SCRIPTS],
         plotly=Markup(get_plotlyjs()),
         data=_json(_data(metrics, plane, findings, arrays)),
         metrics=metrics,
-        accuracy=tables.cells(metrics, beside),
-        published=beside,
-        published_note=tables.published_note,
+        sentences=sentences.headline_sentences(metrics, plane, findings),
+        pictures=_pictures(findings, arrays),
+        headers=headers,
+        rows=rows,
+        averages=averages,
         noise=noise_table(plane, metrics["average"]["majority_accuracy"]),
         plane=plane,
         plane_metrics=PLANE_METRICS,
+        curve_sentence=sentences.curve_sentence(plane),
+        level=sentences.curve_gain(plane).level,
         findings=findings,
         explanations=explanation_tables(findings),
         kinds=_KINDS,
-        photographs=len(arrays["atlas_images"]),
+        paper=paper_tables(metrics, findings, arrays),
+        provenance=sentences.provenance_sentences(metrics, plane, findings),
         facts=[(key.replace("_", " "), text) for key, text in tables.facts(metrics["provenance"])],
         note=tables.NOTE,
     )
+
+
+def accuracy_table(metrics: Mapping) -> tuple[list[str], list[list[str]], list[list[str]]]:
+    """Headers, rows of the attributes, the least accurate first, and rows of the average."""
+    headers, rows = tables.cells(metrics, ())
+    accuracy = [row["accuracy"] for row in metrics["attributes"].values()]
+    order = np.argsort(np.nan_to_num(np.array(accuracy, float), nan=2), kind="stable")
+    return headers, [rows[i] for i in order], rows[len(accuracy) :]
+
+
+def _pictures(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
+    """Name and data URI of the pictures at the top of the page: a face that has the attribute and
+    was recognised, and on it the map of the attribute's masks.
+
+    The attributes are those whose maps are most concentrated, each with another face.
+    """
+    labels, logits, rows = (arrays[f"atlas_{name}"] for name in ("labels", "logits", "rows"))
+    found = []
+    for k, i in enumerate(_clearest(arrays)):
+        if labels[k, i] == 1 and logits[k, i] > 0:
+            values = arrays["atlas_mask_map"][k, i] - arrays["atlas_mask_map"][k, i].min()
+            share = values / max(float(values.sum()), 1e-30)
+            found.append((float(np.square(share).sum()), k, i))
+    pictures = {}  # By row: no face is shown twice.
+    for _, k, i in sorted(found, reverse=True):
+        if rows[k, i] not in pictures and len(pictures) < _PICTURES:
+            image = arrays["atlas_images"][k, i]
+            overlay = overlays.mask_map_png(arrays["atlas_mask_map"][k, i])
+            pair = [overlays.laid_over(image, overlay, alpha, _PICTURE) for alpha in (0, 0.6)]
+            both = overlays.photograph_webp(np.concatenate(pair, axis=1))
+            name = findings["attributes"][k].replace("_", " ")
+            pictures[rows[k, i]] = name, overlays.data_uri(both, "webp")
+    return [*pictures.values()]
+
+
+def _clearest(arrays: Mapping[str, np.ndarray]) -> list[int]:
+    """For each attribute the image with the greatest logit among those that have it in the atlas,
+    or among all if none has it."""
+    present = arrays["atlas_labels"] == 1
+    present |= ~present.any(axis=1, keepdims=True)
+    return np.where(present, arrays["atlas_logits"], -np.inf).argmax(axis=1).tolist()
 
 
 def _data(
@@ -129,32 +178,55 @@ def _data(
 
 
 def _atlas(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict:
-    """Photographs and overlays as data URIs: [attribute][image] and [attribute][image][top]."""
-    images, masks = arrays["atlas_images"], arrays["atlas_masks"]
+    """Photographs by their row in the split, and overlays, as data URIs: [attribute][image] and
+    [attribute][image][top]."""
+    rows, images = arrays["atlas_rows"], arrays["atlas_images"]
     summary, importance = arrays["atlas_summary"], findings["importance"]
     # One scale for each attribute, so that its photographs can be compared.
-    scale = np.abs(summary).max(axis=(0, 2, 3))
+    scale = np.abs(summary).max(axis=(1, 2, 3))
     uri = overlays.data_uri
-    every = range(len(images))
+    _, first = np.unique(rows, return_index=True)
+    by_row = zip(rows.flat[first], images.reshape(-1, *images.shape[2:])[first], strict=True)
     return {
         "names": [name.replace("_", " ") for name in findings["attributes"]],
         "channels": [[c for c, _ in row] for row in importance.values()],
         "shares": [[round(share, 4) for _, share in row] for row in importance.values()],
-        "logits": _rounded(arrays["atlas_logits"].T, 2),
-        "contributions": _rounded(arrays["atlas_contributions"].swapaxes(0, 1), 3),
-        "photographs": [uri(overlays.photograph_webp(image), "webp") for image in images],
+        "rows": rows.tolist(),
+        "labels": arrays["atlas_labels"].tolist(),
+        "logits": _rounded(arrays["atlas_logits"], 2),
+        "contributions": _rounded(arrays["atlas_contributions"], 3),
+        "photographs": {
+            str(row): uri(overlays.photograph_webp(image), "webp") for row, image in by_row
+        },
         "summary": [
-            [uri(overlays.signed_png(summary[i, k], scale[k]), "png") for i in every]
-            for k in range(len(scale))
+            [uri(overlays.signed_png(x, most), "png") for x in each]
+            for each, most in zip(summary, scale, strict=True)
         ],
         "mask_maps": [
-            [uri(overlays.mask_map_png(arrays["atlas_mask_map"][i, k]), "png") for i in every]
-            for k in range(len(scale))
+            [uri(overlays.mask_map_png(x), "png") for x in each]
+            for each in arrays["atlas_mask_map"]
         ],
+        "figure_4": _figure_4(arrays),
         "masks": [
-            [[uri(overlays.mask_png(mask), "png") for mask in masks[i, k]] for i in every]
-            for k in range(len(scale))
+            [[uri(overlays.mask_png(mask), "png") for mask in masks] for masks in each]
+            for each in arrays["atlas_masks"]
         ],
+    }
+
+
+def _figure_4(arrays: Mapping[str, np.ndarray]) -> dict:
+    """Place of an image for each attribute; its masks of the top channels, each drawn from its
+    least value to its greatest; these greatest values."""
+    images = _clearest(arrays)
+    masks = [
+        arrays["atlas_masks"][k, i, :_FIGURE_4_CHANNELS].astype(float) for k, i in enumerate(images)
+    ]
+    return {
+        "images": images,
+        "masks": [
+            [overlays.data_uri(overlays.mask_map_png(x), "png") for x in each] for each in masks
+        ],
+        "most": [_rounded(each.max(axis=(1, 2)), 3) for each in masks],
     }
 
 

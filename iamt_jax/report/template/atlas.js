@@ -1,5 +1,5 @@
 "use strict";
-// The atlas: a photograph, where the masks of an attribute look, what speaks for and against it, and its top channels' masks.
+// The atlas: images with and without an attribute, where its masks look, what speaks for and against it, and its top channels' masks.
 
 const ATLAS = DATA.atlas;
 const signed = (x) => `${x < 0 ? "−" : "+"}${Math.abs(x).toFixed(2)}`;
@@ -23,25 +23,81 @@ function tile(photograph, overlay, opacity, text, caption) {
   return figure;
 }
 
+const TRUTH = { 1: "has it", 0: "does not have it" };
+let shownImage = 0;
+
+const truth = (k, i) => TRUTH[ATLAS.labels[k][i]] ?? "not annotated";
+const answered = (logit) => `${logit > 0 ? "yes" : "no"}, ${percent(1 / (1 + Math.exp(-logit)))}`;
+
+function choice(k, i, opacity) {
+  const button = document.createElement("button"), name = ATLAS.names[k];
+  button.type = "button";
+  button.setAttribute("aria-pressed", i === shownImage);
+  button.append(tile(ATLAS.photographs[ATLAS.rows[k][i]], ATLAS.mask_maps[k][i], opacity,
+    `Image ${ATLAS.rows[k][i]}: where the masks of ${name} look`, `${truth(k, i)}; network: ${answered(ATLAS.logits[k][i])}`));
+  if (ATLAS.labels[k][i] >= 0 && ATLAS.labels[k][i] !== Number(ATLAS.logits[k][i] > 0)) button.classList.add("wrong");
+  button.addEventListener("click", () => {
+    shownImage = i;
+    showAtlas();
+    at("atlas-images").children[i].focus();
+  });
+  return button;
+}
+
 function showAtlas() {
-  const k = Number(at("atlas-attribute").value), i = Number(at("atlas-image").value);
-  const opacity = Number(at("atlas-opacity").value) / 100, photograph = ATLAS.photographs[i];
-  const name = ATLAS.names[k], logit = ATLAS.logits[k][i];
-  const probability = 1 / (1 + Math.exp(-logit));
+  const k = Number(at("atlas-attribute").value), i = shownImage, name = ATLAS.names[k];
+  const opacity = Number(at("atlas-opacity").value) / 100, photograph = ATLAS.photographs[ATLAS.rows[k][i]];
+  at("atlas-images").replaceChildren(...ATLAS.rows[k].map((_, image) => choice(k, image, opacity)));
   at("atlas-readout").textContent =
-    `${name}, image ${i + 1}: ${logit > 0 ? "yes" : "no"}, logit ${signed(logit)}, probability ${percent(probability)}`;
+    `${name}, image ${ATLAS.rows[k][i]} of the split: ${truth(k, i)}; the network says ${answered(ATLAS.logits[k][i])} (logit ${signed(ATLAS.logits[k][i])})`;
   const tiles = [
-    tile(photograph, null, 1, `Image ${i + 1}`, "image"),
-    tile(photograph, ATLAS.mask_maps[k][i], opacity, `Image ${i + 1}: where the masks of ${name} look`, "masks, weighted by importance"),
-    tile(photograph, ATLAS.summary[k][i], 1, `Image ${i + 1}: what speaks for and against ${name}`, "by gradients: for (purple), against (orange)"),
+    tile(photograph, null, 1, `Image ${ATLAS.rows[k][i]}`, "image"),
+    tile(photograph, ATLAS.summary[k][i], 1, `What speaks for and against ${name}`, "by gradients: for (purple), against (orange)"),
   ];
-  tiles[2].firstChild.classList.add("grey"); // or skin and hair would look like orange
+  tiles[1].firstChild.classList.add("grey"); // or skin and hair would look like orange
   ATLAS.channels[k].forEach((channel, c) => {
-    tiles.push(tile(photograph, ATLAS.masks[k][i][c], opacity, `Image ${i + 1}: mask of channel ${channel} for ${name}`,
+    tiles.push(tile(photograph, ATLAS.masks[k][i][c], opacity, `Mask of channel ${channel} for ${name}`,
       `channel ${channel}: ${percent(ATLAS.shares[k][c])} of the logit on average, ${signed(ATLAS.contributions[k][i][c])} here`));
   });
   at("atlas-tiles").replaceChildren(...tiles);
 }
 
-["atlas-attribute", "atlas-image", "atlas-opacity"].forEach((id) => at(id).addEventListener("input", showAtlas));
+// Fig. 4 of the paper: attributes as columns, top three channels as rows.
+function showFigure4() {
+  const table = at("figure-4"), head = table.createTHead().insertRow(), body = table.createTBody();
+  const cell = (row, content, caption) => {
+    const found = row.insertCell();
+    found.append(content);
+    if (caption) found.append(document.createElement("br"), caption);
+  };
+  const titled = (row, text, scope) => {
+    const title = document.createElement("th");
+    title.scope = scope;
+    title.textContent = text;
+    row.append(title);
+  };
+  titled(head, "", "col");
+  ATLAS.names.forEach((name) => titled(head, name, "col"));
+  const figure = ATLAS.figure_4, faces = body.insertRow();
+  titled(faces, "image", "row");
+  ATLAS.names.forEach((name, k) => {
+    const i = figure.images[k], told = truth(k, i);
+    cell(faces, picture(ATLAS.photographs[ATLAS.rows[k][i]], `${name}: ${told}`, 1), ATLAS.labels[k][i] === 1 ? "" : told);
+  });
+  figure.masks[0].forEach((_, c) => {
+    const row = body.insertRow();
+    titled(row, `top ${c + 1}`, "row");
+    ATLAS.names.forEach((name, k) => {
+      const channel = ATLAS.channels[k][c], most = figure.most[k][c].toFixed(2);
+      cell(row, picture(figure.masks[k][c], `Mask of channel ${channel} for ${name}`, 1), `${channel} (${most})`);
+    });
+  });
+}
+
+at("atlas-attribute").addEventListener("input", () => {
+  shownImage = 0;
+  showAtlas();
+});
+at("atlas-opacity").addEventListener("input", showAtlas);
 showAtlas();
+showFigure4();

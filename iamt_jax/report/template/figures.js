@@ -57,6 +57,20 @@ function drawNoise() {
   draw("noise-plot", traces, layout({}, { title: { text: "σ of the noise" } }, { title: { text: `${plane.names[metric]}, %` } }));
 }
 
+// Fig. 5 of the paper: accuracy over sigma, one line for each pair (n, β).
+const PAIRS = [[1, 0], [1, 0.5], [1, 1], [0.25, 0.8], [4, 0], [4, 1]];
+
+function drawPaper() {
+  const plane = DATA.plane, tones = ["quiet", "other", "accent", "third"], symbols = ["circle", "square", "diamond", "x", "triangle-up", "star"];
+  const traces = PAIRS.map(([n, beta], i) => ({
+    name: `n ${n}, β ${beta}`, n: plane.n.indexOf(n), beta: plane.beta.indexOf(beta), mode: "lines+markers", x: plane.sigmas,
+    line: { color: colour(tones[i % tones.length]), dash: i < tones.length ? "solid" : "dash", width: 2.5 }, marker: { symbol: symbols[i], size: 8 },
+    hovertemplate: `n ${n}, β ${beta}, σ %{x}: %{y:.1f} %<extra></extra>`,
+  })).filter((trace) => trace.n >= 0 && trace.beta >= 0)
+    .map(({ n, beta, ...trace }) => ({ ...trace, y: plane.scores.accuracy.map((grid) => 100 * grid[n][beta]) }));
+  draw("paper-plot", traces, layout({}, { title: { text: "σ of the noise" } }, { title: { text: "accuracy, %" } }));
+}
+
 function chosen() {
   const [n, beta, sigma] = ["n", "beta", "sigma"].map((name) => Number(at(`slider-${name}`).value));
   return { n, beta, sigma, metric: at("plane-metric").value };
@@ -73,10 +87,16 @@ function drawCurve(n, beta) {
   draw("curve-plot", traces, layout({}, { title: { text: "mask M" }, range: [0, 1] }, { title: { text: "g(M; n, β)" }, range: [-1.05, 1.05] }));
 }
 
-function drawPlane(n, beta, grid, name) {
-  const plane = DATA.plane, rows = plane.n.map(String);
+// The least and the greatest score of a metric over all sigmas, in percent: one scale for all planes.
+function range(metric) {
+  const values = DATA.plane.scores[metric].flat(2).filter((v) => v !== null);
+  return [100 * Math.min(...values), 100 * Math.max(...values)];
+}
+
+function drawPlane(n, beta, grid, metric, name) {
+  const plane = DATA.plane, rows = plane.n.map(String), [zmin, zmax] = range(metric);
   const traces = [
-    { type: "heatmap", x: plane.beta, y: rows, z: scaled(grid), colorscale: "Cividis",
+    { type: "heatmap", x: plane.beta, y: rows, z: scaled(grid), zmin, zmax, colorscale: "Cividis",
       colorbar: { title: { text: "%", side: "top" }, thickness: 12, outlinewidth: 0 },
       hovertemplate: "n %{y}, β %{x}: %{z:.1f} %<extra></extra>" },
     { x: [plane.beta[beta]], y: [rows[n]], mode: "markers", hoverinfo: "skip",
@@ -121,7 +141,7 @@ function showPlane() {
     `n ${plane.n[n]}, β ${plane.beta[beta]}, σ ${plane.sigmas[sigma]}: ${name} ${percent(grid[n][beta])}` +
     ` (untouched ${percent(identity)}; best here ${percent(grid[i][j])} at n ${plane.n[i]}, β ${plane.beta[j]})`;
   drawCurve(n, beta);
-  drawPlane(n, beta, grid, `${name} at σ ${plane.sigmas[sigma]}`);
+  drawPlane(n, beta, grid, metric, `${name} at σ ${plane.sigmas[sigma]}`);
   tabulate(grid);
 }
 
@@ -136,7 +156,7 @@ function reach(matrix) {
 }
 
 function drawMatrix(id, matrix, names, template, ticks) {
-  const axis = { type: "category", showgrid: false, zeroline: false, showticklabels: ticks, tickfont: { size: 10 } };
+  const axis = { type: "category", showgrid: false, zeroline: false, tickmode: "array", tickvals: ticks, tickfont: { size: 10 } };
   const limit = reach(matrix);
   const trace = {
     type: "heatmap", x: names, y: names, z: matrix, zmin: -limit, zmax: limit, colorscale: signedScale(),
@@ -149,12 +169,13 @@ function drawMatrix(id, matrix, names, template, ticks) {
 function drawAttributes() {
   // Names of 40 attributes leave no room for the plot on a phone; they are in the table there.
   drawMatrix("attributes-plot", DATA.attributes[at("attributes-kind").value], DATA.attributes.names,
-    "%{y}, %{x}: %{z:.2f}<extra></extra>", window.innerWidth > 640);
+    "%{y}, %{x}: %{z:.2f}<extra></extra>", window.innerWidth > 640 ? DATA.attributes.names : []);
 }
 
 function drawFeatures() {
-  drawMatrix("features-plot", DATA.features.matrix, DATA.features.order.map(String),
-    "channels %{y}, %{x}: %{z:.2f}<extra></extra>", false);
+  const channels = DATA.features.order.map(String), every = Math.ceil(channels.length / (window.innerWidth > 640 ? 43 : 16));
+  drawMatrix("features-plot", DATA.features.matrix, channels,
+    "channels %{y}, %{x}: %{z:.2f}<extra></extra>", channels.filter((_, i) => i % every === 0));
 }
 
 function drawAll() {
@@ -162,11 +183,15 @@ function drawAll() {
   showPlane();
   drawAttributes();
   drawFeatures();
+  drawPaper();
 }
 
 at("noise-metric").addEventListener("change", drawNoise);
 ["plane-metric", "slider-n", "slider-beta", "slider-sigma"].forEach((id) => at(id).addEventListener("input", showPlane));
 at("attributes-kind").addEventListener("change", drawAttributes);
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-window.matchMedia("(max-width: 640px)").addEventListener("change", drawAttributes);
+window.matchMedia("(max-width: 640px)").addEventListener("change", () => {
+  drawAttributes();
+  drawFeatures();
+});
 drawAll();
