@@ -44,7 +44,7 @@ def alone(folder: Path, jax_version: str) -> np.ndarray:
     # -I: neither this folder's code nor PYTHONPATH is seen.
     subprocess.run([python, "-I", "-m", "pip", "install", "-q", *packages], check=True)
     snippets = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.M | re.S)
-    (folder / "alone.py").write_text("".join(snippets[:2]) + AFTER)
+    (folder / "alone.py").write_text("".join(snippets[1:3]) + AFTER)
     subprocess.run([python, "-I", "alone.py"], cwd=folder, check=True)
     return np.load(folder / "found.npy")
 

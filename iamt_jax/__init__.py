@@ -42,7 +42,7 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     """Imports a public name when it is first used: the command line must configure JAX before JAX
-    starts, and decoding workers run without JAX."""
+    starts, and flags are checked without it."""
     if name == "__version__":
         from iamt_jax.version import package_version
 

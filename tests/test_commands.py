@@ -60,6 +60,7 @@ def place(dataset, finished, tmp_path_factory):
     (place / "IMAGES").mkdir()
     for i in range(3):
         Image.new("RGB", (40, 50), (80 * i, 90, 20)).save(place / "IMAGES" / f"{i}.png")
+    Image.new("RGB", (40, 50), "olive").save(place / "photograph.jpg")
     shutil.copytree(commands.ROOT / "docs" / "cards", place / "docs" / "cards")
     templates = commands.ROOT / "experiments" / "card_templates"
     shutil.copy(templates / "TEMPLATE_model.md", place / "CARD")

@@ -84,8 +84,8 @@ def without_damaged(
 
     With a limit of 0 no image is checked; the run ends at the first damaged image it reads. With
     a higher limit every image is decoded once, at the start, so that the images left out depend
-    only on the data, not on the order, the workers or the step at which a run resumed. Where
-    several processes form a run, each checks its `share`, and `gather` collects the results.
+    only on the data, not on the order or the step at which a run resumed. Where several processes
+    form a run, each checks its `share`, and `gather` collects the results.
 
     Raises:
       InputError: more images are damaged than the limit allows.

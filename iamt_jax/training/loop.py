@@ -194,7 +194,7 @@ class Fit:
         """Takes the next batch; where that fails, saves the state.
 
         Raises:
-          InputError: an image cannot be read, or a worker process ended.
+          InputError: an image cannot be read.
         """
         try:
             return next(data)
