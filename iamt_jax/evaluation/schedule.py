@@ -1,4 +1,4 @@
-"""Stages of `evaluate.py --explain` and `--report`, and how long each will take."""
+"""Stages of `evaluate.py --explain` and `evaluate.py --report`, and their durations."""
 
 from __future__ import annotations
 
