@@ -213,8 +213,14 @@ def test_the_sentence_on_tone_curves_says_when_they_lose(plane, said):
     "plane, said",
     [
         (plane_of(0.62, 0.67), "below the majority class (80.0 %); the run has no calibration"),
-        (plane_of(0.62, 0.67, automatic=0.92), "; --auto gains 30.0 points and reaches 92.0 %."),
-        (plane_of(0.82, 0.67, automatic=0.72), "accurate; --auto loses 10.0 points and reaches"),
+        (
+            plane_of(0.62, 0.67, automatic=0.92),
+            "(evaluate.py --auto) gains 30.0 points and reaches 92.0 %.",
+        ),
+        (
+            plane_of(0.82, 0.67, automatic=0.72),
+            "(evaluate.py --auto) loses 10.0 points and reaches",
+        ),
     ],
 )
 def test_the_third_finding_compares_with_the_majority_and_auto(made, plane, said):

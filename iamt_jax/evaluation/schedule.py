@@ -1,4 +1,4 @@
-"""Stages of `evaluate.py --explain` and `evaluate.py --report`, and their durations."""
+"""Stages of an explanation and of a report, and how long each will take."""
 
 from __future__ import annotations
 

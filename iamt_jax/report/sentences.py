@@ -140,11 +140,14 @@ def _noise(metrics: Mapping, plane: Mapping) -> str:
     if majority is not None and found.accuracy < majority:
         text += f", and stays below the majority class ({_percent(majority)})"
     if not plane["automatic"]:
-        return f"{text}; the run has no calibration, so --auto was not measured."
+        return f"{text}; the run has no calibration, so nothing else was measured under noise."
     accuracy = plane["automatic"]["accuracy"][found.level]
     change = accuracy - found.identity_accuracy
     verb = "gains" if change >= 0 else "loses"
-    return f"{text}; --auto {verb} {_points(abs(change))} and reaches {_percent(accuracy)}."
+    return (
+        f"{text}; the calibrated transformation (evaluate.py --auto) {verb} "
+        f"{_points(abs(change))} and reaches {_percent(accuracy)}."
+    )
 
 
 def provenance_sentences(metrics: Mapping, plane: Mapping, findings: Mapping) -> list[str]:
@@ -160,7 +163,7 @@ def provenance_sentences(metrics: Mapping, plane: Mapping, findings: Mapping) ->
         f"({made.get('data', 'unknown')}), split {made['split']}, {made['images']:,} images; "
         f"{left_out}.",
         f"Accuracy and correlations of the masks use all {made['images']:,} images; the "
-        f"{len(plane['n']) * len(plane['beta'])} tone curves and --auto use "
+        f"{len(plane['n']) * len(plane['beta'])} tone curves and the calibrated transformation use "
         f"{plane['images']:,}, spread evenly over the split, at {len(plane['sigmas'])} noise "
         f"levels; the tests of the maps use the first {findings['provenance']['images_judged']} "
         f"without noise (regions: {findings['provenance']['regions']}).",
