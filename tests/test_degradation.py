@@ -442,8 +442,8 @@ def test_severities_rise(family):
         assert (np.diff([errors[s - 1] for s in kind]) > 0).all(), errors
 
 
-@families
-@pytest.mark.parametrize("side", [32, 64, 128])
+@pytest.mark.parametrize("family", ["glass_blur", "zoom_blur", "elastic_transform", *WEATHER])
+@pytest.mark.parametrize("side", [32, 128])
 def test_square_images_of_every_size(family, side):
     image = jnp.asarray(np.resize(CLEAN[-1], (1, side, side, 3)), jnp.float32)
     result = np.asarray(degrade(image, family, 5, degradation_keys(["a"], family, 5, 0)))
