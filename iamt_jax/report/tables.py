@@ -139,13 +139,15 @@ def _print_aligned(console: Console, headers: Sequence[str], rows: Sequence[Sequ
     heads = list(zip(*([""] * (height - len(top)) + top for top in tops), strict=True)) or [()]
     lines = [*zip([""] * (height - 1) + names[:1], heads, strict=True)]
     lines += zip(names[1:], (row[1:] for row in rows), strict=True)
-    width = max(map(cell_len, names))
+    width, printed = max(map(cell_len, names)), []
     for at, (name, cells) in enumerate(lines, -height):
         style = "bold" if at < 0 or rows[at][0] == _AVERAGE else ""
         line = name + " " * (width - cell_len(name))
         for cell, of in zip(cells, widths, strict=True):
             line += " " * (1 + of - cell_len(cell)) + cell
-        console.print(Text(line.rstrip(), style), soft_wrap=True, highlight=False)
+        printed.append(Text(line.rstrip(), style))
+    # At once: a notebook shows every call as an output of its own.
+    console.print(Text("\n").join(printed), soft_wrap=True, highlight=False)
 
 
 def brief(names: Sequence[str], width: int) -> list[str]:
