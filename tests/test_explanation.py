@@ -331,11 +331,13 @@ def test_everything_is_judged_on_the_same_images(classifier, dataset, monkeypatc
     assert set(judged.randomised) == {"heads", "heads and extractor"}
 
 
-def test_the_atlas_shows_the_most_important_channels(classifier, dataset):
+def test_the_atlas_shows_the_channels_that_count_where_the_attribute_is(classifier, dataset):
     records = dataset.split("test")
-    importance = np.random.default_rng(0).random((40, classifier.run.config.model.widths[-1]))
-    found = mask_atlas(classifier, records, importance)
-    np.testing.assert_array_equal(found.channels[:, 0], importance.argmax(axis=1))
+    found = mask_atlas(classifier, records)
+    having = found.images[9][found.labels[9] == 1]
+    added = classifier.explain(having, [classifier.attributes[9]]).contributions[:, 0]
+    assert found.channels[9, 0] == np.abs(added).mean(axis=0).argmax()
+    close(found.contributions[9, : len(having)], added[:, found.channels[9]])
     size = classifier.run.config.data.size
     np.testing.assert_array_equal(found.images[9], records.pictures(found.rows[9], size))
     np.testing.assert_array_equal(found.labels[9], records.labels[found.rows[9], 9])

@@ -150,7 +150,7 @@ class Atlas(NamedTuple):
     """Whether they have the attribute: 1, 0, or `MISSING`."""
     logits: Float[np.ndarray, "attribute image"]
     channels: Int[np.ndarray, "attribute top"]
-    """Indices of the most important channels over the whole split."""
+    """Channels that contribute most on the images that have the attribute, the first the most."""
     masks: Float[np.ndarray, "attribute image top height width"]
     contributions: Float[np.ndarray, "attribute image top"]
     mask_map: Float[np.ndarray, "attribute image height width"]
@@ -199,7 +199,7 @@ def explain_split(
         decisions=correlation((logits > 0).astype(np.int8)),
         judged=judged,
         grids=grids,
-        atlas=mask_atlas(classifier, records, analysis.importance),
+        atlas=mask_atlas(classifier, records),
         provenance={
             "workdir": str(classifier.workdir),
             "checkpoint_step": classifier.step,
@@ -258,33 +258,32 @@ def atlas_rows(labels: Int[np.ndarray, "image attribute"]) -> Int[np.ndarray, "a
     return np.stack(rows)
 
 
-def mask_atlas(
-    classifier: Classifier, records: Records, importance: Float[np.ndarray, "attribute channel"]
-) -> Atlas:
-    """Computes masks of the most important channels and both maps of a few images, chosen for each
-    attribute by `atlas_rows`."""
+def mask_atlas(classifier: Classifier, records: Records) -> Atlas:
+    """Computes both maps, and the masks of the channels that contribute most, of a few images,
+    chosen for each attribute by `atlas_rows`."""
     size, devices = classifier.run.config.data.size, classifier.predictor.devices
     rows = atlas_rows(records.labels)
-    channels = np.argsort(-importance, axis=1, kind="stable")[:, :TOP_CHANNELS]
+    labels = np.take_along_axis(records.labels, rows.T, axis=0).T
     every, index = np.unique(rows, return_inverse=True)
     pictures, index = records.pictures(every, size), index.reshape(rows.shape)
 
-    def look(network: IAMT, images: Array, k: Array, channels: Array):
+    def look(network: IAMT, images: Array, k: Array):
         images = as_float(images)
         found = explain(network, images, k[None], top=1)
         masks = network.heads.masks(network.extractor(images), k[None])[0]
-        by_channel = jnp.moveaxis(masks[..., channels], -1, 1)
-        added = found.contributions[:, 0, channels]
-        return found.logits[:, 0], by_channel, added, found.mask_map[:, 0], found.summary[:, 0]
+        maps = found.mask_map[:, 0], found.summary[:, 0]
+        return found.logits[:, 0], jnp.moveaxis(masks, -1, 1), found.contributions[:, 0], *maps
 
     run, parts = classifier.predictor.program(look), []
     padding = -rows.shape[1] % devices
     for k, some in enumerate(progress_bar(index, unit="attribute", desc="atlas")):
-        found = run(pictures[np.pad(some, (0, padding), "edge")], np.array(k), channels[k])
-        parts.append([np.asarray(x)[: len(some)] for x in found])
-    logits, masks, *others = (np.stack(x) for x in zip(*parts, strict=True))
-    labels = np.take_along_axis(records.labels, rows.T, axis=0).T
-    return Atlas(pictures[index], rows, labels, logits, channels, masks, *others)
+        found = run(pictures[np.pad(some, (0, padding), "edge")], np.array(k))
+        logits, masks, added, *maps = (np.asarray(x)[: len(some)] for x in found)
+        # Channels that speak against the attribute are shut where it is present.
+        having = labels[k] == 1 if (labels[k] == 1).any() else slice(None)
+        channels = np.argsort(-np.abs(added[having]).mean(axis=0), kind="stable")[:TOP_CHANNELS]
+        parts.append((logits, channels, masks[:, channels], added[:, channels], *maps))
+    return Atlas(pictures[index], rows, labels, *(np.stack(x) for x in zip(*parts, strict=True)))
 
 
 def strongest(

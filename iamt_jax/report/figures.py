@@ -105,7 +105,8 @@ def atlas_png(findings: Mapping, arrays: Mapping[str, np.ndarray], k: int) -> by
     maps = map(mask_map_png, arrays["atlas_mask_map"][k])
     tiles = [laid_over(*pair, 0.6, _TILE) for pair in zip(images, maps, strict=True)]
     rows.append(("masks by importance", np.stack(tiles)))
-    for i, (channel, share) in enumerate(findings["importance"][name]):
+    for i, channel in enumerate(arrays["atlas_channels"][k]):
+        share = arrays["importance"][k, channel]
         masks = map(mask_png, arrays["atlas_masks"][k, :, i])
         tiles = [laid_over(*pair, 0.6, _TILE) for pair in zip(images, masks, strict=True)]
         rows.append((f"channel {channel}, {share:.1%}", np.stack(tiles)))

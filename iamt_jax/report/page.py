@@ -181,7 +181,7 @@ def _atlas(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict:
     """Photographs by their row in the split, and overlays, as data URIs: [attribute][image] and
     [attribute][image][top]."""
     rows, images = arrays["atlas_rows"], arrays["atlas_images"]
-    summary, importance = arrays["atlas_summary"], findings["importance"]
+    summary, channels = arrays["atlas_summary"], arrays["atlas_channels"]
     # One scale for each attribute, so that its photographs can be compared.
     scale = np.abs(summary).max(axis=(1, 2, 3))
     uri = overlays.data_uri
@@ -189,8 +189,8 @@ def _atlas(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict:
     by_row = zip(rows.flat[first], images.reshape(-1, *images.shape[2:])[first], strict=True)
     return {
         "names": [name.replace("_", " ") for name in findings["attributes"]],
-        "channels": [[c for c, _ in row] for row in importance.values()],
-        "shares": [[round(share, 4) for _, share in row] for row in importance.values()],
+        "channels": channels.tolist(),
+        "shares": _rounded(np.take_along_axis(arrays["importance"], channels, axis=1), 4),
         "rows": rows.tolist(),
         "labels": arrays["atlas_labels"].tolist(),
         "logits": _rounded(arrays["atlas_logits"], 2),
