@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import io
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -66,7 +67,8 @@ class ProgressReports(Progress):
 
     def __init__(self, *arguments: Any, **options: Any):
         self._report = _report.get()
-        super().__init__(*arguments, **options, mininterval=0.2)
+        # At its end, tqdm writes a line break into its file.
+        super().__init__(*arguments, **options, mininterval=0.2, file=io.StringIO())
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Reports the state; tqdm calls this to draw the bar."""

@@ -229,7 +229,7 @@ def test_a_calibration_that_fails_leaves_one_line(finished, tmp_path, monkeypatc
     assert not (finished / "calibration.npz").exists()
 
 
-def test_while_a_calibration_runs_another_start_does_nothing():
+def test_while_a_calibration_runs_another_start_does_nothing(capsys):
     running, go_on, calls = threading.Event(), threading.Event(), []
 
     def calibrate():
@@ -247,7 +247,7 @@ def test_while_a_calibration_runs_another_start_does_nothing():
     assert calls == [1] and not job.is_running and job.done == 1
     job.start()
     job.wait(60)
-    assert calls == [1, 1]
+    assert calls == [1, 1] and capsys.readouterr() == ("", "")
 
 
 def test_an_unexpected_error_of_a_calibration_is_told_in_the_terminal(capsys):
