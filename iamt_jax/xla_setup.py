@@ -13,8 +13,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-from absl import flags
-
 from iamt_jax.errors import InputError
 
 YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type="
@@ -60,8 +58,6 @@ def prepare() -> None:
     logging.getLogger().addFilter(_is_worth_logging)
     # Without a writable home folder, matplotlib uses a temporary one, and logs that.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(sys.argv[:1])  # Grain's worker processes ask for parsed flags.
     given = os.environ.get("XLA_FLAGS", "")
     if "jax" not in sys.modules:
         _check_environment(given)
