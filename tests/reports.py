@@ -34,6 +34,7 @@ def plane(rng, calibrated=True):
         "sigmas": SIGMAS,
         "n": N,
         "beta": BETA,
+        "own_beta": BETA[-1],
         "scores": {name: rng.random(shape).tolist() for name in names},
         "automatic": automatic if calibrated else None,
     }

@@ -187,9 +187,9 @@ def test_the_figures_of_the_paper(opened, made):
     assert page.locator("#figure-4 tbody tr").count() == 4
     lines = page.evaluate("document.getElementById('paper-plot').data")
     accuracy = np.array(made[1]["scores"]["accuracy"])
-    assert [line["name"] for line in lines] == [
-        f"n {n}, β {beta}" for n, beta in ((1, 0), (1, 0.5), (1, 1), (4, 0), (4, 1))
-    ]
+    pairs = ((1, 0), (1, 0.5), (1, 1), (4, 0), (4, 1))
+    names = [f"n {n}, β {beta}" for n, beta in pairs]
+    assert [line["name"] for line in lines] == [*names, "majority"]
     np.testing.assert_allclose(lines[0]["y"], 100 * accuracy[:, 1, 0], atol=1e-3)
 
 

@@ -119,15 +119,17 @@ def test_the_noise_table_is_that_of_the_plane(made):
     plane = made[1]
     for s, row in enumerate(noise_table(plane, 0.8)[1][:-1]):
         grid = np.array(plane["scores"]["accuracy"][s])
-        i, j = plane["n"].index(float(row[4])), plane["beta"].index(float(row[5]))
+        i, j = plane["n"].index(float(row[6])), plane["beta"].index(float(row[7]))
         assert grid[i, j] == grid.max()
-        assert row[1] == f"{100 * grid[1, 0]:.1f}" and row[3] == f"{100 * grid.max():.1f}"
-        assert row[6] == f"{100 * plane['automatic']['accuracy'][s]:.1f}"
+        assert row[1] == f"{100 * grid[1, 0]:.1f}" and row[5] == f"{100 * grid.max():.1f}"
+        assert row[3] == f"{100 * grid[1, -1]:.1f}"  # the network's own curve
+        assert row[8] == f"{100 * plane['automatic']['accuracy'][s]:.1f}"
 
 
 def test_without_a_calibration_nothing_is_called_calibrated():
     made = reports.everything(calibrated=False)
-    assert len(noise_table(made[1], None)[0]) == 6
+    assert len(noise_table(made[1], None)[0]) == 8
+    assert len(noise_table(made[1] | {"own_beta": 0.0}, None)[0]) == 6
     assert "There is no calibration" in page(*made)
 
 
@@ -178,7 +180,7 @@ def test_the_papers_tables_stand_as_printed_beside_ours(made, elements):
     assert ours["stated average"][1] == "92.05" and ours["mean of the rows"][1] == "90.17"
 
 
-def plane_of(identity, best, precision=(0.6, 0.7), automatic=None):
+def plane_of(identity, best, precision=(0.6, 0.7), automatic=None, own_beta=0.0):
     """A plane in which the pair n 1, beta 1 has the score `best` at every sigma."""
     grid = np.full((3, 2, 2), -1.0)
     accuracy, ranked = grid + 1, grid + 1
@@ -188,6 +190,7 @@ def plane_of(identity, best, precision=(0.6, 0.7), automatic=None):
         "sigmas": (0.0, 0.2, 0.5),
         "n": (1.0, 4.0),
         "beta": (0.0, 1.0),
+        "own_beta": own_beta,
         "scores": {"accuracy": accuracy.tolist(), "average_precision": ranked.tolist()},
         "automatic": automatic and {"accuracy": [0.9, automatic, 0.5]},
     }
@@ -198,11 +201,25 @@ def plane_of(identity, best, precision=(0.6, 0.7), automatic=None):
     [
         (plane_of(0.62, 0.67), "n 1, β 1, chosen on these very images, gains 5.0 points of "),
         (plane_of(0.62, 0.67), "accuracy and 10.0 points of AP."),
-        (plane_of(0.62, 0.67, (0.6, 0.5)), "but loses 10.0 points of AP, so it ranks the images"),
+        (
+            plane_of(0.62, 0.67, (0.6, 0.5)),
+            "of accuracy but loses 10.0 points of AP.",
+        ),
         (plane_of(0.67, 0.62), "none of the other 3 tone curves is more accurate."),
         (plane_of(0.67, 0.67), "none of the other 3 tone curves is more accurate."),
-        (plane_of(0.62, 0.67, (np.nan, np.nan)), "(n 1, β 0) give 62.0 % accuracy; the most"),
+        (
+            plane_of(0.62, 0.67, (np.nan, np.nan)),
+            "give 62.0 % accuracy on 50 images; the most",
+        ),
         (plane_of(0.62, 0.67, (np.nan, np.nan)), "gains 5.0 points of accuracy."),
+        (
+            plane_of(0.67, 0.62, own_beta=1.0),
+            "own curve, n 1, β 1, loses 5.0 points of",
+        ),
+        (
+            plane_of(0.62, 0.67, own_beta=1.0),
+            "own curve, n 1, β 1, gains 5.0 points of",
+        ),
     ],
 )
 def test_the_sentence_on_tone_curves_says_when_they_lose(plane, said):
@@ -215,11 +232,15 @@ def test_the_sentence_on_tone_curves_says_when_they_lose(plane, said):
         (plane_of(0.62, 0.67), "below the majority class (80.0 %); the run has no calibration"),
         (
             plane_of(0.62, 0.67, automatic=0.92),
-            "(evaluate.py --auto) gains 30.0 points and reaches 92.0 %.",
+            "--auto) reaches 92.0 %, 30.0 points more than the network's own curve.",
+        ),
+        (
+            plane_of(0.82, 0.62, automatic=0.72, own_beta=1.0),
+            "--auto) reaches 72.0 %, 10.0 points more than the network's own curve.",
         ),
         (
             plane_of(0.82, 0.67, automatic=0.72),
-            "(evaluate.py --auto) loses 10.0 points and reaches",
+            "--auto) reaches 72.0 %, 10.0 points less than the network's own curve.",
         ),
     ],
 )

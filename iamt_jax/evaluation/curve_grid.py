@@ -42,6 +42,8 @@ class CurveGrid(NamedTuple):
     sigmas: tuple[float, ...]
     n: tuple[float, ...]
     beta: tuple[float, ...]
+    own_beta: float
+    """beta of the network's own curve; its n is 1."""
     scores: _Scores
     """Metric -> (sigma, n, beta)."""
     automatic: _Scores | None
@@ -98,7 +100,8 @@ def measure_curve_grid(
                 found = grid_scores(calibrated[None, None], records.labels)
                 automatic.append({name: values[0, 0] for name, values in found.items()})
     found = _stacked(scores), _stacked(automatic) or None
-    return CurveGrid(len(records), tuple(sigmas), GRID_N, GRID_BETA, *found)
+    grid = tuple(sigmas), GRID_N, GRID_BETA
+    return CurveGrid(len(records), *grid, classifier.own_beta, *found)
 
 
 def _stacked(found: Sequence[_Scores]) -> _Scores:

@@ -155,7 +155,7 @@ def _data(
     shown = brief([name.replace("_", " ") for name in findings["attributes"]], _LONGEST_NAME)
     return {
         "plane": {
-            **{key: plane[key] for key in ("sigmas", "n", "beta", "automatic")},
+            **{key: plane[key] for key in ("sigmas", "n", "beta", "own_beta", "automatic")},
             "scores": {k: _rounded(np.array(v), 5) for k, v in plane["scores"].items()},
             "names": PLANE_METRICS,
             "majority": metrics["average"]["majority_accuracy"],
@@ -190,7 +190,6 @@ def _atlas(findings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict:
     return {
         "names": [name.replace("_", " ") for name in findings["attributes"]],
         "channels": channels.tolist(),
-        "shares": _rounded(np.take_along_axis(arrays["importance"], channels, axis=1), 4),
         "rows": rows.tolist(),
         "labels": arrays["atlas_labels"].tolist(),
         "logits": _rounded(arrays["atlas_logits"], 2),
@@ -231,9 +230,11 @@ def _figure_4(arrays: Mapping[str, np.ndarray]) -> dict:
 
 
 def noise_table(plane: Mapping, majority: float | None) -> tuple[list[str], list[list[str]]]:
-    """Accuracy and mean AP at every sigma: identity, best pair in hindsight, calibrated."""
-    one, zero = plane["n"].index(1), plane["beta"].index(0)
-    headers = ["σ", "n 1, β 0: acc", "AP", "best pair: acc", "n", "β"]
+    """Accuracy and mean AP at every sigma: the masks as they are, the network's own curve, the best
+    pair in hindsight, calibrated."""
+    one, betas = plane["n"].index(1), [0, plane["own_beta"]] if plane["own_beta"] else [0]
+    headers = [x for b in betas for x in (f"n 1, β {b:g}: acc", "AP")]
+    headers = ["σ", *headers, "best pair: acc", "n", "β"]
     headers += ["calibrated: acc", "AP"] if plane["automatic"] else []
     rows = []
     for s, sigma in enumerate(plane["sigmas"]):
@@ -241,7 +242,9 @@ def noise_table(plane: Mapping, majority: float | None) -> tuple[list[str], list
         precision = plane["scores"]["average_precision"][s]
         i, j = np.unravel_index(np.argmax(np.nan_to_num(accuracy)), accuracy.shape)
         best = f"{plane['n'][i]:g}", f"{plane['beta'][j]:g}"
-        shown = [accuracy[one, zero], precision[one][zero], accuracy[i, j]]
+        pairs = [(one, plane["beta"].index(b)) for b in betas]
+        shown = [x for a, b in pairs for x in (accuracy[a, b], precision[a][b])]
+        shown.append(accuracy[i, j])
         row = [f"{sigma:g}", *map(percent_cell, shown), *best]
         if found := plane["automatic"]:
             row += [percent_cell(found[key][s]) for key in ("accuracy", "average_precision")]

@@ -30,6 +30,9 @@ class CurveGain(NamedTuple):
     identity_accuracy: float
     """At n = 1, beta = 0."""
     identity_precision: float
+    own_accuracy: float
+    """At n = 1 and the beta of the network's own curve."""
+    own_precision: float
 
 
 def curve_gain(plane: Mapping, sigma: float = NOISE_SHOWN) -> CurveGain:
@@ -39,7 +42,7 @@ def curve_gain(plane: Mapping, sigma: float = NOISE_SHOWN) -> CurveGain:
     accuracy, precision = (
         np.array(plane["scores"][name][level], float) for name in ("accuracy", "average_precision")
     )
-    identity = plane["n"].index(1), plane["beta"].index(0)
+    identity, own = ((plane["n"].index(1), plane["beta"].index(b)) for b in (0, plane["own_beta"]))
     best = np.unravel_index(np.argmax(np.nan_to_num(accuracy)), accuracy.shape)
     if not accuracy[best] > accuracy[identity]:
         best = identity
@@ -48,8 +51,11 @@ def curve_gain(plane: Mapping, sigma: float = NOISE_SHOWN) -> CurveGain:
         plane["sigmas"][level],
         plane["n"][best[0]],
         plane["beta"][best[1]],
-        *(float(values[best]) for values in (accuracy, precision)),
-        *(float(values[identity]) for values in (accuracy, precision)),
+        *(
+            float(values[pair])
+            for pair in (best, identity, own)
+            for values in (accuracy, precision)
+        ),
     )
 
 
@@ -110,28 +116,37 @@ def _rival(scores: Mapping, metric: str) -> str:
 
 
 def curve_sentence(plane: Mapping) -> str:
-    """Says what the best pair gains over the masks as they are, in accuracy and in AP."""
+    """Says what the network's own curve and the best pair gain over the masks as they are, in
+    accuracy and in AP."""
     found = curve_gain(plane)
     pairs = len(plane["n"]) * len(plane["beta"])
-    before = (
+    text = (
         f"With noise of σ {found.sigma:g}, the masks as they are (n 1, β 0) give "
         f"{_percent(found.identity_accuracy)} accuracy"
     )
     if not np.isnan(found.identity_precision):
-        before += f" and {_percent(found.identity_precision)} average precision (AP)"
+        text += f" and {_percent(found.identity_precision)} average precision (AP)"
+    text += f" on {plane['images']:,} images"
+    if plane["own_beta"]:
+        own = _gain(found, found.own_accuracy, found.own_precision)
+        text += f"; the network's own curve, n 1, β {plane['own_beta']:g}, {own}"
     if found.accuracy <= found.identity_accuracy:
-        return f"{before}; none of the other {pairs - 1} tone curves is more accurate."
-    gained = _points(found.accuracy - found.identity_accuracy)
-    text = (
-        f"{before}; the most accurate of {pairs} tone curves, n {found.n:g}, β {found.beta:g}, "
-        f"chosen on these very images, gains {gained} of accuracy"
+        return f"{text}; none of the other {pairs - 1} tone curves is more accurate."
+    return (
+        f"{text}; the most accurate of {pairs} tone curves, n {found.n:g}, β {found.beta:g}, "
+        f"chosen on these very images, {_gain(found, found.accuracy, found.precision)}."
     )
-    change = found.precision - found.identity_precision
-    if np.isnan(change):
-        return f"{text}."
-    if change < 0:
-        return f"{text} but loses {_points(-change)} of AP, so it ranks the images worse."
-    return f"{text} and {_points(change)} of AP."
+
+
+def _gain(found: CurveGain, accuracy: float, precision: float) -> str:
+    """What a pair gains or loses over the masks as they are."""
+    first, second = accuracy - found.identity_accuracy, precision - found.identity_precision
+    text = f"{'gains' if first >= 0 else 'loses'} {_points(abs(first))} of accuracy"
+    if np.isnan(second):
+        return text
+    if (first >= 0) == (second >= 0):
+        return f"{text} and {_points(abs(second))} of AP"
+    return f"{text} but {'gains' if second >= 0 else 'loses'} {_points(abs(second))} of AP"
 
 
 def _noise(metrics: Mapping, plane: Mapping) -> str:
@@ -142,11 +157,10 @@ def _noise(metrics: Mapping, plane: Mapping) -> str:
     if not plane["automatic"]:
         return f"{text}; the run has no calibration, so nothing else was measured under noise."
     accuracy = plane["automatic"]["accuracy"][found.level]
-    change = accuracy - found.identity_accuracy
-    verb = "gains" if change >= 0 else "loses"
+    change = accuracy - found.own_accuracy
     return (
-        f"{text}; the calibrated transformation (evaluate.py --auto) {verb} "
-        f"{_points(abs(change))} and reaches {_percent(accuracy)}."
+        f"{text}. The calibrated transformation (evaluate.py --auto) reaches {_percent(accuracy)}, "
+        f"{_points(abs(change))} {'more' if change >= 0 else 'less'} than the network's own curve."
     )
 
 

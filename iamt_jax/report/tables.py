@@ -41,8 +41,8 @@ COLUMN_HEADERS = {
 """Metric -> short name, the header of its column of percentages."""
 
 NOTE = (
-    "Percent. The last two rows are the bootstrap 95 % interval of the average. Noise only adds "
-    "to the ECE, and a resample has more of it: with few images its interval can exceed it."
+    "Percent. The two rows after the average are its bootstrap 95 % interval. The interval of the "
+    "ECE is biased upwards if images are few, since resampling adds noise, which raises an ECE."
 )
 """Note below the table."""
 

@@ -57,7 +57,7 @@ function showAtlas() {
   tiles[1].firstChild.classList.add("grey"); // or skin and hair would look like orange
   ATLAS.channels[k].forEach((channel, c) => {
     tiles.push(tile(photograph, ATLAS.masks[k][i][c], opacity, `Mask of channel ${channel} for ${name}`,
-      `channel ${channel}: ${signed(ATLAS.contributions[k][i][c])} here, ${percent(ATLAS.shares[k][c])} of the logit over all images`));
+      `channel ${channel}: ${signed(ATLAS.contributions[k][i][c])}`));
   });
   at("atlas-tiles").replaceChildren(...tiles);
 }

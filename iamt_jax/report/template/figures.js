@@ -35,7 +35,7 @@ function best(grid) {
 
 function drawNoise() {
   const plane = DATA.plane, metric = at("noise-metric").value, grids = plane.scores[metric];
-  const one = plane.n.indexOf(1), zero = plane.beta.indexOf(0);
+  const one = plane.n.indexOf(1), zero = plane.beta.indexOf(0), own = plane.beta.indexOf(plane.own_beta);
   const line = (name, values, tone, dash, symbol, text) => ({
     name, x: plane.sigmas, y: values.map((v) => (v === null ? null : 100 * v)), text,
     mode: "lines+markers", line: { color: colour(tone), dash, width: 2.5 }, marker: { symbol, size: 8 },
@@ -46,6 +46,7 @@ function drawNoise() {
   const named = pairs.map(([i, j]) => `(n ${plane.n[i]}, β ${plane.beta[j]})`);
   const traces = [
     line("n 1, β 0", grids.map((g) => g[one][zero]), "quiet", "solid", "circle", blank),
+    ...(own > 0 ? [line(`own curve, n 1, β ${plane.own_beta}`, grids.map((g) => g[one][own]), "quiet", "dash", "circle-open", blank)] : []),
     line("best pair, by hindsight", grids.map((g, s) => g[pairs[s][0]][pairs[s][1]]), "other", "dash", "square", named),
   ];
   if (plane.automatic) {
@@ -59,15 +60,20 @@ function drawNoise() {
 
 // Fig. 5 of the paper: accuracy over sigma, one line for each pair (n, β).
 const PAIRS = [[1, 0], [1, 0.5], [1, 1], [0.25, 0.8], [4, 0], [4, 1]];
+const PAIR_COLOURS = ["#c2571a", "#7a5cc0", "#1f8a84", "#b3478f", "#4a7fd1"];
 
 function drawPaper() {
-  const plane = DATA.plane, tones = ["quiet", "other", "accent", "third"], symbols = ["circle", "square", "diamond", "x", "triangle-up", "star"];
+  const plane = DATA.plane, symbols = ["circle", "square", "diamond", "x", "triangle-up", "star"];
   const traces = PAIRS.map(([n, beta], i) => ({
     name: `n ${n}, β ${beta}`, n: plane.n.indexOf(n), beta: plane.beta.indexOf(beta), mode: "lines+markers", x: plane.sigmas,
-    line: { color: colour(tones[i % tones.length]), dash: i < tones.length ? "solid" : "dash", width: 2.5 }, marker: { symbol: symbols[i], size: 8 },
+    line: { color: i ? PAIR_COLOURS[i - 1] : colour("quiet"), width: 2.5 }, marker: { symbol: symbols[i], size: 8 },
     hovertemplate: `n ${n}, β ${beta}, σ %{x}: %{y:.1f} %<extra></extra>`,
   })).filter((trace) => trace.n >= 0 && trace.beta >= 0)
     .map(({ n, beta, ...trace }) => ({ ...trace, y: plane.scores.accuracy.map((grid) => 100 * grid[n][beta]) }));
+  if (plane.majority !== null) {
+    traces.push({ name: "majority", x: plane.sigmas, y: plane.sigmas.map(() => 100 * plane.majority), mode: "lines",
+      line: { color: colour("third"), dash: "dot", width: 2.5 }, hovertemplate: "majority: %{y:.1f} %<extra></extra>" });
+  }
   draw("paper-plot", traces, layout({}, { title: { text: "σ of the noise" } }, { title: { text: "accuracy, %" } }));
 }
 
@@ -94,11 +100,12 @@ function range(metric) {
 }
 
 function drawPlane(n, beta, grid, metric, name) {
-  const plane = DATA.plane, rows = plane.n.map(String), [zmin, zmax] = range(metric);
+  const plane = DATA.plane, rows = plane.n.map(String), [zmin, zmax] = range(metric), [bestN, bestBeta] = best(grid);
   const traces = [
     { type: "heatmap", x: plane.beta, y: rows, z: scaled(grid), zmin, zmax, colorscale: "Cividis",
       colorbar: { title: { text: "%", side: "top" }, thickness: 12, outlinewidth: 0 },
       hovertemplate: "n %{y}, β %{x}: %{z:.1f} %<extra></extra>" },
+    { x: [plane.beta[bestBeta]], y: [rows[bestN]], mode: "text", text: ["★"], hoverinfo: "skip", textfont: { size: 20, color: "white" } },
     { x: [plane.beta[beta]], y: [rows[n]], mode: "markers", hoverinfo: "skip",
       marker: { size: 18, color: "rgba(0,0,0,0)", line: { width: 6, color: "black" } } },
     { x: [plane.beta[beta]], y: [rows[n]], mode: "markers", hoverinfo: "skip",
@@ -139,9 +146,10 @@ function showPlane() {
   });
   at("plane-readout").textContent =
     `n ${plane.n[n]}, β ${plane.beta[beta]}, σ ${plane.sigmas[sigma]}: ${name} ${percent(grid[n][beta])}` +
-    ` (untouched ${percent(identity)}; best here ${percent(grid[i][j])} at n ${plane.n[i]}, β ${plane.beta[j]})`;
+    ` (n 1, β 0: ${percent(identity)}; best here ${percent(grid[i][j])} at n ${plane.n[i]}, β ${plane.beta[j]})`;
   drawCurve(n, beta);
-  drawPlane(n, beta, grid, metric, `${name} at σ ${plane.sigmas[sigma]}`);
+  const values = grid.flat().filter((v) => v !== null);
+  drawPlane(n, beta, grid, metric, `${name} at σ ${plane.sigmas[sigma]}: ${percent(Math.min(...values))} to ${percent(Math.max(...values))}, best at ★`);
   tabulate(grid);
 }
 
