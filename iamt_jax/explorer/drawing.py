@@ -87,12 +87,16 @@ def maps_html(result: ViewResult, settings: Settings) -> str:
         for channel, mask in zip(why.channels, why.masks.astype(np.float32), strict=True)
     ]
     logit = float(why.logits)
+    others, rest = len(why.contributions) - len(masks), logit
+    rest -= float(why.contributions[why.channels].sum())
     return (
         f'<p class="said"><b>{name}</b>: {"yes" if logit > 0 else "no"}, logit '
         f"{_signed(logit, 2)}. Masks are yellow where they are open and dark blue where they are "
         "closed; purple speaks for the attribute, orange against it.</p>"
         f'<div class="tiles maps">{"".join(maps)}</div>'
-        '<p class="said">The channels that count most, each with what it adds to the logit:</p>'
+        '<p class="said">The channels that count most, each with what it adds to the logit; the '
+        f"other {others} and the bias add {_signed(rest, 2)}. Where β is below 1, a channel counts "
+        "even if its mask is closed.</p>"
         f'<div class="tiles masks">{"".join(masks)}</div>'
     )
 
