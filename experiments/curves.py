@@ -61,8 +61,9 @@ def table(scores, split, kind, sigmas, seeds, retrained) -> str:
     return "\n".join(rows)
 
 
-def draw(scores, split, kind, sigmas, seeds, retrained, out: Path) -> None:
-    """Draws accuracy and average precision over sigma, and the grid of tone curves."""
+def draw(scores, split, kind, sigmas, seeds, retrained, majority: float, out: Path) -> None:
+    """Draws accuracy and average precision over sigma, and the grid of tone curves; `majority` is
+    the accuracy of always predicting the majority class, percent."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     metrics = ("accuracy", "average_precision")
     drawn = [rival for rival in TITLES if rival not in UNDRAWN]
@@ -80,6 +81,7 @@ def draw(scores, split, kind, sigmas, seeds, retrained, out: Path) -> None:
         axis.set_xlabel("sigma of the noise")
         axis.set_ylabel(f"{metric.replace('_', ' ')}, %")
         axis.grid(alpha=0.3)
+    axes[0].axhline(majority, color="grey", ls=":", label="majority class")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.savefig(out / f"{split}-{kind}.png", dpi=110)
     plt.close(figure)

@@ -93,7 +93,10 @@ def main(arguments: Arguments) -> None:
     retrained = [subject.name for subject in subjects if subject.retrained]
     rows = table(results.scores, arguments.split, kind, arguments.sigmas, seeds, retrained)
     (arguments.out / f"{arguments.split}-{kind}.md").write_text(f"{title}\n\n{rows}\n")
-    draw(results.scores, arguments.split, kind, arguments.sigmas, seeds, retrained, arguments.out)
+    known = split.labels >= 0
+    majority = 100 * (split.labels == networks[0].run.majority).sum(0) / known.sum(0)
+    shown = arguments.split, kind, arguments.sigmas, seeds, retrained, majority.mean()
+    draw(results.scores, *shown, arguments.out)
     print(rows)
 
 
