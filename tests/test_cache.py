@@ -74,27 +74,17 @@ def test_each_image_is_decoded_once(records, config, decoded, capsys):
 def test_an_interrupted_call_is_continued(records, config, decoded, monkeypatch):
     monkeypatch.setattr(cache, "_CHUNK", 1)
     monkeypatch.setattr(cache, "DECODE_THREADS", 1)
-    bar, calls = cache.progress_bar, []
+    own = EncodedImages.pictures
 
-    def stops(*arguments, **options):
-        made = bar(*arguments, **options)
-        update = made.update
+    def stops(self, some, size):
+        if len(decoded) == 5:
+            raise KeyboardInterrupt
+        return own(self, some, size)
 
-        def counted(count):
-            calls.append(count)
-            if options["desc"] and len(calls) > len(records) + 5:
-                raise KeyboardInterrupt
-            return update(count)
-
-        made.update = counted
-        return made
-
-    monkeypatch.setattr(cache, "progress_bar", stops)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(EncodedImages, "pictures", stops)
         cached(records, config)
-    before = len(decoded)
-    assert 5 <= before < len(records)
-    monkeypatch.setattr(cache, "progress_bar", bar)
+    assert len(decoded) == 5
     images = cached(records, config)
     assert len(decoded) == len(records)
     np.testing.assert_array_equal(
