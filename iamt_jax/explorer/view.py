@@ -167,6 +167,8 @@ class View:
     def _warm_up(self, treatment: Treatment) -> None:
         blank = np.zeros((self._devices, self.size, self.size, 3), np.float32)
         jax.block_until_ready(self._look(blank, blank, treatment, np.array([0])))
+        curves = 1 if isinstance(treatment, ToneCurve) else len(QUANTILES)
+        _curves(1.0, np.zeros(curves, np.float32))
 
     def compute(self, pixels: Square, settings: Settings) -> ViewResult:
         """Computes what the page shows for a picture under these settings."""
