@@ -10,25 +10,20 @@ idea.png shows how an answer is made: features, masks, tone curves (Fig. 3), log
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import tyro
+from bench import run
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.axes import Axes
+from sheets import Arguments, open_rendered
 
 from iamt_jax import tone_curve
 from iamt_jax.data.dataset import Records
-from iamt_jax.data.open import RENDERED, open_source
 from iamt_jax.degradation.noise import noise_keys
-from iamt_jax.errors import InputError
-from iamt_jax.inference.classifier import Classifier, load
+from iamt_jax.inference.classifier import Classifier
 from iamt_jax.inference.predictor import Noise, probability
 from iamt_jax.robust.treatment import treat
-from iamt_jax.xla_setup import prepare
 
 SHOWN = (
     *("Eyeglasses", "Wearing_Hat", "Smiling", "Goatee"),
@@ -45,24 +40,9 @@ ANSWERS = 6
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """Workdir and output folder."""
-
-    workdir: Path
-    """A calibrated run of the `faces` preset."""
-    out: Path = Path("docs/figures")
-    """Folder for the pictures."""
-
-
 def main(arguments: Arguments) -> None:
     """Draws both pictures."""
-    prepare()
-    trained = load(arguments.workdir)
-    dataset = open_source(trained.run.config.data)
-    if dataset.layout != RENDERED:  # Photographs may not be distributed.
-        raise InputError(f"--workdir {arguments.workdir}: trained on photographs, not on faces")
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    trained, dataset = open_rendered(arguments)
     records = dataset.split("test").first(500)
     images = records.pictures(slice(None), trained.run.config.data.size)
     answers = trained(images)
@@ -253,4 +233,4 @@ def bare(*axes: Axes) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    run(main, Arguments)

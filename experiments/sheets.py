@@ -14,10 +14,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import tyro
+from bench import run
 from PIL import Image
 
-from iamt_jax.data.dataset import Records
+from iamt_jax.data.dataset import Dataset, Records
 from iamt_jax.data.open import RENDERED, open_source
 from iamt_jax.errors import InputError
 from iamt_jax.inference.classifier import Classifier, load
@@ -52,12 +52,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Draws the sheets and the figure."""
-    prepare()
-    trained = load(arguments.workdir)
-    dataset = open_source(trained.run.config.data)
-    if dataset.layout != RENDERED:  # Photographs may not be distributed.
-        raise InputError(f"--workdir {arguments.workdir}: trained on photographs, not on faces")
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    trained, dataset = open_rendered(arguments)
 
     rng = np.random.default_rng(0)
     faces = render(sample_attributes(rng, 40), sample_nuisance(rng, 40), 96)
@@ -76,6 +71,21 @@ def main(arguments: Arguments) -> None:
     )
     plt.savefig(arguments.out / "figure_4.png", dpi=80)
     print(f"wrote faces.png, masks.png and figure_4.png into {arguments.out}")
+
+
+def open_rendered(arguments: Arguments) -> tuple[Classifier, Dataset]:
+    """Loads the run and its faces, and makes the output folder.
+
+    Raises:
+      InputError: the run was trained on photographs, which may not be distributed.
+    """
+    prepare()
+    trained = load(arguments.workdir)
+    dataset = open_source(trained.run.config.data)
+    if dataset.layout != RENDERED:
+        raise InputError(f"--workdir {arguments.workdir}: trained on photographs, not on faces")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    return trained, dataset
 
 
 def figure_4(trained: Classifier, records: Records, names: list[str]) -> None:
@@ -136,4 +146,4 @@ def contact_sheet(pictures: np.ndarray, columns: int, scale: int = 1) -> Image.I
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    run(main, Arguments)

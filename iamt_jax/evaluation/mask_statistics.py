@@ -147,7 +147,7 @@ class Atlas(NamedTuple):
     rows: Int[np.ndarray, "attribute image"]
     """Their places in the split."""
     labels: Int8[np.ndarray, "attribute image"]
-    """Whether they have the attribute: 1, 0, or `MISSING`."""
+    """Labels of the attribute: 1, 0, or `MISSING`."""
     logits: Float[np.ndarray, "attribute image"]
     channels: Int[np.ndarray, "attribute top"]
     """Channels that contribute most on the images that have the attribute, the first the most."""

@@ -31,7 +31,7 @@ class Calibrating:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self.stage, self.done = "", 0.0
-        """What is being done, and the share of it that is done, from 0 to 1."""
+        """Name of the current stage, and the share of it that is done, from 0 to 1."""
         self.problem: str | None = None
         """Why the last calibration failed, in one line."""
 

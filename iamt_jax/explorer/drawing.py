@@ -66,7 +66,7 @@ def compared_html(
 
 
 def maps_html(result: ViewResult, settings: Settings) -> str:
-    """What an attribute's answer rests on: the map of its masks, its masked contributions, the
+    """Evidence for an attribute's answer: the map of its masks, its masked contributions, the
     summary map, and the masks of the channels with the largest contributions."""
     name, why = display_name(settings.attribute), result.explanation
     below = data_uri(photograph_webp(result.treated), "webp")

@@ -1,4 +1,4 @@
-"""What noise and treatment did to the answers: counts, and sentences in plain text."""
+"""Effect of noise and treatment on the answers: counts, and sentences in plain text."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Verdict(NamedTuple):
         return (self.answers != self.answers[0]).sum(1).tolist()
 
     def count(self, picture: int) -> str:
-        """What is bad in one of the pictures, such as "3 wrong"."""
+        """Number of bad answers to one of the pictures, such as "3 wrong"."""
         kind = "wrong" if self.is_labelled else "flipped"
         return f"{self.bad[picture].sum()} {kind}"
 

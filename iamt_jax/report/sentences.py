@@ -139,7 +139,7 @@ def curve_sentence(plane: Mapping) -> str:
 
 
 def _gain(found: CurveGain, accuracy: float, precision: float) -> str:
-    """What a pair gains or loses over the masks as they are."""
+    """Gain or loss of a pair over the masks as they are, in words."""
     first, second = accuracy - found.identity_accuracy, precision - found.identity_precision
     text = f"{'gains' if first >= 0 else 'loses'} {_points(abs(first))} of accuracy"
     if np.isnan(second):
