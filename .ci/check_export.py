@@ -59,7 +59,8 @@ def main(workdir: Path, folder: Path) -> list[str]:
     model = folder / "model.iamt"
     if command(["export", "--workdir", str(workdir), "--out", str(model)]):
         return ["export failed"]
-    classifier, _, records, _ = open_evaluation(workdir, "test")
+    opened = open_evaluation(workdir, "test")
+    classifier, records = opened.classifier, opened.records
     records, config = records.take(np.arange(IMAGES)), classifier.run.config
     images = records.pictures(slice(None), config.data.size)
     np.save(folder / "images.npy", images)

@@ -162,17 +162,18 @@ DRAWS = {"beta uniform": uniform_beta, "beta 0 or 1, n log-uniform": drawn_n}
 
 def measure(workdir: Path, split: str) -> dict[str, float]:
     """Measures a run: answers, clean and noisy, and what its masks show without derivatives."""
-    from iamt_jax.config import OtherData
     from iamt_jax.evaluation.faithfulness import mapped, measure_places, regions_of
     from iamt_jax.evaluation.mask_statistics import agreement, analyse_split, correlation
-    from iamt_jax.evaluation.measure import evaluate_workdir, open_evaluation
+    from iamt_jax.evaluation.measure import evaluate_split, open_evaluation
     from iamt_jax.explanation.maps import NETWORK_MAPS
     from iamt_jax.inference.predictor import Noise
     from iamt_jax.robust.treatment import ToneCurve
 
+    opened = open_evaluation(workdir, split)
+    classifier, dataset, records = opened.classifier, opened.dataset, opened.records
+
     def average(curve: ToneCurve, sigma: float = 0.0) -> Mapping[str, float]:
-        noise = Noise(sigma)
-        return evaluate_workdir(workdir, curve, noise, split=split, bootstrap=0)["average"]
+        return evaluate_split(opened, curve, Noise(sigma), bootstrap=0)["average"]
 
     own, first, last = average(ToneCurve()), ToneCurve(1.0, 0.0), ToneCurve(1.0, 1.0)
     scores = {name: 100 * own[name] for name in ("accuracy", "average_precision")}
@@ -182,7 +183,6 @@ def measure(workdir: Path, split: str) -> dict[str, float]:
         ("noisy", last, 0.2),
     ):
         scores[name] = 100 * average(curve, sigma)["average_precision"]
-    classifier, dataset, records, _ = open_evaluation(workdir, split, OtherData())
     few = records.first(JUDGED)
     if known := regions_of(classifier, few, dataset, split):
         chosen = np.array([classifier.attributes.index(name) for name in known.regions])

@@ -21,7 +21,7 @@ from iamt_jax.evaluation.curve_grid import (
     measure_curve_grid,
     sampled_curves,
 )
-from iamt_jax.evaluation.measure import evaluate_workdir, open_evaluation
+from iamt_jax.evaluation.measure import evaluate_split, open_evaluation
 from iamt_jax.inference.predictor import Noise
 from iamt_jax.metrics import classification as measured
 from iamt_jax.report import explanation_files, overlays, sentences
@@ -348,11 +348,12 @@ def test_sampled_curves_hold_the_identity():
 
 
 def test_the_plane_agrees_with_an_evaluation(finished):
-    classifier, _, records, _ = open_evaluation(finished, "test")
-    found = measure_curve_grid(classifier, records, (0.0, 0.2), 8, clip=True, seed=3)
+    opened = open_evaluation(finished, "test")
+    records = opened.records
+    found = measure_curve_grid(opened.classifier, records, (0.0, 0.2), 8, clip=True, seed=3)
     assert found.images == len(records)
     for s, sigma in enumerate((0.0, 0.2)):
-        made = evaluate_workdir(finished, ToneCurve(4, 0.5), Noise(sigma, True, 3), bootstrap=0)
+        made = evaluate_split(opened, ToneCurve(4, 0.5), Noise(sigma, True, 3), bootstrap=0)
         one = made["average"]
         for name in measured.HEADLINE_METRICS:
             assert found.scores[name][s, GRID_N.index(4), GRID_BETA.index(0.5)] == pytest.approx(

@@ -107,7 +107,7 @@ def run_evaluate(arguments: Sequence[str]) -> int:
             transformation,
         ).as_json()
     if chosen.explain or chosen.report:
-        found = mask_statistics.explain_split(opened, chosen.split, chosen.seed, stages)
+        found = mask_statistics.explain_split(opened, chosen.seed, stages)
         explained = (
             mask_statistics.explanation_findings(found),
             mask_statistics.explanation_arrays(found),
@@ -189,19 +189,17 @@ def _page(chosen: EvaluateArguments) -> Path:
 
 
 def _measure(chosen: EvaluateArguments, opened: EvaluationData) -> dict:
-    from iamt_jax.evaluation.measure import evaluate_opened
+    from iamt_jax.evaluation.measure import evaluate_split
     from iamt_jax.inference.predictor import Degradation, Noise
     from iamt_jax.robust.treatment import ToneCurve
 
     noise = Noise(chosen.sigma, chosen.clip_noise, chosen.seed)
     if chosen.degrade != _NONE:
         noise = Degradation(chosen.degrade, chosen.severity or 3, chosen.seed)
-    return evaluate_opened(
+    return evaluate_split(
         opened,
         None if chosen.auto else ToneCurve(chosen.n, chosen.beta),
         noise,
-        split=chosen.split,
-        data=chosen.data,
         batch_size=chosen.batch_size,
         bootstrap=chosen.bootstrap,
         groups=chosen.groups,

@@ -172,22 +172,19 @@ class Explained(NamedTuple):
     provenance: dict
 
 
-def explain_split(
-    opened: EvaluationData, split: str, seed: int = 0, stages: Stages = Stages()
-) -> Explained:
+def explain_split(opened: EvaluationData, seed: int = 0, stages: Stages = Stages()) -> Explained:
     """Analyses a network on a split, and measures the faithfulness of its maps on the first images.
 
     Args:
-      opened: from `open_evaluation`, for the same `split`.
-      split: its name.
+      opened: from `open_evaluation`.
       seed: of everything that is drawn.
       stages: announces the parts.
     """
-    classifier, dataset, records, _ = opened
+    classifier, dataset, records = opened.classifier, opened.dataset, opened.records
     stages.begin(ANALYSIS)
     analysis, logits = analyse_split(classifier, records)
     few = records.first(JUDGED)
-    known = regions_of(classifier, few, dataset, split)
+    known = regions_of(classifier, few, dataset, opened.split)
     judged = measure_faithfulness(classifier, few, known.regions if known else None, seed, stages)
     stages.begin(GRIDS)
     grids = measure_grid_pointing(classifier, records, logits, seed)
@@ -205,7 +202,7 @@ def explain_split(
             "checkpoint_step": classifier.step,
             "data": dataset.root,
             "layout": dataset.layout,
-            "split": split,
+            "split": opened.split,
             "images": len(records),
             "images_judged": len(few),
             "regions": known.source if known else "not known",

@@ -35,27 +35,23 @@ _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 """Packages whose versions are recorded in the provenance."""
 
 
-def evaluate_workdir(
-    workdir: Path,
+def evaluate_split(
+    opened: EvaluationData,
     curve: ToneCurve | None = ToneCurve(),
     noise: Noise | Degradation = Noise(),
     *,
-    split: str = "test",
-    data: OtherData = OtherData(),
     batch_size: int = 128,
     bootstrap: int = 1000,
     groups: Sequence[str] = (),
 ) -> dict:
-    """Measures the best checkpoint of a workdir on one split.
+    """Measures a classifier on a split.
 
     Args:
-      workdir: folder that training wrote.
+      opened: from `open_evaluation`.
       curve: tone curve of the masks, by default the network's own; None applies the calibrated
         transformation.
       noise: noise added to the images, or another degradation; its seed is also that of the
         bootstrap.
-      split: train, validation, test or train+validation.
-      data: another data set with the same attributes, and how many images may be damaged.
       batch_size: affects the speed only.
       bootstrap: number of resamples for the intervals.
       groups: attributes by whose labels the images are split; each group is also measured.
@@ -65,40 +61,15 @@ def evaluate_workdir(
       `iamt_jax.report.tables`.
 
     Raises:
-      InputError: no run, no data, other attributes, unknown groups, or no calibration.
+      InputError: unknown groups, or no calibration.
     """
-    opened = open_evaluation(workdir, split, data)
-    return evaluate_opened(
-        opened,
-        curve,
-        noise,
-        split=split,
-        data=data,
-        batch_size=batch_size,
-        bootstrap=bootstrap,
-        groups=groups,
-    )
-
-
-def evaluate_opened(
-    opened: EvaluationData,
-    curve: ToneCurve | None = ToneCurve(),
-    noise: Noise | Degradation = Noise(),
-    *,
-    split: str = "test",
-    data: OtherData = OtherData(),
-    batch_size: int = 128,
-    bootstrap: int = 1000,
-    groups: Sequence[str] = (),
-) -> dict:
-    """As `evaluate_workdir`, with what `open_evaluation` opened for the same `split` and `data`."""
-    trained, dataset, records, left_out = opened
+    trained, dataset, records = opened.classifier, opened.dataset, opened.records
     curve = curve and curve.completed(trained.own_beta)
     treatment = trained.transformation if curve is None else curve
     attributes = trained.attributes
     columns = group_columns(groups, attributes)
     majority, decided = np.array(trained.run.majority), "the run's training split"
-    if data.root is not None and dataset.partitions.sizes.get("train"):
+    if opened.is_other and dataset.partitions.sizes.get("train"):
         training = select(dataset.split("train"), attributes, dataset.root)
         majority, decided = majority_class(training.labels), f"{dataset.root}, train"
     answer = predict_records(
@@ -112,9 +83,9 @@ def evaluate_opened(
         "checkpoint_step": trained.step,
         "data": dataset.root,
         "layout": dataset.layout,
-        "split": split,
+        "split": opened.split,
         "images": len(records),
-        "left_out": list(left_out),
+        "left_out": list(opened.left_out),
         **(curve or ToneCurve(None, None))._asdict(),
         **noise._asdict(),
         "applied": transformation_summary(treatment, answer.sigma) if curve is None else None,
@@ -139,10 +110,18 @@ class EvaluationData(NamedTuple):
     """Records with the attributes of the network, in its order."""
     left_out: tuple[str, ...]
     """Names of the damaged images, which are not in `records`."""
+    split: str
+    is_other: bool
+    """True for another data set than the one trained on."""
 
 
 def open_evaluation(workdir: Path, split: str, data: OtherData = OtherData()) -> EvaluationData:
     """Loads the best checkpoint of a workdir and opens a split of the data to evaluate it on.
+
+    Args:
+      workdir: folder that training wrote.
+      split: train, validation, test or train+validation.
+      data: another data set with the same attributes, and how many images may be damaged.
 
     Raises:
       InputError: no run, no data, other attributes, or too many damaged images.
@@ -161,7 +140,8 @@ def open_evaluation(workdir: Path, split: str, data: OtherData = OtherData()) ->
             distributed.gather,
         )
 
-    return EvaluationData(trained, dataset, *distributed.run_on_all(readable))
+    found = distributed.run_on_all(readable)
+    return EvaluationData(trained, dataset, *found, split, data.root is not None)
 
 
 def predict_records(
