@@ -63,13 +63,18 @@ class Arguments:
 
 def plain_pool(features, kernel, bias, n=None, beta=None):
     """Computes `attention_pool` by its definition, with all masks at once."""
+    shape = (features.shape[0], *bias.shape)
+    n, beta = (None if x is None else jnp.broadcast_to(x, shape) for x in (n, beta))
 
     def one_head(kernel, bias, n, beta):
         masks = jax.nn.sigmoid(
             jnp.dot(features, kernel.astype(features.dtype), preferred_element_type=jnp.float32)
             + bias
         )
-        curve = masks if n is None else tone_curve(masks, n[:, None, None], beta[:, None, None])
+        curve = masks
+        if beta is not None:
+            power = 1.0 if n is None else n[:, None, None]
+            curve = tone_curve(masks, power, beta[:, None, None])
         return jnp.mean((1 + curve) * features, axis=(1, 2)), jnp.sum(masks, axis=(1, 2, 3))
 
     return jax.vmap(one_head, in_axes=(0, 0, 1, 1), out_axes=1)(kernel, bias, n, beta)
