@@ -1,25 +1,39 @@
-"""Degradation families of ImageNet-C: identity and automatic transformation at each severity.
+"""Degradations of ImageNet-C: the network as it is, and under the calibrated transformation.
 
     PYTHONPATH=. python experiments/families.py --workdir W --out OUT
 
-Both see the same degraded images. OUT/families.json is written after each score, so that a stopped
-run can be resumed; OUT/families-W.md has one row for each family.
+All see the same degraded images. `--statistics` adds BatchNorm's statistics re-estimated on batches
+of degraded images. `--leave-out` makes the recogniser forget each family while it is measured, as
+if calibration had never seen it. OUT/families.json is written after each score, so that a stopped
+run can be resumed; OUT/families-W.md has a row for each family and what was won back, and
+OUT/recognised-W.md the shares of the kinds that the recogniser took the images of each family for.
 """
 
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import baselines
+import jax
 import numpy as np
 from bench import BATCH, Results, Split, batched, load_all, read_split, run, score
+from flax import nnx
 
 from iamt_jax.degradation.families import degrade
 from iamt_jax.degradation.noise import degradation_keys
 from iamt_jax.degradation.severities import FAMILIES, SEVERITIES
 from iamt_jax.progress import progress_bar
+from iamt_jax.robust.recogniser import NEVER, recognise
+from iamt_jax.robust.states import STATES
+from iamt_jax.robust.treatment import Transformation
 from iamt_jax.xla_setup import prepare
+
+CLEAN = "clean"
+NOISES = tuple(name for name in FAMILIES if name.endswith("_noise"))
+METRICS = ("accuracy", "average_precision")
 
 
 @dataclass(frozen=True)
@@ -34,62 +48,132 @@ class Arguments:
     """Split on which they are compared."""
     families: tuple[str, ...] = tuple(FAMILIES)
     """Degradations."""
+    severities: tuple[int, ...] = SEVERITIES
+    """Their severities."""
     images: int | None = None
     """At most this many images of the split."""
+    statistics: bool = False
+    """Measure re-estimated statistics, too."""
+    leave_out: bool = False
+    """Let the recogniser forget the family that is measured."""
 
 
 def main(arguments: Arguments) -> None:
-    """Compares and writes the table."""
+    """Compares and writes the tables."""
     prepare()
     (trained,) = load_all((arguments.workdir,))
-    transformation = trained.transformation
     split = read_split(trained, arguments.split, arguments.images)
     results = Results(arguments.out / "families.json")
     predictor, majority = trained.predictor, trained.run.majority
-    ways = {
-        "identity": lambda images: predictor.predict(images).logits,
-        "auto": lambda images: predictor.predict(images, transformation).logits,
-    }
-    steps = [(family, severity) for family in arguments.families for severity in SEVERITIES]
+    find = jax.jit(recognise)
+    parts = nnx.split(predictor.network(), nnx.Param, nnx.BatchStat)
+    ways = {"identity": lambda images, _: predictor.predict(images).logits}
+    name = "left out" if arguments.leave_out else "auto"
+    ways[name] = lambda images, known: predictor.predict(images, known).logits
+    if arguments.statistics:
+        ways["statistics"] = lambda images, _: baselines.reestimated_logits(*parts, images)
+    steps = [(CLEAN, 0)]
+    steps += [(family, s) for family in arguments.families for s in arguments.severities]
     for family, severity in progress_bar(steps, unit="level", desc="families"):
         prefix = f"{arguments.workdir.name}/{arguments.split}/{family}/{severity}"
-        if results.missing([f"{prefix}/{way}" for way in ways]):
-            images = degraded(split, family, severity)
-            for way, answer in ways.items():
-                scored = functools.partial(score, batched(answer, images), split.labels, majority)
-                results.once(f"{prefix}/{way}", scored)
-    rows = ["| family | " + " | ".join(map(str, SEVERITIES)) + " | mean | gain |"]
-    rows.append("|" + " --- |" * (len(SEVERITIES) + 3))
-    for family in arguments.families:
-        prefix = f"{arguments.workdir.name}/{arguments.split}/{family}"
-        pairs = 100 * np.array(
-            [
-                [
-                    [
-                        results.scores[f"{prefix}/{s}/{way}"][m]
-                        for m in ("accuracy", "average_precision")
-                    ]
-                    for s in SEVERITIES
-                ]
-                for way in ways
-            ]
+        if not results.missing([f"{prefix}/{way}" for way in (*ways, f"{name}: states")]):
+            continue
+        known = trained.transformation
+        if arguments.leave_out:
+            known = forgetting(known, family)
+        known = jax.device_put(known)
+        images = degraded(split, family, severity)
+        for way, answer in ways.items():
+            logits = batched(lambda x, answer=answer, known=known: answer(x, known), images)
+            scored = functools.partial(score, logits, split.labels, majority)
+            results.once(f"{prefix}/{way}", scored)
+        states = batched(lambda x, known=known: find(x, known.recogniser), images)
+        kinds = Counter(STATES[state].kind for state in states.tolist())
+        results.once(f"{prefix}/{name}: states", lambda kinds=kinds: dict(kinds))
+    prefix = f"{arguments.workdir.name}/{arguments.split}"
+    found = {
+        (family, severity): {
+            way: 100
+            * np.array([results.scores[f"{prefix}/{family}/{severity}/{way}"][m] for m in METRICS])
+            for way in ways
+        }
+        for family, severity in steps
+    }
+    kinds = {
+        family: sum(
+            (
+                Counter(results.scores[f"{prefix}/{family}/{s}/{name}: states"])
+                for f, s in steps
+                if f == family
+            ),
+            Counter(),
         )
-        cells = [
-            f"{a:.1f} / {p:.1f} → {b:.1f} / {q:.1f}"
-            for (a, p), (b, q) in zip(
-                *(np.concatenate([way, way.mean(0, keepdims=True)]) for way in pairs), strict=True
-            )
-        ]
-        gain = pairs[1].mean(0) - pairs[0].mean(0)
-        rows.append(f"| {family} | {' | '.join(cells)} | {gain[0]:+.2f} / {gain[1]:+.2f} |")
-    text = "\n".join(rows)
-    (arguments.out / f"families-{arguments.workdir.name}.md").write_text(text + "\n")
+        for family in dict(steps)
+    }
+    last = f"{arguments.workdir.name}{'-left-out' if arguments.leave_out else ''}.md"
+    text = table(found, list(ways))
+    (arguments.out / f"families-{last}").write_text(text)
+    (arguments.out / f"recognised-{last}").write_text(recognised(kinds))
     print(text)
+
+
+def forgetting(transformation: Transformation, family: str) -> Transformation:
+    """The transformation, whose recogniser never answers with a state that contains the family."""
+    offset = transformation.recogniser.offset.copy()
+    for index, state in enumerate(STATES):
+        if any(step == family for step, _ in state.steps):
+            offset[index] = NEVER
+    return transformation._replace(recogniser=transformation.recogniser._replace(offset=offset))
+
+
+def table(found: dict[tuple[str, int], dict[str, np.ndarray]], ways: list[str]) -> str:
+    """Means of each family over its severities, the smallest change of accuracy, and the share of
+    the lost average precision that was won back."""
+    clean = found[CLEAN, 0]["identity"]
+    families = [family for family in dict(found) if family != CLEAN]
+    cells = {
+        family: np.array(
+            [[scores[way] for way in ways] for (f, _), scores in found.items() if f == family]
+        )
+        for family in families
+    }
+    cells["mean without noise"] = np.concatenate(
+        [values for family, values in cells.items() if family not in NOISES]
+        or [np.zeros((0, len(ways), 2))]
+    )
+    rows = [
+        f"| family | {' | '.join(ways)} | smallest change of accuracy | AP won back |",
+        f"|{' --- |' * (len(ways) + 3)}",
+        "| clean | "
+        + " | ".join("{:.2f} / {:.2f}".format(*found[CLEAN, 0][w]) for w in ways)
+        + " | | |",
+    ]
+    for family, values in cells.items():
+        if not len(values):
+            continue
+        mean = values.mean(0)
+        change = (values[:, 1, 0] - values[:, 0, 0]).min()
+        back = (mean[1, 1] - mean[0, 1]) / max(1e-9, clean[1] - mean[0, 1])
+        shown = " | ".join(f"{accuracy:.2f} / {ap:.2f}" for accuracy, ap in mean)
+        rows.append(f"| {family} | {shown} | {change:+.2f} | {100 * back:.0f} % |")
+    return "\n".join(rows) + "\n"
+
+
+def recognised(kinds: dict[str, Counter]) -> str:
+    """For each family, what its images were taken for, in per cent."""
+    rows = ["| images | recognised as |", "| --- | --- |"]
+    for family, counts in kinds.items():
+        total = counts.total()
+        shown = [f"{kind} {100 * n / total:.1f}" for kind, n in counts.most_common(4)]
+        rows.append(f"| {family} | {', '.join(shown)} |")
+    return "\n".join(rows) + "\n"
 
 
 def degraded(split: Split, family: str, severity: int) -> np.ndarray:
     """Degrades the images of the split, keyed by their names."""
     clean = split.pictures.astype(np.float32) / 255
+    if family == CLEAN:
+        return clean
     parts = []
     for start in range(0, len(clean), BATCH):
         keys = degradation_keys(split.names[start : start + BATCH], family, severity, 0)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +12,24 @@ from cli import evaluate, main
 from flax import nnx
 
 from iamt_jax.errors import InputError
+from iamt_jax.evaluation.measure import transformation_summary
 from iamt_jax.inference.classifier import load
 from iamt_jax.inference.predictor import Noise
-from iamt_jax.robust.calibration import CALIBRATED_SIGMAS, fit_transformation
+from iamt_jax.robust.calibration import (
+    CALIBRATED_SIGMAS,
+    FEWEST_TO_RESTORE,
+    fit_transformation,
+)
 from iamt_jax.robust.calibration_file import (
     MEMBERS,
     members,
     read_calibration,
     write_calibration,
 )
+from iamt_jax.robust.recogniser import NEVER
+from iamt_jax.robust.restorer import LEFT
+from iamt_jax.robust.states import FIRST_RESTORED, STATES, to_state
+from iamt_jax.synthetic import render, sample_attributes, sample_nuisance
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +80,48 @@ def test_auto_does_not_depend_on_the_batch(calibrated, dataset, tiny):
     np.testing.assert_allclose(*runs, atol=1e-4)
 
 
-def test_all_members_come_back_from_the_file(finished, pictures, tmp_path):
-    trained = load(finished)
-    whole = fit_transformation(trained.predictor.network(), *pictures, MEMBERS, sample=32)
+@pytest.fixture(scope="module")
+def whole(finished):
+    """All members, for the finished run; the images are more than its own."""
+    rng = np.random.default_rng(0)
+    count = FEWEST_TO_RESTORE
+    images = render(sample_attributes(rng, count), sample_nuisance(rng, count), 32)
+    names = [str(i) for i in range(count)]
+    network = load(finished).predictor.network()
+    return fit_transformation(network, images, names, left_out=("snow",)), images
+
+
+def test_degradations_are_recognised_undone_and_counted(whole, finished):
+    transformation, images = whole
+    trained, some = load(finished), images[:64].astype(np.float32) / 255
+    state = next(x for x in STATES if x.kind == "defocus_blur")
+    blurred = np.asarray(to_state(jnp.asarray(some), state, [str(i) for i in range(64)], 7))
+    answer = trained.predictor.predict(blurred, transformation)
+    summary = transformation_summary(transformation, answer)
+    restored = Counter(STATES[i].kind for i in np.asarray(answer.state).tolist() if i)
+    assert summary["images_restored"] == dict(restored)
+    pays = np.asarray(transformation.restorer.sigma)[STATES.index(state) - FIRST_RESTORED] >= 0
+    assert (restored["defocus_blur"] > 55) == pays
+    clean = trained.predictor.predict(some, transformation)
+    assert np.mean(np.asarray(clean.state) == 0) > 0.95
+
+
+def test_a_family_that_is_left_out_is_never_recognised(whole):
+    recogniser, restorer = whole[0].recogniser, whole[0].restorer
+    for index, state in enumerate(STATES):
+        is_out = state.kind == "snow"
+        assert (recogniser.offset[index] == np.float32(NEVER)) == is_out
+        if index >= FIRST_RESTORED and is_out:
+            assert restorer.sigma[index - FIRST_RESTORED] == LEFT
+
+
+def test_few_images_calibrate_no_restorer(finished, pictures, capsys):
+    network = load(finished).predictor.network()
+    assert members(fit_transformation(network, *pictures, sample=16)) == ["denoiser", "curve"]
+
+
+def test_all_members_come_back_from_the_file(whole, finished, tmp_path):
+    trained, whole = load(finished), whole[0]
     assert members(whole) == list(MEMBERS)
     nodes = 2 * len(CALIBRATED_SIGMAS)
     assert whole.beta.shape == (nodes, 40, 16) and whole.beta.min() >= 0 and whole.beta.max() <= 1
@@ -82,6 +131,8 @@ def test_all_members_come_back_from_the_file(finished, pictures, tmp_path):
     assert members(again) == list(MEMBERS)
     np.testing.assert_array_equal(again.levels.estimate, whole.levels.estimate)
     np.testing.assert_allclose(again.prior.basis, whole.prior.basis, atol=1e-3)  # half precision
+    jax.tree.map(np.testing.assert_array_equal, again.recogniser, whole.recogniser)
+    np.testing.assert_array_equal(again.restorer.sigma, whole.restorer.sigma)
     images = np.random.default_rng(0).random((8, 32, 32, 3)).astype(np.float32)
     one, other = (trained.predictor.predict(images, t, 0.2).logits for t in (whole, again))
     np.testing.assert_allclose(one, other, atol=2e-2)
@@ -151,4 +202,7 @@ def test_a_network_with_groups_is_calibrated_too(pictures, tiny):
 
     config = dataclasses.replace(tiny.model, norm="group", widths=(16, 16, 32))
     network = IAMT(config, 40, rngs=nnx.Rngs(0))
-    assert members(fit_transformation(network, *pictures, MEMBERS, sample=16)) == list(MEMBERS)
+    assert members(fit_transformation(network, *pictures, MEMBERS, sample=16)) == [
+        "denoiser",
+        "curve",
+    ]

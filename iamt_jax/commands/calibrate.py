@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CalibrateArguments:
-    """Makes a trained network robust to noise, from its training images without their labels.
+    """Makes a trained network robust to noise, blur, compression and poor light, from its training
+    images without their labels.
 
     No weight is changed. Writes WORKDIR/calibration.npz, which evaluate.py --auto uses.
     """
@@ -44,10 +45,17 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     xla_setup.start_devices()
 
     from iamt_jax.inference.classifier import load_workdir
+    from iamt_jax.robust.calibration import FEWEST_TO_RESTORE
 
     path, members = make_calibration(load_workdir(chosen.workdir), chosen.images, chosen.data)
+    few = ""
+    if "restorer" not in members:
+        few = (
+            f"no restorer: blur, compression and poor light need at least {FEWEST_TO_RESTORE} "
+            f"training images to learn from; noise is treated\n"
+        )
     print(
-        f"calibrated {', '.join(members)}; wrote {path}\n"
+        f"calibrated {', '.join(members)}; wrote {path}\n{few}"
         f"now: python evaluate.py --workdir {shlex.quote(str(chosen.workdir))} --auto"
     )
     return 0

@@ -9,6 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +29,7 @@ from iamt_jax.metrics.classification import compute_metrics, majority_class, met
 from iamt_jax.metrics.groups import compare, group_columns
 from iamt_jax.progress import progress_bar
 from iamt_jax.robust.calibration_file import members
+from iamt_jax.robust.states import STATES
 from iamt_jax.robust.treatment import ToneCurve, Transformation, Treatment
 from iamt_jax.version import package_version
 
@@ -88,7 +90,7 @@ def evaluate_split(
         "left_out": list(opened.left_out),
         **(curve or ToneCurve(None, None))._asdict(),
         **noise._asdict(),
-        "applied": transformation_summary(treatment, answer.sigma) if curve is None else None,
+        "applied": transformation_summary(treatment, answer) if curve is None else None,
         "majority_decided_on": decided,
         "bootstrap": bootstrap,
         **environment(),
@@ -169,13 +171,15 @@ def predict_records(
     return distributed.gather(whole, len(records))
 
 
-def transformation_summary(transformation: Transformation, sigma: np.ndarray) -> dict:
-    """Summarises the effect of the transformation on these images."""
-    quartiles = np.quantile(sigma, (0, 0.25, 0.5, 0.75, 1)).round(4)
+def transformation_summary(transformation: Transformation, answer: Answer) -> dict:
+    """Summarises the effect of the transformation on the images of an answer."""
+    quartiles = np.quantile(answer.sigma, (0, 0.25, 0.5, 0.75, 1)).round(4)
+    restored = Counter(STATES[index].kind for index in answer.state if index)
     return {
         "members": members(transformation),
-        "images_left_alone": float(np.mean(sigma == 0)),
+        "images_left_alone": float(np.mean((answer.sigma == 0) & (answer.state == 0))),
         "sigma_quartiles": quartiles.tolist(),
+        "images_restored": dict(restored.most_common()),
     }
 
 

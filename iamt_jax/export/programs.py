@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import export
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from iamt_jax.files import json_text
 from iamt_jax.inference.predictor import probability
@@ -50,16 +50,17 @@ def curve_program(network: IAMT, size: int) -> bytes:
 
 
 def automatic_program(network: IAMT, size: int, transformation: Transformation) -> bytes:
-    """Serialises `images -> (probabilities, sigma)` under the calibrated transformation.
+    """Serialises `images -> (probabilities, sigma, state)` under the calibrated transformation.
 
-    sigma, float32 (batch,), is the noise level that the transformation was chosen for.
+    sigma, float32 (batch,), is the noise level that the transformation was chosen for, and state,
+    int32 (batch,), the index in `robust.states.STATES` of the degradation that was undone.
     """
     merged = _frozen(network)
     transformation = jax.tree.map(np.asarray, transformation)
 
-    def run(images: Array) -> tuple[Array, Float[Array, " batch"]]:
+    def run(images: Array) -> tuple[Array, Float[Array, " batch"], Int[Array, " batch"]]:
         logits, treated = predict(merged(), images, transformation)
-        return probability(logits), treated.sigma
+        return probability(logits), treated.sigma, treated.state
 
     return _exported(run, size)
 

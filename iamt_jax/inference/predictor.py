@@ -86,6 +86,9 @@ class Answer(NamedTuple):
     logits: Float[Array, "batch attribute"]
     sigma: Float[Array, " batch"] | None
     """Noise level that the images were transformed for; None under a tone curve."""
+    state: Int[Array, " batch"] | None
+    """Index in `robust.states.STATES` of the degradation that was undone, 0 for none; None under a
+    tone curve."""
 
 
 class Predictor:
@@ -109,7 +112,7 @@ class Predictor:
 
         def answer(network, images, treatment, sigma):
             logits, treated = predict(network, as_float(images), treatment, sigma)
-            return Answer(logits, treated.sigma)
+            return Answer(logits, treated.sigma, treated.state)
 
         def grid(network, images, n_values, beta_values):
             return sweep(network, as_float(images), n_values, beta_values)

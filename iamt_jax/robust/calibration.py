@@ -4,11 +4,16 @@ With n = 1 the tone curve is g = (1 + beta) M - beta, and a logit is linear in i
 of a noise level are those in [0, 1] that bring the logits of noisy images nearest to the logits of
 the same images without noise: a bounded least-squares problem for each attribute, without labels
 or gradients. They emphasise the channels that survive noise.
+
+Other degradations are restored (robust/restorer.py). Whether that pays is measured in the same way,
+for each state: the logits of restored images must be nearer to those of the clean ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +26,19 @@ from iamt_jax.degradation.noise import gaussian_noise, noise_keys
 from iamt_jax.model.network import IAMT
 from iamt_jax.progress import progress_bar
 from iamt_jax.robust.calibration_file import MEMBERS
-from iamt_jax.robust.denoiser import PatchPrior, fit_prior
+from iamt_jax.robust.denoiser import PatchPrior, fit_prior, wiener_denoise
 from iamt_jax.robust.noise_level import Levels, estimate_sigma
+from iamt_jax.robust.recogniser import Recogniser, describe, fit_recogniser
+from iamt_jax.robust.restorer import (
+    LEFT,
+    Inverse,
+    Restorer,
+    clean_sample,
+    fit_basis,
+    fit_state,
+    restore,
+)
+from iamt_jax.robust.states import FIRST_RESTORED, STATES, State, to_state
 from iamt_jax.robust.treatment import Transformation, treat
 
 CALIBRATED_SIGMAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7)
@@ -37,6 +53,22 @@ RIDGE = 1e-2
 BATCH_SIZE = 128
 """Images processed at once."""
 
+FEWEST_TO_RESTORE = 256
+"""Images that learning to recognise and to restore degradations needs. From fewer, clean images are
+mistaken too often."""
+
+WORTH = 0.9
+"""A state is restored if that brings the mean square error of the logits below this share."""
+
+JUDGED = 32
+"""Number of images of a state that this is measured on."""
+
+REMAINING = 0.05
+"""Noise level for which a restored image may be denoised."""
+
+CURVE_IMAGES = 640
+"""Images that the tone curves of a kind of degradation are fitted to, over all its states."""
+
 _Pixels = UInt8[np.ndarray, "image height width 3"]
 
 
@@ -48,6 +80,7 @@ def fit_transformation(
     *,
     sample: int = 1024,
     seed: int = 0,
+    left_out: Collection[str] = (),
 ) -> Transformation:
     """Fits the transformation of a network.
 
@@ -55,17 +88,152 @@ def fit_transformation(
       network: trained without noise.
       pictures: images of the training split, at the network's size; labels are not needed.
       names: the images' names, which key the noise.
-      members: which of `MEMBERS` to fit; the others are None in the result.
-      sample: number of images, from the first, that noise is added to; the denoiser is fitted to
-        all images.
-      seed: of the noise.
+      members: which of `MEMBERS` to fit; the others are None in the result, and so is the restorer
+        with fewer than `FEWEST_TO_RESTORE` images.
+      sample: number of images, from the first, that are degraded; the denoiser is fitted to all
+        images.
+      seed: of the degradations.
+      left_out: families that are not calibrated, for tests on unknown degradations.
     """
     some, some_names = pictures[:sample], names[:sample]
     levels = _levels(some, some_names, seed)
     prior = fit_prior(_floats(pictures)) if "denoiser" in members else None
     curves = "curve" in members
     beta = _fit_curves(network, some, some_names, levels, prior, seed) if curves else None
-    return Transformation(levels, prior, beta)
+    recogniser = restorer = None
+    if "restorer" in members and len(some) >= FEWEST_TO_RESTORE:
+        own = np.full(network.heads.stacked.mask.bias[...].shape, network.own_beta, np.float32)
+        learner = _Learner(network, pictures, sample, seed, prior, curves)
+        recogniser, restorer = _fit_restorer(learner, left_out, own, curves)
+    return Transformation(levels, prior, beta, recogniser, restorer)
+
+
+class _Learner:
+    """Learns to recognise and to restore states from a sample that it degrades itself.
+
+    One batch of the sample, another for each state, is kept from the fit of a state: on these
+    images it is measured what pays, and the tone curves are fitted to them.
+    """
+
+    def __init__(
+        self,
+        network: IAMT,
+        pictures: _Pixels,
+        sample: int,
+        seed: int,
+        prior: PatchPrior | None,
+        curves: bool,
+    ):
+        self._network, self._seed, self._prior, self._curves = network, seed, prior, curves
+        self.basis, self._variance = fit_basis(pictures)
+        self._batches = list(_floats(pictures[:sample]))
+        for images in self._batches:  # Mirrored, since the basis is that of both.
+            images[::2] = images[::2, :, ::-1]
+        count = len(self._batches)
+        self._names = [[f"{i} {j}" for j in range(BATCH_SIZE)] for i in range(count)]
+        self._clean = [clean_sample(images, self.basis) for images in self._batches]
+        self._describe, self._restore = jax.jit(describe), jax.jit(restore)
+        self._denoise = jax.jit(wiener_denoise)
+        self._contribute = jax.jit(
+            lambda images: network.heads.contributions(network.extractor(images))
+        )
+        self._wanted = [self._logits(self._contributions(x)) for x in self._batches]
+        self._turn = 0
+
+    def degraded(self, state: State) -> list[np.ndarray]:
+        """The batches of the sample, degraded to a state."""
+        return [
+            np.asarray(to_state(jnp.asarray(images), state, names[: len(images)], self._seed))
+            for images, names in zip(self._batches, self._names, strict=True)
+        ]
+
+    def described(self, batches: Sequence[np.ndarray]) -> np.ndarray:
+        """The recogniser's descriptions of images."""
+        return _joined(self._describe, batches)
+
+    def learn(self, batches: Sequence[np.ndarray], share: int) -> _Learnt:
+        """Learns to restore a state from the degraded batches; `share` is the number of images that
+        it adds to those of its kind, to which the curves are fitted."""
+        count = len(self._batches)
+        kept, self._turn = self._turn % count, self._turn + 1
+        used = [i for i in range(count) if i != kept] or [0]
+        clean = jax.tree.map(lambda *x: np.concatenate(x), *[self._clean[i] for i in used])
+        degraded = np.concatenate([batches[i] for i in used])
+        inverse = fit_state(degraded, clean, self.basis, self._variance)
+        before, wanted = batches[kept][:share], self._wanted[kept][:share]
+        inverses = jax.tree.map(lambda x: np.repeat(x[None], len(before), 0), inverse)
+        after = self._restore(before, self.basis, inverses)
+        choices = {LEFT: before, 0.0: after}
+        if self._prior is not None:
+            sigma = np.full(len(before), REMAINING, np.float32)
+            choices[REMAINING] = self._denoise(after, sigma, self._prior)
+        few = min(JUDGED, len(before))
+        errors = {
+            sigma: self._error(images[:few], wanted[:few]) * (1 if sigma == LEFT else 1 / WORTH)
+            for sigma, images in choices.items()
+        }
+        sigma = min(errors, key=errors.get)
+        found = None
+        if self._curves and sigma != LEFT:
+            found = *self._contributions(choices[sigma]), wanted
+        return _Learnt(inverse, sigma, found)
+
+    def _contributions(self, images: Array) -> tuple[np.ndarray, np.ndarray]:
+        size = min(JUDGED, len(images))
+        parts = [images[i : i + size] for i in range(0, len(images), size)]
+        return _joined(self._contribute, parts)
+
+    def _logits(self, contributions: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """Logits under the network's own curve, less the heads' biases."""
+        plain, masked = contributions
+        own = self._network.own_beta
+        return ((1 - own) * plain + (1 + own) * masked).sum(2)
+
+    def _error(self, images: Array, wanted: np.ndarray) -> float:
+        return float(np.square(self._logits(self._contributions(images)) - wanted).mean())
+
+
+class _Learnt(NamedTuple):
+    inverse: Inverse
+    sigma: float
+    found: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    """Contributions of restored images, plain and masked, and the logits of the clean ones."""
+
+
+def _fit_restorer(
+    learner: _Learner, left_out: Collection[str], own: np.ndarray, curves: bool
+) -> tuple[Recogniser, Restorer]:
+    """Goes through all states; `own` are the betas of the network's own curve."""
+    kinds = Counter(state.kind for state in STATES)
+    descriptions, learnt = [], {}
+    for state in progress_bar(STATES, unit="state", desc="learning degradations"):
+        if any(family in left_out for family, _ in state.steps):
+            descriptions.append(None)
+            continue
+        batches = learner.degraded(state)
+        descriptions.append(learner.described(batches))
+        if state.is_restored:
+            share = max(JUDGED, CURVE_IMAGES // kinds[state.kind] // JUDGED * JUDGED)
+            learnt[state] = learner.learn(batches, min(share, BATCH_SIZE))
+    betas = {}
+    for kind in kinds if curves else ():
+        found = [x.found for state, x in learnt.items() if state.kind == kind and x.found]
+        if found:
+            betas[kind] = fit_beta(
+                *map(np.concatenate, zip(*found, strict=True)), float(own.flat[0])
+            )
+    blank = next(iter(learnt.values())).inverse
+    blank = _Learnt(jax.tree.map(np.zeros_like, blank), LEFT, None)
+    restored = STATES[FIRST_RESTORED:]
+    chosen = [learnt.get(state, blank) for state in restored]
+    restorer = Restorer(
+        learner.basis,
+        jax.tree.map(lambda *x: np.stack(x), *[x.inverse for x in chosen]),
+        np.float32([x.sigma for x in chosen]),
+        np.stack([betas.get(state.kind, own) for state in restored]) if curves else None,
+    )
+    changed = np.concatenate([np.zeros(FIRST_RESTORED, bool), restorer.sigma >= 0])
+    return fit_recogniser(descriptions, changed), restorer
 
 
 def _fit_curves(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,20 +14,26 @@ from iamt_jax.files import replace_bytes
 from iamt_jax.robust import CALIBRATION_FILE, calibrate_again, require_calibration
 from iamt_jax.robust.denoiser import PatchPrior
 from iamt_jax.robust.noise_level import Levels
+from iamt_jax.robust.recogniser import Recogniser
+from iamt_jax.robust.restorer import Basis, Inverse, Restorer
+from iamt_jax.robust.states import STATES
 from iamt_jax.robust.treatment import Transformation
 
-CALIBRATION_VERSION = 2
+CALIBRATION_VERSION = 3
 
 LEVEL_ARRAYS = ("levels/sigma", "levels/reading", "levels/floor")
 """Names in the file of the arrays of `Levels`."""
 
-MEMBERS = ("denoiser", "curve")
+MEMBERS = ("denoiser", "curve", "restorer")
 """Parts that a transformation may have."""
+
+HALF_PRECISION = ("basis", "components", "degraded", "matrix", "gain")
+"""Arrays that are large, and stored as float16."""
 
 
 def members(transformation: Transformation) -> list[str]:
     """Names of the parts that a transformation has, in the order of `MEMBERS`."""
-    parts = transformation.prior, transformation.beta
+    parts = transformation.prior, transformation.beta, transformation.restorer
     return [name for name, part in zip(MEMBERS, parts, strict=True) if part is not None]
 
 
@@ -43,9 +50,13 @@ def write_calibration(workdir: Path, transformation: Transformation, identity: s
     """
     arrays = {"version": CALIBRATION_VERSION, "identity": identity}
     arrays |= dict(zip(LEVEL_ARRAYS, transformation.levels, strict=True))
-    if transformation.prior is not None:
-        for name, part in zip(PatchPrior._fields, transformation.prior, strict=True):
-            arrays[f"prior/{name}"] = np.asarray(part, np.float16 if name == "basis" else None)
+    arrays |= _stored("prior", transformation.prior)
+    arrays |= _stored("recogniser", transformation.recogniser)
+    if transformation.restorer is not None:
+        basis, inverses, sigma, beta = transformation.restorer
+        arrays |= _stored("basis", basis) | _stored("inverse", inverses)
+        arrays |= {"restorer/sigma": sigma} | ({} if beta is None else {"restorer/beta": beta})
+        arrays["states"] = [repr(state) for state in STATES]
     if transformation.beta is not None:
         arrays["beta"] = transformation.beta
     buffer = io.BytesIO()
@@ -74,10 +85,19 @@ def read_calibration(workdir: Path, identity: str) -> Transformation:
     try:
         arrays = _arrays(path)
         levels = Levels(*(_numbers(arrays[name]) for name in LEVEL_ARRAYS))
-        prior = None
-        if "prior/mean" in arrays:
-            prior = PatchPrior(*(_numbers(arrays[f"prior/{name}"]) for name in PatchPrior._fields))
+        prior = _read("prior", PatchPrior, arrays)
         beta = _numbers(arrays["beta"]) if "beta" in arrays else None
+        recogniser = _read("recogniser", Recogniser, arrays)
+        restorer = None
+        if recogniser is not None:
+            if arrays["states"].tolist() != [repr(state) for state in STATES]:
+                raise ValueError("it knows other degradations")
+            restorer = Restorer(
+                _read("basis", Basis, arrays),
+                _read("inverse", Inverse, arrays),
+                _numbers(arrays["restorer/sigma"]),
+                _numbers(arrays["restorer/beta"]) if "restorer/beta" in arrays else None,
+            )
         made = str(arrays["identity"])
     except Exception as error:  # NumPy, zipfile, zlib and tokenize raise a dozen types.
         raise InputError(f"{path}: not a calibration of this version ({error}); {again}") from None
@@ -88,7 +108,24 @@ def read_calibration(workdir: Path, identity: str) -> Transformation:
             f"{path}: an earlier version calibrated layer statistics, which this version does not "
             f"apply; {again}"
         )
-    return Transformation(levels, prior, beta)
+    return Transformation(levels, prior, beta, recogniser, restorer)
+
+
+def _stored(part: str, values: NamedTuple | None) -> dict[str, np.ndarray]:
+    """Arrays of a part under their names in the file; none for a part that is None."""
+    if values is None:
+        return {}
+    return {
+        f"{part}/{name}": np.asarray(x, np.float16 if name in HALF_PRECISION else np.float32)
+        for name, x in zip(values._fields, values, strict=True)
+    }
+
+
+def _read(part: str, kind: type, arrays: dict[str, np.ndarray]):
+    """A part of the file, or None if the file has none of its arrays."""
+    if not any(name.startswith(f"{part}/") for name in arrays):
+        return None
+    return kind(*(_numbers(arrays[f"{part}/{name}"]) for name in kind._fields))
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -1,0 +1,225 @@
+"""Recogniser: which degradation an image shows, and how strong it is, from the image alone.
+
+An image is described by some 80 numbers: energies of its spectrum by frequency and direction,
+edges at the borders of JPEG's blocks, and statistics of its pixels. For each state of
+`states.STATES` these numbers have a Gaussian distribution, whose correlations are those within all
+states. The most probable state is the answer; an image that is too far from all of them is left as
+it is, as is a clean one. All is fitted in closed form to unlabelled images.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from iamt_jax.robust.noise_level import OPPONENT, is_clipped
+from iamt_jax.robust.spectrum import spectrum
+
+QUANTILE = 0.995
+"""Share of the images of a state that count as near to it, and of the clean that are left alone."""
+
+SHRINKAGE = 0.01
+"""Weight of the identity in the correlations within states."""
+
+KEPT = 0.9
+"""Weight of a state's own variances; the rest are those within all states."""
+
+NEVER = 1e30
+"""Squared distance of a state that is never recognised."""
+
+SMALLEST = 1e-3
+"""Standard deviation that a feature has at least."""
+
+SECTORS = 8
+"""Directions of a spectrum that are told apart."""
+
+RINGS = (0.8, 1.6, 2.5, 4, 6, 9, 13, 18, 24, 32, 64)
+"""Limits of the rings of a spectrum, periods an image of 64 pixels."""
+
+PLAIN_RINGS = 3
+"""Rings, from the innermost, that are not divided by direction."""
+
+CHROMA_RINGS = (0.8, 2.5, 6, 13, 24, 64)
+"""The same for colour, without directions."""
+
+JPEG_BLOCK = 8
+"""Side of a block of JPEG, pixels."""
+
+
+class Recogniser(NamedTuple):
+    """Gaussian distributions of the described images, one for each state."""
+
+    whitening: Float[Array, "feature feature"]
+    """Removes the correlations within states: whitened = description @ whitening."""
+    mean: Float[Array, "state feature"]
+    """Of whitened descriptions."""
+    variance: Float[Array, "state feature"]
+    offset: Float[Array, " state"]
+    """What is added to a squared distance: the logarithm of the determinant, less a margin for a
+    state whose images are left as they are; `NEVER` for a state that was left out."""
+    limit: Float[Array, " state"]
+    """Squared distance from which an image counts as unknown."""
+
+
+def recognise(
+    images: Float[Array, "batch height width 3"], recogniser: Recogniser
+) -> Int[Array, " batch"]:
+    """Index in `STATES` of the most probable state; 0, none, for clean and for unknown images, and
+    for those with values outside [0, 1].
+
+    Args:
+      images: in [0, 1] pixel units.
+      recogniser: from `fit_recogniser`, at the same size.
+    """
+    whitened = jnp.dot(describe(images), recogniser.whitening, precision="highest")
+    squares = jnp.square(whitened[:, None] - recogniser.mean) / recogniser.variance
+    distance = jnp.sum(squares, axis=2)
+    state = jnp.argmin(distance + recogniser.offset, axis=1)
+    near = jnp.take_along_axis(distance, state[:, None], 1)[:, 0] <= recogniser.limit[state]
+    return jnp.where(near & is_clipped(images), state, 0)
+
+
+def describe(
+    images: Float[Array, "batch height width 3"],
+) -> Float[Array, "batch feature"]:
+    """The numbers that the recogniser knows of an image: logarithms of energies by frequency and
+    direction, blockiness, statistics of pixels."""
+    images = images.astype(jnp.float32)
+    _, height, width, _ = images.shape
+    axes = jnp.dot(images, OPPONENT.T, precision="highest")
+    mean = jnp.mean(axes, (1, 2))
+    centred = axes - mean[:, None, None]
+    window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[None, 1:-1]
+    found = spectrum(centred * window[..., None].astype(np.float32))
+    power = jnp.square(found.real) + jnp.square(found.imag)
+    light, colour = power[..., 0], power[..., 1] + power[..., 2]
+    luminance = axes[..., 0]
+    value, least = jnp.max(images, -1), jnp.min(images, -1)
+    steps = [jnp.abs(jnp.diff(luminance, axis=axis)) for axis in (1, 2)]
+    statistics = [
+        *(mean[:, 0], mean[:, 1], mean[:, 2]),
+        _log(jnp.std(luminance, (1, 2)), 1e-3),
+        jnp.min(images, (1, 2, 3)),
+        jnp.max(images, (1, 2, 3)),
+        jnp.mean(value, (1, 2)),
+        jnp.min(value, (1, 2)),
+        _log(jnp.std(value, (1, 2)), 1e-3),
+        jnp.mean((value - least) / (value + 1e-3), (1, 2)),
+        jnp.mean(images >= 0.999, (1, 2, 3)),
+        jnp.mean(images <= 0.001, (1, 2, 3)),
+        *(_blockiness(step, axis) for step, axis in zip(steps, (1, 2), strict=True)),
+        *(jnp.mean(step < 1e-4, (1, 2)) for step in steps),
+    ]
+    return jnp.concatenate(
+        [
+            _log(_energies(light, _sectors(height, width)), 1e-6),
+            _log(_energies(colour, _rings(height, width)), 1e-6),
+            jnp.stack(statistics, 1),
+        ],
+        axis=1,
+    )
+
+
+def _log(x: Array, floor: float) -> Array:
+    """The logarithm; the floor keeps what is hardly visible from counting."""
+    return jnp.log(x + floor)
+
+
+def _energies(power: Array, masks: np.ndarray) -> Array:
+    return jnp.dot(power.reshape(len(power), -1), masks, precision="highest")
+
+
+def _blockiness(steps: Array, axis: int) -> Array:
+    """Logarithm of the mean step between neighbours at the borders of JPEG's blocks, relative to
+    those elsewhere."""
+    line = jnp.mean(steps, 3 - axis)
+    border = (np.arange(line.shape[1]) % JPEG_BLOCK) == JPEG_BLOCK - 1
+    at, elsewhere = (
+        jnp.dot(line, chosen.astype(np.float32) / chosen.sum()) for chosen in (border, ~border)
+    )
+    return _log(at, 1e-3) - _log(elsewhere, 1e-3)
+
+
+def _frequencies(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Length, in periods an image of 64 pixels, and direction, degrees, of each frequency."""
+    down, right = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
+    return 64 * np.hypot(down, right), np.degrees(np.arctan2(down, right))
+
+
+@functools.cache
+def _sectors(height: int, width: int) -> np.ndarray:
+    """Weights of the mean energy in each ring and direction, (frequency, mask)."""
+    length, direction = _frequencies(height, width)
+    masks = []
+    for ring, (low, high) in enumerate(zip(RINGS, RINGS[1:], strict=False)):
+        inside = (length > low) & (length <= high)
+        if ring < PLAIN_RINGS:
+            masks.append(inside)
+            continue
+        for centre in np.arange(SECTORS) * 180 / SECTORS - 90:
+            apart = np.abs((direction - centre + 90) % 180 - 90)
+            masks.append(inside & (apart <= 90 / SECTORS))
+    return _weights(masks)
+
+
+@functools.cache
+def _rings(height: int, width: int) -> np.ndarray:
+    length, _ = _frequencies(height, width)
+    limits = zip(CHROMA_RINGS, CHROMA_RINGS[1:], strict=False)
+    return _weights([(length > low) & (length <= high) for low, high in limits])
+
+
+def _weights(masks: list[np.ndarray]) -> np.ndarray:
+    """Masks that contain a frequency, as weights of means; small images lack some."""
+    return np.stack([mask.ravel() / mask.sum() for mask in masks if mask.any()], 1).astype(
+        np.float32
+    )
+
+
+def fit_recogniser(
+    descriptions: Sequence[Float[np.ndarray, "image feature"] | None],
+    changed: Bool[np.ndarray, " state"],
+) -> Recogniser:
+    """Fits the recogniser.
+
+    Args:
+      descriptions: of degraded images, by `describe`, one array for each of `STATES`; the first is
+        of clean images. None leaves a state out: it is never recognised.
+      changed: True for states whose images are restored. All others, as clean images, are mistaken
+        for one of these in at most 1 - `QUANTILE` of the cases.
+    """
+    known = [x if x is None else x.astype(np.float64) for x in descriptions]
+    scatter = [np.cov(x.T) for x in known if x is not None]
+    covariance = np.mean(scatter, 0)
+    deviation = np.maximum(np.sqrt(np.diag(covariance)), SMALLEST)
+    correlation = covariance / np.outer(deviation, deviation)
+    correlation = (1 - SHRINKAGE) * correlation + SHRINKAGE * np.eye(len(deviation))
+    whitening = np.linalg.cholesky(np.linalg.inv(correlation)) / deviation[:, None]
+    shape = len(known), len(deviation)
+    mean, variance = np.zeros(shape), np.ones(shape)
+    offset, limit = np.full(shape[0], NEVER), np.zeros(shape[0])
+    for index, described in enumerate(known):
+        if described is None:
+            continue
+        whitened = described @ whitening
+        mean[index] = whitened.mean(0)
+        variance[index] = KEPT * whitened.var(0) + 1 - KEPT
+        offset[index] = np.log(variance[index]).sum()
+        distance = (np.square(whitened - mean[index]) / variance[index]).sum(1)
+        limit[index] = np.quantile(distance, QUANTILE)
+    nearest = offset.copy()
+    for index in np.flatnonzero(~changed):
+        if known[index] is None or not changed.any():
+            continue
+        squares = np.square((known[index] @ whitening)[:, None] - mean) / variance
+        total = squares.sum(2) + offset
+        lead = total[:, changed].min(1) - total[:, index]
+        nearest[index] -= max(0.0, -np.quantile(lead, 1 - QUANTILE))
+    offset = nearest
+    arrays = whitening, mean, variance, offset, limit
+    return Recogniser(*(np.asarray(x, np.float32) for x in arrays))

@@ -1,0 +1,186 @@
+r"""Restorer: undoes a recognised degradation, by linear estimates that calibration learns.
+
+Images have a Gaussian distribution, as aligned faces do well: principal components with variances
+Lambda, and a rest. For each state, calibration fits how degraded components a depend on clean ones
+c, a = c T + e with a residual covariance S, to clean images that it degraded itself. Then the most
+probable components are
+
+.. math:: \hat{c} = \bar{c} + (a - \bar{a}) (T^T \Lambda T + S)^{-1} T^T \Lambda
+
+and the rest is filtered with one complex gain for each frequency and colour (Wiener 1949), fitted
+to the same pairs. So blur is inverted where the image still has something to invert, and what is
+lost is filled in from what faces have in common.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from iamt_jax.robust.spectrum import Spectrum, inverse, spectrum
+
+RANK = 256
+"""Principal components of whole images."""
+
+IMAGES_PER_COMPONENT = 3
+"""Images of a sample that each component needs."""
+
+LARGEST_SAMPLE = 2**26
+"""Numbers in the images that the principal components are fitted to; 5,461 images of 64 px."""
+
+PRIOR_WEIGHT = 1e-3
+"""Ridge of the fit of T, relative to the variances of the clean components."""
+
+SHRINKAGE = 0.1
+"""Weight of the diagonal in S."""
+
+LEFT = -1.0
+"""In the place of a noise level: images of this state are left as they are."""
+
+OVERSAMPLING = 40
+"""Further directions in the search for principal components (Halko et al. 2011)."""
+
+
+class Basis(NamedTuple):
+    """Principal components of whole clean images."""
+
+    mean: Float[Array, "height width 3"]
+    components: Float[Array, "value rank"]
+    """Orthonormal."""
+
+    def split(
+        self, centred: Float[Array, "batch height width 3"]
+    ) -> tuple[Float[Array, "batch rank"], Float[Array, "batch height width 3"]]:
+        """Components of centred images, and the rest."""
+        inside = _product(centred.reshape(len(centred), -1), self.components)
+        return inside, centred - self.joined(inside)
+
+    def joined(self, inside: Float[Array, "batch rank"]) -> Float[Array, "batch height width 3"]:
+        """Centred images of components."""
+        return _product(inside, self.components.T).reshape(-1, *self.mean.shape)
+
+
+class Inverse(NamedTuple):
+    """How to restore a state; with one more axis in front, how to restore several."""
+
+    degraded: Float[Array, "height width 3"]
+    """Mean of the degraded images."""
+    clean: Float[Array, " rank"]
+    """Mean components of the same images before."""
+    matrix: Float[Array, "rank rank"]
+    """Degraded components -> clean ones, both without their means."""
+    gain: Float[Array, "2 row half 3"]
+    """Real and imaginary part of the gains of the rest."""
+
+
+class Restorer(NamedTuple):
+    """What calibration learnt for each state from `states.FIRST_RESTORED` on."""
+
+    basis: Basis
+    inverses: Inverse
+    """Of all states."""
+    sigma: Float[Array, " state"]
+    """Noise level for which the denoiser treats the restored image; 0 where that does not pay, and
+    `LEFT` where restoring does not pay, either."""
+    beta: Float[Array, "state attribute channel"] | None
+    """Offsets of the tone curve for restored images, with n = 1; None is the network's own."""
+
+
+def _product(x: Array, y: Array) -> Array:
+    # A TPU would round both factors to bfloat16, which is noise that the image does not have.
+    return jnp.dot(x, y, precision="highest")
+
+
+def restore(
+    images: Float[Array, "batch height width 3"], basis: Basis, inverses: Inverse
+) -> Float[Array, "batch height width 3"]:
+    """Restores images, each by its own state; the results are in [0, 1].
+
+    Args:
+      images: in [0, 1], of the basis's size.
+      basis: principal components of clean images.
+      inverses: the arrays of each image's state; all have the axis of the batch first.
+    """
+    inside, rest = basis.split(images - inverses.degraded)
+    found = jnp.einsum("br,brs->bs", inside, inverses.matrix, precision="highest")
+    gain = inverses.gain
+    filtered = inverse(spectrum(rest).times(gain[:, 0], gain[:, 1]), images.shape[2])
+    restored = basis.mean + basis.joined(found + inverses.clean) + filtered
+    return jnp.clip(restored, 0, 1)
+
+
+def fit_basis(pictures: UInt8[np.ndarray, "image height width 3"]) -> tuple[Basis, np.ndarray]:
+    """Principal components of images and their mirror images, with their variances, float32.
+
+    By a randomised search, with a fixed seed.
+
+    Args:
+      pictures: of the training split; the first `LARGEST_SAMPLE` numbers count.
+    """
+    shape = pictures.shape[1:]
+    some = pictures[: max(1, LARGEST_SAMPLE // int(np.prod(shape)))].astype(np.float32) / 255
+    images = np.concatenate([some, some[:, :, ::-1]])
+    mean = images.mean(0)
+    centred = (images - mean).reshape(len(images), -1)
+    rank = max(1, min(RANK, len(some) // IMAGES_PER_COMPONENT))
+    size = min(rank + OVERSAMPLING, *centred.shape)
+    start = np.random.default_rng(0).standard_normal((centred.shape[1], size), np.float32)
+    for _ in range(2):
+        start, _ = np.linalg.qr(centred.T @ (centred @ start))
+    projected = centred @ start
+    variance, turned = np.linalg.eigh(projected.T @ projected / len(centred))
+    components = (start @ turned[:, ::-1][:, :rank]).astype(np.float32)
+    return Basis(mean, components), np.maximum(variance[::-1][:rank], 1e-9).astype(np.float32)
+
+
+class CleanSample(NamedTuple):
+    """Clean images as `fit_state` needs them."""
+
+    inside: Float[np.ndarray, "image rank"]
+    rest: Spectrum
+
+
+def clean_sample(images: Float[np.ndarray, "image height width 3"], basis: Basis) -> CleanSample:
+    """Prepares the clean images of a sample."""
+    inside, rest = basis.split(images - basis.mean)
+    return CleanSample(np.asarray(inside), _on_host(spectrum(rest)))
+
+
+def fit_state(
+    degraded: Float[np.ndarray, "image height width 3"],
+    clean: CleanSample,
+    basis: Basis,
+    variance: Float[np.ndarray, " rank"],
+) -> Inverse:
+    """Fits the arrays of one state.
+
+    Args:
+      degraded: the images of the sample, degraded.
+      clean: the same images before, from `clean_sample`.
+      basis: from `fit_basis`.
+      variance: of its components.
+    """
+    count, rank = clean.inside.shape
+    mean = degraded.mean(0)
+    inside, rest = basis.split(degraded - mean)
+    inside, found = np.asarray(inside, np.float64), _on_host(spectrum(rest))
+    middle = clean.inside.mean(0)
+    before = (clean.inside - middle).astype(np.float64)
+    prior = np.diag(variance).astype(np.float64)
+    forward = np.linalg.solve(before.T @ before + PRIOR_WEIGHT * count * prior, before.T @ inside)
+    left = inside - before @ forward
+    noise = left.T @ left / max(1, count - rank)
+    noise = (1 - SHRINKAGE) * noise + SHRINKAGE * np.diag(np.diag(noise))
+    spread = forward.T @ prior @ forward + noise + 1e-9 * np.eye(rank)
+    matrix = np.linalg.solve(spread, forward.T @ prior)
+    power = np.mean(np.square(found.real) + np.square(found.imag), 0) + 1e-9
+    wanted = clean.rest.times(found.real, -found.imag)
+    gain = np.stack([wanted.real.mean(0), wanted.imag.mean(0)]) / power
+    return Inverse(*(x.astype(np.float32) for x in (mean, middle, matrix, gain)))
+
+
+def _on_host(found: Spectrum) -> Spectrum:
+    return Spectrum(*map(np.asarray, found))

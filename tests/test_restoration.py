@@ -1,0 +1,288 @@
+"""What is recognised in an image, and undone: spectra, recogniser, restorer, treatment."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from iamt_jax.robust import restorer as restoring
+from iamt_jax.robust.noise_level import Levels
+from iamt_jax.robust.recogniser import (
+    NEVER,
+    QUANTILE,
+    describe,
+    fit_recogniser,
+    recognise,
+)
+from iamt_jax.robust.restorer import (
+    LEFT,
+    Basis,
+    Restorer,
+    clean_sample,
+    fit_basis,
+    fit_state,
+    restore,
+)
+from iamt_jax.robust.spectrum import inverse, spectrum
+from iamt_jax.robust.states import (
+    FIRST_RESTORED,
+    MIXTURES,
+    NOISE,
+    NONE,
+    RESTORED,
+    STATES,
+    State,
+    to_state,
+)
+from iamt_jax.robust.treatment import Transformation, treat
+from iamt_jax.synthetic import render, sample_attributes, sample_nuisance
+
+SIDE = 32
+IMAGES = 160
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    return render(sample_attributes(rng, IMAGES), sample_nuisance(rng, IMAGES), SIDE)
+
+
+@pytest.fixture(scope="module")
+def faces(pictures):
+    return pictures.astype(np.float32) / 255
+
+
+@pytest.fixture(scope="module")
+def basis(pictures):
+    return fit_basis(pictures)
+
+
+def names(images):
+    return [str(i) for i in range(len(images))]
+
+
+def degraded(faces, state):
+    return np.array(to_state(jnp.asarray(faces), state, names(faces), 0))
+
+
+def of(kind, severity=None):
+    return next(
+        state for state in STATES if state.kind == kind and severity in (None, state.steps[0][1])
+    )
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 32, 3), (1, 16, 24, 1), (3, 9, 15, 2)])
+def test_spectra_are_those_of_numpy(shape):
+    images = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    found = spectrum(images)
+    expected = np.fft.rfft2(images, axes=(1, 2)) / np.sqrt(shape[1] * shape[2])
+    np.testing.assert_allclose(found.real, expected.real, atol=1e-5)
+    np.testing.assert_allclose(found.imag, expected.imag, atol=1e-5)
+    np.testing.assert_allclose(inverse(found, shape[2]), images, atol=1e-5)
+
+
+def test_a_gain_of_a_shift_moves_the_image():
+    image = np.random.default_rng(2).normal(size=(1, 16, 16, 1)).astype(np.float32)
+    phase = np.exp(-2j * np.pi * np.fft.fftfreq(16) * 3)[None, :, None, None]
+    found = spectrum(image).times(phase.real.astype(np.float32), phase.imag.astype(np.float32))
+    np.testing.assert_allclose(inverse(found, 16), np.roll(image, 3, 1), atol=1e-5)
+
+
+def test_states_begin_with_none_and_noise_and_have_no_doubles():
+    assert STATES[0] == State(NONE)
+    assert len(set(STATES)) == len(STATES)
+    kinds = [state.kind for state in STATES]
+    assert set(kinds[1:FIRST_RESTORED]) == {NOISE}
+    assert not {NONE, NOISE} & set(kinds[FIRST_RESTORED:])
+    assert set(RESTORED) <= set(kinds) and len(set(kinds)) == len(RESTORED) + len(MIXTURES) + 2
+
+
+@pytest.mark.parametrize(
+    "state", [of(NOISE), of("jpeg_compression"), of("motion_blur"), STATES[-1]], ids=str
+)
+def test_a_state_is_reached_in_the_same_way_alone_and_among_others(faces, state):
+    some = faces[:8]
+    whole = degraded(some, state)
+    assert whole.min() >= 0 and whole.max() <= 1 and np.abs(whole - some).max() > 0.01
+    np.testing.assert_array_equal(whole, degraded(some, state))
+    if state.angles is None:  # Directions are spread over the batch.
+        np.testing.assert_allclose(whole[:1], degraded(some[:1], state), atol=1e-6)
+
+
+def test_a_description_does_not_depend_on_the_batch(faces):
+    whole = np.asarray(describe(faces[:6]))
+    assert np.isfinite(whole).all()
+    each = np.concatenate([describe(faces[i : i + 1]) for i in range(6)])
+    np.testing.assert_allclose(whole, each, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("image", [0.0, 0.5, 1.0])
+def test_a_flat_image_has_a_description(image):
+    flat = np.full((1, SIDE, SIDE, 3), image, np.float32)
+    assert np.isfinite(np.asarray(describe(flat))).all()
+
+
+@pytest.fixture(scope="module")
+def known(faces):
+    """A recogniser of four states, and their descriptions."""
+    chosen = {0, *(STATES.index(of(kind, 3)) for kind in ("gaussian_blur", "contrast", "pixelate"))}
+    described = [
+        np.asarray(describe(degraded(faces, state))) if index in chosen else None
+        for index, state in enumerate(STATES)
+    ]
+    changed = np.arange(len(STATES)) >= FIRST_RESTORED
+    return fit_recogniser(described, changed), sorted(chosen)
+
+
+def test_states_are_recognised(faces, known):
+    recogniser, chosen = known
+    for index in chosen:
+        found = np.asarray(recognise(degraded(faces, STATES[index]), recogniser))
+        assert np.mean(found == index) > 0.95, STATES[index]
+    clean = np.asarray(recognise(faces, recogniser))
+    assert np.mean(clean == 0) >= QUANTILE - 1 / len(faces)
+
+
+def test_unknown_images_and_open_noise_are_left_alone(faces, known):
+    recogniser, _ = known
+    assert np.sum(np.asarray(recogniser.offset) == np.float32(NEVER)) == len(STATES) - 4
+    unknown = np.random.default_rng(3).random(faces[:8].shape).astype(np.float32)
+    assert not np.asarray(recognise(unknown, recogniser)).any()
+    blurred = degraded(faces[:8], of("gaussian_blur", 3))
+    assert np.asarray(recognise(blurred, recogniser)).all()
+    blurred[:, 0, 0] = 1.01
+    assert not np.asarray(recognise(blurred, recogniser)).any()
+
+
+def test_the_basis_is_that_of_the_principal_components(pictures, faces, basis):
+    found, variance = basis
+    both = np.concatenate([faces, faces[:, :, ::-1]]).reshape(2 * IMAGES, -1).astype(np.float64)
+    centred = both - both.mean(0)
+    expected = np.linalg.svd(centred, compute_uv=False) ** 2 / len(centred)
+    rank = found.components.shape[1]
+    np.testing.assert_allclose(found.mean.ravel(), both.mean(0), atol=1e-5)
+    np.testing.assert_allclose(found.components.T @ found.components, np.eye(rank), atol=1e-4)
+    np.testing.assert_allclose(variance[:10], expected[:10], rtol=1e-2)
+    inside, rest = found.split(faces[:3] - found.mean)
+    np.testing.assert_allclose(found.joined(inside) + rest + found.mean, faces[:3], atol=1e-5)
+    np.testing.assert_allclose(found.split(rest)[0], 0, atol=1e-4)
+
+
+def slow_restore(image, basis, one):
+    """The restoration of one image in float64, with NumPy's Fourier transform."""
+    components = basis.components.astype(np.float64)
+    centred = (image - one.degraded).astype(np.float64).ravel()
+    inside = centred @ components
+    rest = (centred - components @ inside).reshape(image.shape)
+    found = np.fft.rfft2(rest, axes=(0, 1)) * (one.gain[0] + 1j * one.gain[1])
+    filtered = np.fft.irfft2(found, s=image.shape[:2], axes=(0, 1))
+    estimate = components @ (inside @ one.matrix + one.clean)
+    return np.clip(basis.mean + estimate.reshape(image.shape) + filtered, 0, 1)
+
+
+@pytest.fixture(scope="module")
+def inverses(faces, basis):
+    found = {}
+    for kind in ("gaussian_blur", "contrast"):
+        clean = clean_sample(faces[:128], basis[0])
+        found[kind] = fit_state(degraded(faces[:128], of(kind, 2)), clean, *basis)
+    return found
+
+
+def repeated(inverse_, count):
+    return jax.tree.map(lambda x: np.repeat(x[None], count, 0), inverse_)
+
+
+@pytest.mark.parametrize("kind", ["gaussian_blur", "contrast"])
+def test_images_are_restored_as_by_the_slow_way_and_come_nearer(faces, basis, inverses, kind):
+    clean, images = faces[128:], degraded(faces[128:], of(kind, 2))
+    restored = np.asarray(restore(images, basis[0], repeated(inverses[kind], len(images))))
+    for image, found in list(zip(images, restored, strict=True))[:3]:
+        np.testing.assert_allclose(found, slow_restore(image, basis[0], inverses[kind]), atol=1e-4)
+    assert np.square(restored - clean).mean() < 0.5 * np.square(images - clean).mean()
+
+
+def test_each_image_is_restored_from_its_own_state(faces, basis, inverses):
+    images = np.concatenate(
+        [degraded(faces[:1], of(kind, 2)) for kind in ("gaussian_blur", "contrast")]
+    )
+    both = jax.tree.map(lambda *x: np.stack(x), *inverses.values())
+    together = restore(images, basis[0], both)
+    for i, one in enumerate(inverses.values()):
+        alone = restore(images[i : i + 1], basis[0], repeated(one, 1))
+        np.testing.assert_allclose(together[i], alone[0], atol=1e-5)
+
+
+def test_the_matrix_is_the_best_linear_estimate_of_gaussian_components():
+    """For a known operator and noise, it is what the formula of the Gaussian posterior gives."""
+    rng = np.random.default_rng(4)
+    count, rank, side = 4000, 3, 4
+    variance = np.array([4.0, 2.0, 1.0])
+    flat, _ = np.linalg.qr(rng.normal(size=(side * side * 3, rank)))
+    basis = Basis(np.zeros((side, side, 3), np.float32), flat.astype(np.float32))
+    before = rng.normal(size=(count, rank)) * np.sqrt(variance)
+    operator = rng.normal(size=(rank, rank))
+    after = before @ operator + rng.normal(size=(count, rank)) * 0.3
+
+    def images(inside):
+        return (inside @ flat.T).reshape(count, side, side, 3).astype(np.float32)
+
+    clean = clean_sample(images(before), basis)
+    found = fit_state(images(after), clean, basis, variance.astype(np.float32))
+    prior = np.diag(variance)
+    expected = np.linalg.solve(
+        operator.T @ prior @ operator + 0.09 * np.eye(rank), operator.T @ prior
+    )
+    np.testing.assert_allclose(found.matrix, expected, rtol=0.05, atol=0.05)
+
+
+@pytest.fixture(scope="module")
+def transformation(basis, inverses, known):
+    """Blur of severity 2 and 3 is undone; contrast pays for nothing and is left."""
+    recogniser, _ = known
+    blur = inverses["gaussian_blur"]
+    count = len(STATES) - FIRST_RESTORED
+    sigma = np.full(count, LEFT, np.float32)
+    sigma[STATES.index(of("gaussian_blur", 3)) - FIRST_RESTORED] = 0.0
+    beta = np.full((count, 2, 4), 0.25, np.float32)
+    levels = Levels(
+        np.array([0, 0.2], np.float32), np.array([[0, 0.2]] * 2, np.float32), np.float32(0.01)
+    )
+    restorer = Restorer(basis[0], repeated(blur, count), sigma, beta)
+    return Transformation(levels, None, np.ones((4, 2, 4), np.float32), recogniser, restorer)
+
+
+def test_only_what_pays_is_undone(faces, transformation):
+    clean = faces[:1]
+    blurred, grey = (degraded(clean, of(kind, 3)) for kind in ("gaussian_blur", "contrast"))
+    images = np.concatenate([clean, blurred, grey])
+    treated = treat(images, transformation)
+    states = [STATES[i].kind for i in np.asarray(treated.state)]
+    assert states == [NONE, "gaussian_blur", NONE]
+    np.testing.assert_array_equal(treated.images[0], clean[0])
+    np.testing.assert_array_equal(treated.images[2], grey[0])
+    assert np.abs(treated.images[1] - blurred[0]).max() > 0.01
+    np.testing.assert_array_equal(np.asarray(treated.beta)[:, 0, 0], [1, 0.25, 1])
+    assert np.asarray(treated.sigma)[1] == 0
+
+
+def test_a_known_sigma_turns_the_recogniser_off(faces, transformation):
+    blurred = degraded(faces[:2], of("gaussian_blur", 3))
+    treated = treat(blurred, transformation, 0.0)
+    assert not np.asarray(treated.state).any()
+    np.testing.assert_array_equal(treated.images, blurred)
+
+
+def test_a_treatment_does_not_depend_on_the_batch(faces, transformation):
+    images = np.concatenate([faces[:2], degraded(faces[2:5], of("gaussian_blur", 3))])
+    whole = treat(images, transformation)
+    for i in range(len(images)):
+        alone = treat(images[i : i + 1], transformation)
+        np.testing.assert_allclose(whole.images[i], alone.images[0], atol=1e-5)
+        assert whole.state[i] == alone.state[0]
+
+
+def test_few_images_have_few_components(pictures):
+    found, variance = fit_basis(pictures[:10])
+    assert found.components.shape == (SIDE * SIDE * 3, 10 // restoring.IMAGES_PER_COMPONENT)
+    assert (variance > 0).all()
