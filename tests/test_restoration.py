@@ -31,7 +31,7 @@ from iamt_jax.robust.states import (
     NONE,
     RESTORED,
     STATES,
-    State,
+    ImageState,
     to_state,
 )
 from iamt_jax.robust.treatment import Transformation, treat
@@ -89,7 +89,7 @@ def test_a_gain_of_a_shift_moves_the_image():
 
 
 def test_states_begin_with_none_and_noise_and_have_no_doubles():
-    assert STATES[0] == State(NONE)
+    assert STATES[0] == ImageState(NONE)
     assert len(set(STATES)) == len(STATES)
     kinds = [state.kind for state in STATES]
     assert set(kinds[1:FIRST_RESTORED]) == {NOISE}

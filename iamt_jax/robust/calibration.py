@@ -38,7 +38,7 @@ from iamt_jax.robust.restorer import (
     fit_state,
     restore,
 )
-from iamt_jax.robust.states import FIRST_RESTORED, STATES, State, to_state
+from iamt_jax.robust.states import FIRST_RESTORED, STATES, ImageState, to_state
 from iamt_jax.robust.treatment import Transformation, treat
 
 CALIBRATED_SIGMAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7)
@@ -60,7 +60,7 @@ mistaken too often."""
 WORTH = 0.9
 """A state is restored if that brings the mean square error of the logits below this share."""
 
-JUDGED = 32
+MEASURED = 32
 """Number of images of a state that this is measured on."""
 
 REMAINING = 0.05
@@ -140,7 +140,7 @@ class _Learner:
         self._wanted = [self._logits(self._contributions(x)) for x in self._batches]
         self._turn = 0
 
-    def degraded(self, state: State) -> list[np.ndarray]:
+    def degraded(self, state: ImageState) -> list[np.ndarray]:
         """The batches of the sample, degraded to a state."""
         return [
             np.asarray(to_state(jnp.asarray(images), state, names[: len(images)], self._seed))
@@ -167,7 +167,7 @@ class _Learner:
         if self._prior is not None:
             sigma = np.full(len(before), REMAINING, np.float32)
             choices[REMAINING] = self._denoise(after, sigma, self._prior)
-        few = min(JUDGED, len(before))
+        few = min(MEASURED, len(before))
         errors = {
             sigma: self._error(images[:few], wanted[:few]) * (1 if sigma == LEFT else 1 / WORTH)
             for sigma, images in choices.items()
@@ -179,7 +179,7 @@ class _Learner:
         return _Learnt(inverse, sigma, found)
 
     def _contributions(self, images: Array) -> tuple[np.ndarray, np.ndarray]:
-        size = min(JUDGED, len(images))
+        size = min(MEASURED, len(images))
         parts = [images[i : i + size] for i in range(0, len(images), size)]
         return _joined(self._contribute, parts)
 
@@ -213,7 +213,7 @@ def _fit_restorer(
         batches = learner.degraded(state)
         descriptions.append(learner.described(batches))
         if state.is_restored:
-            share = max(JUDGED, CURVE_IMAGES // kinds[state.kind] // JUDGED * JUDGED)
+            share = max(MEASURED, CURVE_IMAGES // kinds[state.kind] // MEASURED * MEASURED)
             learnt[state] = learner.learn(batches, min(share, BATCH_SIZE))
     betas = {}
     for kind in kinds if curves else ():

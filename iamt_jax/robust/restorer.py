@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, UInt8
 
 from iamt_jax.robust.spectrum import Spectrum, inverse, spectrum
 
-RANK = 256
+COMPONENTS = 256
 """Principal components of whole images."""
 
 IMAGES_PER_COMPONENT = 3
@@ -34,7 +34,7 @@ LARGEST_SAMPLE = 2**26
 PRIOR_WEIGHT = 1e-3
 """Ridge of the fit of T, relative to the variances of the clean components."""
 
-SHRINKAGE = 0.1
+NOISE_SHRINKAGE = 0.1
 """Weight of the diagonal in S."""
 
 LEFT = -1.0
@@ -125,7 +125,7 @@ def fit_basis(pictures: UInt8[np.ndarray, "image height width 3"]) -> tuple[Basi
     images = np.concatenate([some, some[:, :, ::-1]])
     mean = images.mean(0)
     centred = (images - mean).reshape(len(images), -1)
-    rank = max(1, min(RANK, len(some) // IMAGES_PER_COMPONENT))
+    rank = max(1, min(COMPONENTS, len(some) // IMAGES_PER_COMPONENT))
     size = min(rank + OVERSAMPLING, *centred.shape)
     start = np.random.default_rng(0).standard_normal((centred.shape[1], size), np.float32)
     for _ in range(2):
@@ -173,7 +173,7 @@ def fit_state(
     forward = np.linalg.solve(before.T @ before + PRIOR_WEIGHT * count * prior, before.T @ inside)
     left = inside - before @ forward
     noise = left.T @ left / max(1, count - rank)
-    noise = (1 - SHRINKAGE) * noise + SHRINKAGE * np.diag(np.diag(noise))
+    noise = (1 - NOISE_SHRINKAGE) * noise + NOISE_SHRINKAGE * np.diag(np.diag(noise))
     spread = forward.T @ prior @ forward + noise + 1e-9 * np.eye(rank)
     matrix = np.linalg.solve(spread, forward.T @ prior)
     power = np.mean(np.square(found.real) + np.square(found.imag), 0) + 1e-9

@@ -48,7 +48,7 @@ DIRECTIONS = tuple((low, low + 15.0) for low in range(-45, 45, 15))
 """Degrees; motion in each of these ranges is a state of its own."""
 
 
-class State(NamedTuple):
+class ImageState(NamedTuple):
     """One kind of degradation at one strength."""
 
     kind: str
@@ -64,16 +64,16 @@ class State(NamedTuple):
         return self.kind not in (NONE, NOISE)
 
 
-def _states() -> tuple[State, ...]:
-    found = [State(NONE)]
-    found += [State(NOISE, ((NOISE, sigma),)) for sigma in SIGMAS]
+def _states() -> tuple[ImageState, ...]:
+    found = [ImageState(NONE)]
+    found += [ImageState(NOISE, ((NOISE, sigma),)) for sigma in SIGMAS]
     for family in ("gaussian_noise", "shot_noise", "impulse_noise"):
-        found += [State(NOISE, ((family, severity),)) for severity in SEVERITIES]
+        found += [ImageState(NOISE, ((family, severity),)) for severity in SEVERITIES]
     for family in RESTORED:
         for severity in SEVERITIES:
             directions = DIRECTIONS if family == MOTION_BLUR else (None,)
-            found += [State(family, ((family, severity),), angles) for angles in directions]
-    found += [State(" + ".join(family for family, _ in steps), steps) for steps in MIXTURES]
+            found += [ImageState(family, ((family, severity),), angles) for angles in directions]
+    found += [ImageState(" + ".join(family for family, _ in steps), steps) for steps in MIXTURES]
     return tuple(found)
 
 
@@ -85,7 +85,7 @@ FIRST_RESTORED = next(index for index, state in enumerate(STATES) if state.is_re
 
 
 def to_state(
-    images: Float[Array, "batch height width 3"], state: State, names: Sequence[str], seed: int
+    images: Float[Array, "batch height width 3"], state: ImageState, names: Sequence[str], seed: int
 ) -> Float[Array, "batch height width 3"]:
     """Degrades images to a state.
 
