@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from iamt_jax.explorer.damage import damage_name, is_damaging
+from iamt_jax.explorer.damage import is_damaging
 from iamt_jax.explorer.verdict import judged, picture_titles, sentences
 from iamt_jax.explorer.view import (
     CURVE_POINTS,
@@ -117,7 +117,7 @@ def table_html(
     treated = "auto" if result.chosen else "curve"
     heads = {
         "clean": True,
-        damage_name(settings.damage): is_damaging(settings.damage),
+        "damaged": is_damaging(settings.damage),
         treated: not result.is_own,
     }
     rows = []
