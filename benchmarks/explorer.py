@@ -23,6 +23,7 @@ import tyro
 from iamt_jax.explorer import drawing
 from iamt_jax.explorer.view import Settings, View
 from iamt_jax.inference.classifier import load
+from iamt_jax.inference.predictor import Noise
 from iamt_jax.robust.treatment import ToneCurve
 from iamt_jax.xla_setup import prepare
 
@@ -47,7 +48,7 @@ def compare(arguments: Arguments) -> dict[str, Any]:
     face = view.examples(1)[0]
     images = np.repeat(face.pixels[None], classifier.predictor.devices, 0)
     settings = (
-        Settings(name, sigma, ToneCurve(n, beta))
+        Settings(name, Noise(sigma), ToneCurve(n, beta))
         for name, sigma, n, beta in zip(
             itertools.cycle(view.attributes),
             itertools.cycle(np.linspace(0, 0.5, 51)),

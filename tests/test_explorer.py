@@ -15,20 +15,25 @@ from PIL import Image
 
 from iamt_jax.attributes import CELEBA_ATTRIBUTES
 from iamt_jax.commands.calibrate import make_calibration
+from iamt_jax.degradation.families import degrade
+from iamt_jax.degradation.severities import FAMILIES
 from iamt_jax.errors import InputError
 from iamt_jax.explanation.maps import masked_contributions
 from iamt_jax.explorer import drawing
 from iamt_jax.explorer.address import N_VALUES, PageState, restored
 from iamt_jax.explorer.calibrating import Calibrating
+from iamt_jax.explorer.damage import KINDS, damage_of, damage_title
 from iamt_jax.explorer.snapshot import snapshot_png
 from iamt_jax.explorer.verdict import judged, sentences
 from iamt_jax.explorer.view import CURVE_POINTS, MASKS_SHOWN, QUANTILES, Picture, Settings, View
 from iamt_jax.inference.classifier import load
+from iamt_jax.inference.predictor import Degradation, Noise
 from iamt_jax.progress import progress_bar
 from iamt_jax.robust.treatment import ToneCurve
 from iamt_jax.synthetic import faces
 
 SMILING = Settings("Smiling")
+MOTION_BLUR = Degradation("motion_blur", 3)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +77,7 @@ def test_a_curve_shows_what_the_classifier_says(view, classifier, face):
     close(result.probabilities, [own, own, classifier(face, n=3, beta=0.4)])
     assert result.chosen is None and not result.is_own
     np.testing.assert_array_equal(result.clean, face)
-    np.testing.assert_array_equal(result.noisy, face)
+    np.testing.assert_array_equal(result.damaged, face)
     np.testing.assert_array_equal(result.treated, face)
     why = classifier.explain(face, ["Smiling"], n=3, beta=0.4, top=MASKS_SHOWN)
     for ours, theirs in zip(result.explanation, why, strict=True):
@@ -90,29 +95,59 @@ def test_the_curve_is_that_of_eq_7_and_8(view, face):
 def test_noise_grows_with_sigma_and_keeps_its_pattern(view, classifier):
     grey = np.full((view.size, view.size, 3), 128, np.uint8)
     once, twice = (
-        view.compute(grey, SMILING._replace(sigma=sigma)).noisy.astype(float) - 128
+        view.compute(grey, SMILING._replace(damage=Noise(sigma))).damaged.astype(float) - 128
         for sigma in (0.05, 0.1)
     )
     assert np.std(once) / 255 == pytest.approx(0.05, rel=0.05)
     close(twice, 2 * once, 1.01)  # Rounded to whole levels.
     again, other = (
-        View(classifier, seed).compute(grey, SMILING._replace(sigma=0.1)).noisy - 128.0
+        View(classifier, seed).compute(grey, SMILING._replace(damage=Noise(0.1))).damaged - 128.0
         for seed in (0, 1)
     )
     np.testing.assert_array_equal(again, twice)
     assert abs(np.corrcoef(other.ravel(), twice.ravel())[0, 1]) < 0.1
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_in_the_menu_and_shown(view, face, family):
+    assert family in KINDS
+    settings = SMILING._replace(damage=damage_of(family, 0.2, 4))
+    result = view.compute(face, settings)
+    expected = degrade(face[None] / np.float32(255), family, 4, settings.damage.keys(["picture"]))
+    assert np.abs(result.damaged / 255.0 - np.asarray(expected)[0]).max() <= 0.51 / 255
+    assert np.any(result.damaged != face)
+    np.testing.assert_array_equal(result.clean, face)
+    np.testing.assert_array_equal(result.treated, result.damaged)
+    name = family.replace("_", " ").replace("jpeg", "JPEG")
+    assert damage_title(settings.damage) == f"{name} 4"
+
+
+def test_a_degradation_is_what_the_network_sees_and_is_always_the_same(view, classifier, face):
+    settings = SMILING._replace(damage=Degradation("shot_noise", 2))
+    result = view.compute(face, settings)
+    for seed, same in ((0, True), (1, False)):
+        again = View(classifier, seed).compute(face, settings).damaged
+        assert np.array_equal(again, result.damaged) == same
+    assert not np.array_equal(
+        view.compute(face, SMILING._replace(damage=Degradation("shot_noise", 3))).damaged,
+        result.damaged,
+    )
+    keys = settings.damage.keys(["picture"])
+    seen = np.asarray(degrade(face[None] / np.float32(255), "shot_noise", 2, keys))[0]
+    close(result.probabilities, [classifier(face), classifier(seen), classifier(seen)], 1e-4)
+
+
 def test_auto_shows_what_the_transformation_does(view, classifier, face):
     sigma = 0.2
-    result = view.compute(face, SMILING._replace(sigma=sigma, curve=None))
+    result = view.compute(face, SMILING._replace(damage=Noise(sigma), curve=None))
     noisy = face / np.float32(255) + sigma * view._noise
     close(result.probabilities[:2], [classifier(face), classifier(noisy)])
     close(result.probabilities[2], classifier(noisy, auto=True), 1e-4)
     assert result.chosen.sigma == pytest.approx(sigma, rel=0.2)
     assert result.chosen.members == ["denoiser", "curve"]
     distances = [
-        np.abs(x.astype(float) - face.astype(float)).mean() for x in (result.treated, result.noisy)
+        np.abs(x.astype(float) - face.astype(float)).mean()
+        for x in (result.treated, result.damaged)
     ]
     assert distances[0] < distances[1] / 2
     k = view.attributes.index("Smiling")
@@ -124,7 +159,7 @@ def test_auto_shows_what_the_transformation_does(view, classifier, face):
 
 def test_the_chosen_betas_lie_between_the_levels_that_were_calibrated(view, classifier, face):
     transformation = classifier.transformation
-    result = view.compute(face, SMILING._replace(sigma=0.2, curve=None))
+    result = view.compute(face, SMILING._replace(damage=Noise(0.2), curve=None))
     place = float(transformation.levels.of_sigma(np.float32([result.chosen.sigma]))[0])
     low, share = int(place), place - int(place)
     tables = transformation.beta[: transformation.levels.sigma.size]
@@ -151,9 +186,15 @@ def test_nothing_compiles_once_it_is_warm(view, caplog):
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         for i, auto in enumerate((False, True, False, True)):
             curve = None if auto else ToneCurve(0.5 + i, i / 5)
-            settings = Settings("Male", 0.1 + i / 10, curve)
+            settings = Settings("Male", Noise(0.1 + i / 10), curve)
             view.compute(some[i % 2], settings)
             view.compute(some[0], settings._replace(attribute="Young"))
+        assert not [r for r in caplog.records if "ompil" in r.getMessage()]
+        # A degradation compiles one program, the first time.
+        view.compute(some[0], SMILING._replace(damage=MOTION_BLUR))
+        caplog.clear()
+        for curve in (None, ToneCurve(2.5, 0.1)):
+            view.compute(some[1], Settings("Young", MOTION_BLUR, curve))
         assert not [r for r in caplog.records if "ompil" in r.getMessage()]
         jax.jit(lambda x: x * 3.25)(np.float32(1))
         assert [r for r in caplog.records if "ompil" in r.getMessage()]
@@ -203,7 +244,7 @@ def test_without_a_calibration_auto_comes_with_one(finished, tmp_path, calibrate
     assert set(made) == set(expected)
     assert all(np.array_equal(made[name], expected[name]) for name in expected)
     face = view.examples(1)[0].pixels
-    assert view.compute(face, SMILING._replace(sigma=0.2, curve=None)).chosen.sigma > 0.1
+    assert view.compute(face, SMILING._replace(damage=Noise(0.2), curve=None)).chosen.sigma > 0.1
 
 
 @pytest.mark.parametrize("data", ["none", "few"])
@@ -253,15 +294,19 @@ def test_an_unexpected_error_of_a_calibration_is_told_in_the_terminal(capsys):
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-DEFAULT = PageState(0, "Smiling", 0.0, 1.0, 1.0, False)
+DEFAULT = PageState(0, "Smiling", Noise(), 1.0, 1.0, False)
 
 
 @pytest.mark.parametrize(
     "state",
     [
         DEFAULT,
-        PageState(4, "5_o_Clock_Shadow", 0.23, 2.5, 0.4, True, "change"),
-        PageState(None, "Male", 0.5, 0, 0, False, "name"),
+        PageState(4, "5_o_Clock_Shadow", Noise(0.23), 2.5, 0.4, True, "change"),
+        PageState(None, "Male", Noise(0.5), 0, 0, False, "name"),
+        *(
+            DEFAULT._replace(damage=Degradation(family, 1 + i % 5))
+            for i, family in enumerate(FAMILIES)
+        ),
     ],
 )
 def test_the_address_restores_the_state(state):
@@ -272,6 +317,22 @@ def test_the_address_restores_the_state(state):
     assert without == state._replace(auto=False)
 
 
+@pytest.mark.parametrize("severity", ["0", "6", "2.5", "-1", "nan", "x", "", "1e400"])
+def test_a_wrong_severity_in_the_address_is_the_default(severity):
+    parameters = {"damage": "fog", "severity": severity}
+    found = restored(parameters, DEFAULT, CELEBA_ATTRIBUTES, 6, True)
+    assert found == DEFAULT._replace(damage=Degradation("fog", 3))
+
+
+def test_the_address_has_only_the_strength_of_its_damage():
+    blurred = DEFAULT._replace(damage=MOTION_BLUR).parameters()
+    assert (blurred["damage"], blurred["severity"]) == ("motion_blur", "3")
+    assert "noise" not in blurred and "severity" not in DEFAULT.parameters()
+    # And of an address that has both, one is read.
+    both = blurred | {"noise": "0.3"}
+    assert restored(both, DEFAULT, CELEBA_ATTRIBUTES, 6, True).damage == MOTION_BLUR
+
+
 @pytest.mark.parametrize(
     "name, value, expected",
     [
@@ -280,8 +341,12 @@ def test_the_address_restores_the_state(state):
         ("face", "1e400", {}),
         ("attribute", "<b>", {}),
         ("noise", "-1", {}),
-        ("noise", "9", {"sigma": 0.5}),
+        ("noise", "9", {"damage": Noise(0.5)}),
         ("noise", "x", {}),
+        ("damage", "fog", {"damage": Degradation("fog", 3)}),
+        ("damage", "frost", {}),
+        ("damage", "", {}),
+        ("severity", "2", {}),
         ("n", "2.6", {"n": 2.5}),
         ("n", "1e9", {"n": N_VALUES[-1]}),
         ("beta", "inf", {}),
@@ -295,16 +360,18 @@ def test_a_wrong_parameter_of_the_address_does_no_harm(name, value, expected):
     assert found == DEFAULT._replace(**expected)
 
 
-def made_up(view, face, clean, noisy, now, settings, own=False):
+def made_up(view, face, clean, damaged, now, settings, own=False):
     """A result with these logits of all attributes: + is yes."""
-    logits = [[1.0 if sign == "+" else -1.0 for sign in signs] for signs in (clean, noisy, now)]
+    logits = [[1.0 if sign == "+" else -1.0 for sign in signs] for signs in (clean, damaged, now)]
     names = view.attributes[: len(clean)]
     result = view.compute(face, settings)
     result = result._replace(probabilities=1 / (1 + np.exp(-np.array(logits))))
     return names, result._replace(is_own=own) if settings.curve else result
 
 
-NOISY = SMILING._replace(sigma=0.2)
+NOISY = SMILING._replace(damage=Noise(0.2))
+BLURRED = SMILING._replace(damage=MOTION_BLUR)
+JPEG = SMILING._replace(damage=Degradation("jpeg_compression", 5))
 
 
 @pytest.mark.parametrize(
@@ -322,6 +389,14 @@ NOISY = SMILING._replace(sigma=0.2)
             "Noise flipped 1 of 4 answers.",
             "Wrong answers: 1 on the clean picture, 2 under noise.",
         )),
+        (("++--", "----", "+---"), BLURRED._replace(curve=None), False, (
+            "Motion blur of severity 3 flipped 2 of 4 answers; after auto 1 is still flipped.",
+            "Wrong answers: 1 on the clean picture, 3 under motion blur, 2 after auto.",
+        )),
+        (("++--", "+---", "+---"), JPEG, True, (
+            "JPEG compression of severity 5 flipped 1 of 4 answers.",
+            "Wrong answers: 1 on the clean picture, 2 under JPEG compression.",
+        )),
         (("++--", "++--", "++++"), SMILING, False, (
             "No noise; the tone curve flipped 2 of 4 answers.",
             "Wrong answers: 1 on the clean picture, 1 after the tone curve.",
@@ -332,7 +407,7 @@ NOISY = SMILING._replace(sigma=0.2)
         )),
     ],
 )  # fmt: skip
-def test_it_says_what_noise_and_treatment_did(view, face, signs, settings, own, expected):
+def test_it_says_what_damage_and_treatment_did(view, face, signs, settings, own, expected):
     names, result = made_up(view, face, *signs, settings, own)
     picture = Picture(face, dict(zip(names, (True, True, True, False), strict=True)), 0)
     assert tuple(sentences(judged(names, result, picture), result, settings)) == expected
@@ -385,6 +460,17 @@ def test_the_table_says_labels_and_probabilities_and_marks_what_is_wrong(view, f
     assert [cells(row) for row in drawn] == [[yes, no + bad, yes], [yes, yes, no + bad]]
 
 
+@pytest.mark.parametrize("damage", [Noise(), Noise(0.2), MOTION_BLUR])
+def test_the_damaged_picture_has_a_column(view, picture, damage):
+    settings = SMILING._replace(damage=damage)
+    result = view.compute(picture.pixels, settings)
+    drawn = drawing.table_html(view.attributes, result, settings, picture)
+    heads = re.findall(r'<th scope="col" class="number">(.*?)</th>', drawn)
+    assert heads == ["clean", "damaged", "curve"]
+    shown = [cells(row)[2] != "–" for row in drawn.split("<tr ")[2:]]
+    assert shown and set(shown) == {damage != Noise()}
+
+
 def test_columns_of_what_was_not_done_are_empty(view, picture):
     result = view.compute(picture.pixels, SMILING)
     drawn = drawing.table_html(view.attributes, result, SMILING, picture)
@@ -410,17 +496,19 @@ def test_names_and_messages_are_escaped(view, picture):
 
 
 @pytest.mark.parametrize(
-    "sigma, curve, titles, images",
+    "damage, curve, titles, images",
     [
-        (0.0, ToneCurve(), ["clean", "no noise", "not treated"], 1),
-        (0.2, ToneCurve(), ["clean", "noise 0.20", "not treated"], 2),
-        (0.2, ToneCurve(3.0, 0.4), ["clean", "noise 0.20", "n 3, β 0.40"], 3),
-        (0.2, None, ["clean", "noise 0.20", "after auto"], 3),
-        (0.0, None, ["clean", "no noise", "after auto"], 2),
+        (Noise(), ToneCurve(), ["clean", "no noise", "not treated"], 1),
+        (Noise(0.2), ToneCurve(), ["clean", "noise 0.20", "not treated"], 2),
+        (Noise(0.2), ToneCurve(3.0, 0.4), ["clean", "noise 0.20", "n 3, β 0.40"], 3),
+        (Noise(0.2), None, ["clean", "noise 0.20", "after auto"], 3),
+        (Noise(), None, ["clean", "no noise", "after auto"], 2),
+        (MOTION_BLUR, ToneCurve(), ["clean", "motion blur 3", "not treated"], 2),
+        (MOTION_BLUR, None, ["clean", "motion blur 3", "after auto"], 3),
     ],
 )
-def test_the_pictures_stand_side_by_side(view, picture, sigma, curve, titles, images):
-    settings = Settings("Smiling", sigma, curve)
+def test_the_pictures_stand_side_by_side(view, picture, damage, curve, titles, images):
+    settings = Settings("Smiling", damage, curve)
     result = view.compute(picture.pixels, settings)
     drawn = drawing.compared_html(view.attributes, result, settings, picture)
     assert re.findall(r"<figcaption><b>(.*?)</b>", drawn) == titles
@@ -442,9 +530,11 @@ def test_of_an_attribute_the_masks_come_first(view, picture):
     assert all(source.startswith(("data:image/webp;", "data:image/png;")) for source in sources)
 
 
-@pytest.mark.parametrize("curve", [None, ToneCurve()])
-def test_the_png_is_of_what_is_seen(view, picture, curve):
-    settings = Settings("Smiling", 0.2, curve)
+@pytest.mark.parametrize(
+    "damage, curve", [(Noise(0.2), None), (Noise(0.2), ToneCurve()), (MOTION_BLUR, None)]
+)
+def test_the_png_is_of_what_is_seen(view, picture, damage, curve):
+    settings = Settings("Smiling", damage, curve)
     result = view.compute(picture.pixels, settings)
     drawn = [
         snapshot_png(view.attributes, result, settings, one, "name", "a $title_")
@@ -462,7 +552,7 @@ def test_the_curve_is_drawn_through_its_points(view, face):
     assert (x[0], x[-1]) == (drawing.MARGIN, drawing.WIDTH - 8)
     assert (y[0], y[-1]) == (8 + (drawing.HEIGHT - drawing.MARGIN - 8) / 2, 8)
     assert "band" not in drawn
-    automatic = SMILING._replace(sigma=0.2, curve=None)
+    automatic = SMILING._replace(damage=Noise(0.2), curve=None)
     assert 'class="band"' in drawing.curve_html(view.compute(face, automatic), automatic)
 
 

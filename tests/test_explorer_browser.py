@@ -15,6 +15,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -22,6 +23,9 @@ from browsing import PHONE, SCHEMES, chromium, required
 from cli import main
 from PIL import Image
 
+from iamt_jax.degradation.families import degrade
+from iamt_jax.degradation.noise import degradation_keys
+from iamt_jax.explorer.damage import KINDS, kind_name
 from iamt_jax.inference.classifier import load
 from iamt_jax.synthetic import faces, render
 
@@ -279,6 +283,56 @@ def test_auto_estimates_the_noise_and_takes_it_out(opened):
     page.wait_for_selector("#n input[type=range]:enabled")
 
 
+def choose_damage(page, name):
+    """Chooses an entry of the menu; returns all of them."""
+    page.click("#damage input")
+    page.wait_for_selector("[role=option]")
+    options = page.get_by_role("option")
+    offered = options.evaluate_all("(all) => all.map((one) => one.getAttribute('aria-label'))")
+    page.get_by_role("option", name=name, exact=True).click()
+    return offered
+
+
+def test_a_family_and_a_severity_degrade_the_picture(opened, classifier):
+    page = opened("?noise=0.2")
+    page.wait_for_selector("text=noise 0.20")
+    assert page.is_visible("#sigma") and not page.is_visible("#severity")
+    for name, steps, family, severity in (
+        ("motion blur", 0, "motion_blur", 3),
+        ("JPEG compression", 2, "jpeg_compression", 5),
+    ):
+        offered = choose_damage(page, name)
+        assert offered == [kind_name(kind) for kind in KINDS]
+        page.wait_for_selector("#severity input[type=range]")
+        page.wait_for_selector("#sigma", state="hidden")
+        press(page, "severity", steps)
+        page.wait_for_selector(f"{PICTURES} >> text={name} {severity}")
+        address = parse_qs(urlsplit(page.url).query)
+        assert (address["damage"], address["severity"]) == ([family], [str(severity)])
+        assert "noise" not in address
+        face = render(*faces(6, 0, "test"), classifier.run.config.data.size)[0]
+        keys = degradation_keys(["picture"], family, severity, 0)
+        seen = degrade(face[None] / np.float32(255), family, severity, keys)
+        says(page, classifier, np.asarray(seen)[0])
+        said = page.inner_text("#compared .verdict span >> nth=0")
+        start = name[0].upper() + name[1:]
+        assert re.fullmatch(rf"{start} of severity {severity} flipped \d+ of 40 answers\.", said)
+    # Another picture and a reload keep it; noise comes back with its slider.
+    changes(page, lambda: page.click("#examples button >> nth=3"), PICTURES, TABLE)
+    page.wait_for_function("new URL(location).searchParams.get('face') === '4'")
+    before = controls(page)
+    assert before["damage"] == "JPEG compression" and before["severity"] == "5"
+    page.reload()
+    page.wait_for_selector("#compared >> text=JPEG compression 5")
+    page.wait_for_selector("#severity input[type=range]")
+    assert controls(page) == before
+    choose_damage(page, "noise")
+    page.wait_for_selector("#sigma input[type=range]")
+    page.wait_for_selector("#severity", state="hidden")
+    page.wait_for_selector("#compared >> text=no noise")
+    page.wait_for_function("!new URL(location).searchParams.has('severity')")
+
+
 def test_it_says_what_noise_and_treatment_did(opened, photograph):
     page = opened("?noise=0.4&auto=1")
     words = r"Noise flipped \d+ of 40 answers; after auto \d+ (is|are)( still)? flipped\."
@@ -298,7 +352,12 @@ def controls(page):
     """What the controls and the page's parts show."""
     return {
         "attribute": page.input_value("#attribute input"),
-        "sigma": page.input_value("#sigma input[type=range]"),
+        "damage": page.input_value("#damage input"),
+        **{
+            slider: page.input_value(f"#{slider} input[type=range]")
+            for slider in ("sigma", "severity")
+            if page.is_visible(f"#{slider}")
+        },
         "n": page.inner_text("#said-n b"),
         "beta": page.input_value("#beta input[type=range]"),
         "auto": page.is_checked("#auto input"),
@@ -321,7 +380,7 @@ def test_a_reload_restores_the_page(opened):
     page.check("#auto input")
     page.wait_for_function("new URL(location).searchParams.get('auto') === '1'")
     before = controls(page)
-    asked = "?face=4&attribute=Big_Nose&noise=0.12&n=2.5"
+    asked = "?face=4&attribute=Big_Nose&damage=noise&noise=0.12&n=2.5"
     assert page.url.split("/")[-1].startswith(asked)
     page.reload()
     page.wait_for_selector("#compared >> text=after auto")
@@ -333,13 +392,19 @@ def test_a_reload_restores_the_page(opened):
 
 
 def test_a_bad_address_opens_the_page_and_a_photograph_is_not_kept(opened):
-    page = opened("?face=x&attribute=%3Cb%3E&noise=nan&n=-1e99&beta=&auto=2&order=9&theme=1")
+    page = opened(
+        "?face=x&attribute=%3Cb%3E&damage=frost&severity=9&noise=nan&n=-1e99&beta=&auto=2&order=9&theme=1"
+    )
     page.wait_for_selector("#said-n b >> text=/^0$/")
+    page.wait_for_selector("#compared >> text=no noise")
     assert page.input_value("#attribute input") == "Smiling"
     assert "theme=1" in page.url
     page = opened("?face=photograph&noise=0.1")
     page.wait_for_selector(".note:has-text('The photograph was not kept')")
     page.wait_for_selector("text=noise 0.10")
+    page = opened("?damage=fog&severity=x")
+    page.wait_for_selector("#compared >> text=fog 3")
+    page.wait_for_selector("#severity input[type=range]")
 
 
 def test_a_button_saves_a_png(opened):
@@ -411,6 +476,14 @@ def test_a_phone_scrolls_one_way_only(opened, scheme):
         )
         assert max(edges) <= PHONE["width"]
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_on_a_phone_the_table_does_not_scroll_sideways(opened):
+    page = opened("?damage=jpeg_compression&severity=5&auto=1", viewport=PHONE)
+    page.wait_for_selector("#compared >> text=JPEG compression 5")
+    page.wait_for_selector("#compared >> text=after auto")
+    width = page.locator(TABLE).evaluate("(part) => [part.scrollWidth, part.clientWidth]")
+    assert width[0] <= width[1]
 
 
 def test_on_a_phone_the_pictures_stay_in_sight(opened):

@@ -27,7 +27,8 @@ _LARGEST_PORT = 65535
 class ExploreArguments:
     """Serves a local page that shows the network's probabilities, tone curve and masks.
 
-    Takes any photograph, noise, n and beta. Needs pip install 'iamt-jax[explore]'.
+    Takes any photograph, noise or another degradation, n and beta. Needs
+    pip install 'iamt-jax[explore]'.
     """
 
     workdir: Workdir = tyro.MISSING
@@ -40,7 +41,7 @@ class ExploreArguments:
     browser: bool = True
     """Open the page in a browser, where there is a screen."""
     seed: int = 0
-    """Seed of the noise."""
+    """Seed of the noise and of the degradations."""
 
 
 def run_explore(arguments: Sequence[str]) -> int:

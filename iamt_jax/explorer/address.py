@@ -6,6 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from iamt_jax.degradation.severities import SEVERITIES
+from iamt_jax.explorer.damage import (
+    KINDS,
+    LARGEST_SIGMA,
+    NOISE,
+    Damage,
+    damage_of,
+    kind_of,
+    strengths,
+)
 from iamt_jax.explorer.drawing import ORDERS, Order
 from iamt_jax.explorer.view import Settings
 from iamt_jax.robust.treatment import ToneCurve
@@ -15,9 +25,6 @@ N_VALUES = (
     *(1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9, 10),
 )
 """Values of n on the slider."""
-
-LARGEST_SIGMA = 0.5
-"""End of the noise slider, [0, 1] pixel units."""
 
 PHOTOGRAPH = "photograph"
 """In the address in place of a face's number; the photograph itself is never kept."""
@@ -29,7 +36,7 @@ class PageState(NamedTuple):
     face: int | None
     """Number of the rendered face, from 0; None for a photograph."""
     attribute: str
-    sigma: float
+    damage: Damage
     n: float
     beta: float
     auto: bool
@@ -39,14 +46,17 @@ class PageState(NamedTuple):
     def settings(self) -> Settings:
         """The settings of `View.compute`."""
         curve = None if self.auto else ToneCurve(self.n, self.beta)
-        return Settings(self.attribute, self.sigma, curve)
+        return Settings(self.attribute, self.damage, curve)
 
     def parameters(self) -> dict[str, str]:
         """The parameters of the address; `restored` reads them."""
+        sigma, severity = strengths(self.damage)
+        kind = kind_of(self.damage)
         return {
             "face": PHOTOGRAPH if self.face is None else str(self.face + 1),
             "attribute": self.attribute,
-            "noise": f"{self.sigma:g}",
+            "damage": kind,
+            **({"noise": f"{sigma:g}"} if kind == NOISE else {"severity": str(severity)}),
             "n": f"{self.n:g}",
             "beta": f"{self.beta:g}",
             "auto": str(int(self.auto)),
@@ -83,12 +93,18 @@ def restored(
         value = parameters.get(name)
         return value if value in known else otherwise
 
+    sigma, severity = strengths(default.damage)
+    damage = damage_of(
+        one_of("damage", KINDS, kind_of(default.damage)),
+        number("noise", 0, LARGEST_SIGMA, sigma),
+        int(one_of("severity", [str(x) for x in SEVERITIES], str(severity))),
+    )
     n = number("n", N_VALUES[0], N_VALUES[-1], default.n)
     face = int(number("face", 1, faces, default.face + 1)) - 1
     return PageState(
         None if parameters.get("face") == PHOTOGRAPH else face,
         one_of("attribute", attributes, default.attribute),
-        number("noise", 0, LARGEST_SIGMA, default.sigma),
+        damage,
         min(N_VALUES, key=lambda value: abs(value - n)),
         number("beta", 0, 1, default.beta),
         has_auto and parameters.get("auto") == "1",

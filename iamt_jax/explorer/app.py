@@ -9,12 +9,23 @@ from typing import Any
 
 import gradio as gr
 
+from iamt_jax.degradation.severities import SEVERITIES
 from iamt_jax.errors import InputError
 from iamt_jax.explorer import drawing
-from iamt_jax.explorer.address import LARGEST_SIGMA, N_VALUES, PageState, restored
+from iamt_jax.explorer.address import N_VALUES, PageState, restored
 from iamt_jax.explorer.calibrating import Calibrating
+from iamt_jax.explorer.damage import (
+    KINDS,
+    LARGEST_SIGMA,
+    NOISE,
+    damage_of,
+    kind_name,
+    kind_of,
+    strengths,
+)
 from iamt_jax.explorer.snapshot import snapshot_png
 from iamt_jax.explorer.view import Picture, View
+from iamt_jax.inference.predictor import Noise
 from iamt_jax.report.overlays import data_uri
 
 EXAMPLES = 6
@@ -46,6 +57,9 @@ _SECONDS = 0.5
 
 _SET_ADDRESS = """(parameters) => {
   const address = new URL(location);
+  // A page has one of the two.
+  for (const name of ["noise", "severity"])
+    if (!(name in parameters)) address.searchParams.delete(name);
   for (const [name, value] of Object.entries(parameters)) address.searchParams.set(name, value);
   history.replaceState(history.state, "", address);
 }"""
@@ -74,7 +88,7 @@ class Page:
         self._calibrating = Calibrating(lambda: (calibrate(), view.use_calibration()))
         names = view.attributes
         first = "Smiling" if "Smiling" in names else names[0]
-        self._first = PageState(0, first, 0.0, 1.0, view.own_beta, False)
+        self._first = PageState(0, first, Noise(), 1.0, view.own_beta, False)
         # No usage statistics, whatever the environment variables are.
         with gr.Blocks(title="iamt_jax explorer", analytics_enabled=False) as self.blocks:
             gr.HTML(f"<h1>Explorer</h1>{drawing.note_html(title)}", elem_classes="head")
@@ -139,8 +153,28 @@ class Page:
             filterable=True,
             elem_id="attribute",
         )
+        self._damage = gr.Dropdown(
+            [(kind_name(kind), kind) for kind in KINDS],
+            value=NOISE,
+            label="damage",
+            filterable=True,
+            elem_id="damage",
+        )
+        sigma, severity = strengths(self._first.damage)
         self._sigma = gr.Slider(
-            0, LARGEST_SIGMA, 0, step=0.01, label="noise (sigma)", elem_id="sigma", buttons=[]
+            *(0, LARGEST_SIGMA, sigma),
+            step=0.01,
+            label="noise (sigma)",
+            elem_id="sigma",
+            buttons=[],
+        )
+        self._severity = gr.Slider(
+            *(SEVERITIES[0], SEVERITIES[-1], severity),
+            step=1,
+            label="severity",
+            visible=False,
+            elem_id="severity",
+            buttons=[],
         )
         self._auto = gr.Checkbox(
             label="auto: estimate the noise and apply the calibration",
@@ -161,7 +195,10 @@ class Page:
         )
 
     def _connect(self) -> None:
-        controls = [self._attribute, self._sigma, self._n, self._beta, self._auto, self._order]
+        controls = [
+            *(self._attribute, self._damage, self._sigma, self._severity),
+            *(self._n, self._beta, self._auto, self._order),
+        ]
         seen = [self._picture, *controls]
         # While one update is running, only the latest further change is queued.
         options: dict[str, Any] = {
@@ -176,6 +213,12 @@ class Page:
             lambda auto: [gr.update(interactive=not auto)] * 2,
             self._auto,
             [self._n, self._beta],
+            **options,
+        )
+        self._damage.input(
+            lambda kind: [gr.update(visible=x) for x in _sliders_shown(kind)],
+            self._damage,
+            [self._sigma, self._severity],
             **options,
         )
         answers = [self._picture, self._status, *self._shown]
@@ -209,9 +252,15 @@ class Page:
         if state.face is None:
             note, state = "The photograph was not kept; drop it again.", state._replace(face=0)
         face, curve = self._faces[state.face], {"interactive": not state.auto}
+        kind = kind_of(state.damage)
+        sliders = [
+            gr.update(value=value, visible=shown)
+            for value, shown in zip(strengths(state.damage), _sliders_shown(kind), strict=True)
+        ]
         return (
             state.attribute,
-            state.sigma,
+            kind,
+            *sliders,
             gr.update(value=N_VALUES.index(state.n), **curve),
             gr.update(value=state.beta, **curve),
             gr.update(value=state.auto, interactive=self._view.is_calibrated),
@@ -287,14 +336,17 @@ class Page:
         self,
         picture: Picture,
         attribute: str,
+        kind: str,
         sigma: float,
+        severity: float,
         n: int,
         beta: float,
         auto: bool,
         order: drawing.Order,
     ) -> PageState:
         """The controls' values as a state."""
-        return PageState(picture.face, attribute, sigma, N_VALUES[int(n)], beta, auto, order)
+        damage = damage_of(kind, sigma, int(severity))
+        return PageState(picture.face, attribute, damage, N_VALUES[int(n)], beta, auto, order)
 
     def _draw(self, picture: Picture, state: PageState) -> tuple:
         """The HTML of the page's parts, and the parameters of its address."""
@@ -311,3 +363,8 @@ class Page:
 
 def _n_html(n: float) -> str:
     return f"n <b>{n:g}</b>"
+
+
+def _sliders_shown(kind: str) -> tuple[bool, bool]:
+    """Whether the sliders of sigma and severity are shown for a kind of damage."""
+    return kind == NOISE, kind != NOISE

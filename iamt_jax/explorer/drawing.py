@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from iamt_jax.explorer.damage import is_damaging
 from iamt_jax.explorer.verdict import judged, picture_titles, sentences
 from iamt_jax.explorer.view import (
     CURVE_POINTS,
@@ -39,8 +40,8 @@ BAD = "\N{NO-BREAK SPACE}✗"
 def compared_html(
     names: Sequence[str], result: ViewResult, settings: Settings, picture: Picture
 ) -> str:
-    """The clean, the noisy and the treated picture side by side with their answers, and what noise
-    and treatment did. A picture that equals the one before it is left out."""
+    """The clean, the damaged and the treated picture side by side with their answers, and what
+    damage and treatment did. A picture that equals the one before it is left out."""
     verdict, k = judged(names, result, picture), names.index(settings.attribute)
 
     titles = picture_titles(result, settings)
@@ -55,7 +56,9 @@ def compared_html(
 
     tiles = [
         tile(0, result.clean),
-        tile(1, result.noisy) if settings.sigma else _empty(titles[1], "move the noise slider"),
+        tile(1, result.damaged)
+        if is_damaging(settings.damage)
+        else _empty(titles[1], "move the noise slider"),
         _empty(titles[2], "move n or β, or use auto") if result.is_own else tile(2, result.treated),
     ]
     said = "".join(f"<span>{x}</span>" for x in sentences(verdict, result, settings))
@@ -112,7 +115,11 @@ def table_html(
     `compared_html`; wrong or flipped answers are marked."""
     verdict, percent = judged(names, result, picture), 100 * result.probabilities
     treated = "auto" if result.chosen else "curve"
-    heads = {"clean": True, "noise": settings.sigma > 0, treated: not result.is_own}
+    heads = {
+        "clean": True,
+        "damaged": is_damaging(settings.damage),
+        treated: not result.is_own,
+    }
     rows = []
     for k in sorted_attributes(names, result, order):
         cells = "".join(

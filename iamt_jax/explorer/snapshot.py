@@ -54,7 +54,7 @@ def snapshot_png(
     k = names.index(settings.attribute)
     titles = picture_titles(result, settings)
     for place, (pixels, words) in enumerate(
-        zip((result.clean, result.noisy, result.treated), titles, strict=True)
+        zip((result.clean, result.damaged, result.treated), titles, strict=True)
     ):
         answer = "yes" if verdict.answers[place, k] else "no"
         answer += f", {100 * result.probabilities[place, k]:.0f} %; {verdict.count(place)}"

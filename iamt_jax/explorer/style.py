@@ -112,7 +112,9 @@ svg .band { fill: var(--bar); opacity: 0.22; }
   #curve { order: 3; }
   #table table { font-size: 0.8rem; }
   #table th, #table td { padding: 0.15rem 0.1rem; }
-  #table td.good, #table td.same, #table thead .number { padding-right: 1rem; }
+  #table td.good, #table td.same { padding-right: 1rem; }
+  #table thead .number { padding-right: 0.3rem; font-size: 0.72rem; }
+  #table th:first-child, #table caption { padding-left: 0.4rem; }
   #table .label { padding-right: 0.2rem; }
   #table .bar { display: none; }
 }

@@ -1,4 +1,4 @@
-"""Effect of noise and treatment on the answers: counts, and sentences in plain text."""
+"""Effect of damage and treatment on the answers: counts, and sentences in plain text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
+from iamt_jax.explorer.damage import damage_name, damage_subject, damage_title, is_damaging
 from iamt_jax.explorer.view import Picture, Settings, ViewResult
 from iamt_jax.metrics.classification import HALF
 
 
 class Verdict(NamedTuple):
-    """The answers to the clean, the noisy and the treated picture, judged."""
+    """The answers to the clean, the damaged and the treated picture, judged."""
 
     answers: Bool[np.ndarray, "3 attribute"]
     """True is yes; the pictures are in the order of `ViewResult.probabilities`."""
@@ -56,38 +57,39 @@ def judged(names: Sequence[str], result: ViewResult, picture: Picture) -> Verdic
 
 
 def sentences(verdict: Verdict, result: ViewResult, settings: Settings) -> list[str]:
-    """Says what noise and treatment did: how many answers they flipped and, for a picture with
+    """Says what damage and treatment did: how many answers they flipped and, for a picture with
     labels, how many are wrong."""
-    _, noise, now = verdict.flipped
+    _, damaged, now = verdict.flipped
     total = f"of {len(verdict.labels)} answers"
     by = treatment_name(result)
-    if settings.sigma:
-        said = f"Noise flipped {noise} {total}"
+    is_damaged = is_damaging(settings.damage)
+    if is_damaged:
+        said = f"{damage_subject(settings.damage)} flipped {damaged} {total}"
         if by:
             said += f"; after {by} {now} {'is' if now == 1 else 'are'}"
-            said += f"{' still' if 0 < now <= noise else ''} flipped"
+            said += f"{' still' if 0 < now <= damaged else ''} flipped"
     elif by:
         said = f"No noise; {by} flipped {now} {total}"
     else:
         said = "No noise and no treatment: nothing is flipped"
     if not verdict.is_labelled:
         return [said + "."]
-    clean, noise, now = verdict.bad.sum(1).tolist()
+    clean, damaged, now = verdict.bad.sum(1).tolist()
     wrong = f"Wrong answers: {clean} on the clean picture"
-    wrong += f", {noise} under noise" if settings.sigma else ""
+    wrong += f", {damaged} under {damage_name(settings.damage)}" if is_damaged else ""
     wrong += f", {now} after {by}" if by else ""
     return [said + ".", wrong + "."]
 
 
 def picture_titles(result: ViewResult, settings: Settings) -> tuple[str, str, str]:
-    """Titles of the clean, the noisy and the treated picture."""
+    """Titles of the clean, the damaged and the treated picture."""
     if result.chosen:
         treated = "after auto"
     elif result.is_own:
         treated = "not treated"
     else:
         treated = f"n {result.curve.n:g}, β {result.curve.beta:.2f}"
-    return "clean", f"noise {settings.sigma:.2f}" if settings.sigma else "no noise", treated
+    return "clean", damage_title(settings.damage), treated
 
 
 def treatment_name(result: ViewResult) -> str | None:

@@ -12,11 +12,14 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from iamt_jax.attributes import CELEBA_ATTRIBUTES
 from iamt_jax.data.decode import decode
+from iamt_jax.degradation.families import degrade
+from iamt_jax.degradation.noise import degradation_keys
 from iamt_jax.errors import InputError
 from iamt_jax.explanation.explain import Explanation, explain
 from iamt_jax.explanation.maps import masked_contributions
+from iamt_jax.explorer.damage import Damage
 from iamt_jax.inference.classifier import Classifier
-from iamt_jax.inference.predictor import probability
+from iamt_jax.inference.predictor import Noise, probability
 from iamt_jax.model.network import IAMT
 from iamt_jax.model.tone_curve import tone_curve
 from iamt_jax.robust.calibration_file import members
@@ -50,8 +53,8 @@ class Settings(NamedTuple):
 
     attribute: str
     """Attribute whose explanation is shown."""
-    sigma: float = 0.0
-    """Standard deviation of the Gaussian noise added to the picture, [0, 1] pixel units."""
+    damage: Damage = Noise()
+    """Noise added to the picture, or degradation of it."""
     curve: ToneCurve | None = ToneCurve()
     """Tone curve of the masks, by default the network's own; None, `auto`, applies the calibrated
     transformation."""
@@ -74,14 +77,14 @@ class ViewResult(NamedTuple):
     """Arrays that the page shows."""
 
     clean: Square
-    """The picture without noise."""
-    noisy: Square
-    """The picture with noise, clipped to 8 bits."""
+    """The picture without damage."""
+    damaged: Square
+    """The picture with noise or degraded, clipped to 8 bits."""
     treated: Square
-    """The network's input: denoised under `auto`, otherwise the same as `noisy`."""
+    """The network's input: denoised under `auto`, otherwise the same as `damaged`."""
     probabilities: Float[np.ndarray, "3 attribute"]
-    """Of the clean picture and of the noisy one, both under the network's own curve; then of the
-    noisy picture under the chosen curve or `auto`."""
+    """Of the clean picture and of the damaged one, both under the network's own curve; then of the
+    damaged picture under the chosen curve or `auto`."""
     curve: ToneCurve | None
     """The tone curve that was applied; None under `auto`."""
     is_own: bool
@@ -99,12 +102,12 @@ class ViewResult(NamedTuple):
 class View:
     """A trained network, applied to one picture at a time.
 
-    Two programs are compiled, for a tone curve and for the transformation; changing settings
-    never recompiles.
+    Two programs are compiled, for a tone curve and for the transformation. Of changed settings,
+    only a family and severity of degradation that were not used before compile another one.
 
     Args:
       classifier: the trained network.
-      seed: of the noise.
+      seed: of the noise and of the degradations.
     """
 
     def __init__(self, classifier: Classifier, seed: int = 0):
@@ -113,6 +116,7 @@ class View:
         self.own_beta = classifier.own_beta
         self._classifier = classifier
         self._devices = classifier.predictor.devices
+        self._seed = seed
         # Drawn once and multiplied by sigma: the slider changes the strength, not the pattern.
         shape = (self.size, self.size, 3)
         self._noise = np.random.default_rng(seed).standard_normal(shape, np.float32)
@@ -173,9 +177,9 @@ class View:
     def compute(self, pixels: Square, settings: Settings) -> ViewResult:
         """Computes what the page shows for a picture under these settings."""
         clean = pixels / np.float32(255)
-        noisy = clean + np.float32(settings.sigma) * self._noise
+        damaged = self._damaged(clean, settings.damage)
         # Each device gets one copy; the first result is used.
-        clean, copies = (np.repeat(x[None], self._devices, 0) for x in (clean, noisy))
+        clean, copies = (np.repeat(x[None], self._devices, 0) for x in (clean, damaged))
         index = self.attributes.index(settings.attribute)
         treatment = self._transformation
         curve = settings.curve and settings.curve.completed(self.own_beta)
@@ -199,7 +203,7 @@ class View:
         masked, why = jax.tree.map(lambda x: np.asarray(x)[0, 0], found[4:])
         return ViewResult(
             clean=pixels,
-            noisy=_to_uint8(noisy),
+            damaged=_to_uint8(damaged),
             treated=_to_uint8(treated),
             probabilities=probability(logits),
             curve=curve,
@@ -209,6 +213,15 @@ class View:
             masked=masked,
             chosen=chosen,
         )
+
+    def _damaged(
+        self, clean: Float[np.ndarray, "size size 3"], damage: Damage
+    ) -> Float[np.ndarray, "size size 3"]:
+        if isinstance(damage, Noise):
+            return clean + np.float32(damage.sigma) * self._noise
+        # Always the same name, so that a setting always gives the same picture.
+        keys = degradation_keys(["picture"], damage.family, damage.severity, self._seed)
+        return np.asarray(degrade(clean[None], damage.family, damage.severity, keys))[0]
 
 
 def _look(
