@@ -272,7 +272,7 @@ def test_auto_estimates_the_noise_and_takes_it_out(opened):
     page.wait_for_selector("text=noise 0.20")
     changes(page, lambda: page.check("#auto input"), TABLE, PICTURES, MAPS, CURVE)
     assert page.locator("#curve .band").count() == 1
-    (said,) = re.findall(r"estimated sigma = ([0-9.]+), n = 1", page.inner_text("#curve"))
+    (said,) = re.findall(r"estimated noise of sigma ([0-9.]+); n = 1", page.inner_text("#curve"))
     assert float(said) == pytest.approx(0.2, rel=0.25)
     assert "after auto" in page.inner_text(PICTURES)
     assert page.locator(f"{PICTURES} img").count() == 3

@@ -10,7 +10,7 @@ from iamt_jax.degradation.severities import SEVERITIES
 from iamt_jax.explorer.damage import (
     KINDS,
     LARGEST_SIGMA,
-    NOISE,
+    NOISE_ENTRY,
     Damage,
     damage_of,
     kind_of,
@@ -56,7 +56,7 @@ class PageState(NamedTuple):
             "face": PHOTOGRAPH if self.face is None else str(self.face + 1),
             "attribute": self.attribute,
             "damage": kind,
-            **({"noise": f"{sigma:g}"} if kind == NOISE else {"severity": str(severity)}),
+            **({"noise": f"{sigma:g}"} if kind == NOISE_ENTRY else {"severity": str(severity)}),
             "n": f"{self.n:g}",
             "beta": f"{self.beta:g}",
             "auto": str(int(self.auto)),

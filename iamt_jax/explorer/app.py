@@ -17,7 +17,7 @@ from iamt_jax.explorer.calibrating import Calibrating
 from iamt_jax.explorer.damage import (
     KINDS,
     LARGEST_SIGMA,
-    NOISE,
+    NOISE_ENTRY,
     damage_of,
     kind_name,
     kind_of,
@@ -155,7 +155,7 @@ class Page:
         )
         self._damage = gr.Dropdown(
             [(kind_name(kind), kind) for kind in KINDS],
-            value=NOISE,
+            value=NOISE_ENTRY,
             label="damage",
             filterable=True,
             elem_id="damage",
@@ -177,7 +177,7 @@ class Page:
             buttons=[],
         )
         self._auto = gr.Checkbox(
-            label="auto: estimate the noise and apply the calibration",
+            label="auto: recognise the degradation and undo it",
             interactive=view.is_calibrated,
             elem_id="auto",
         )
@@ -367,4 +367,4 @@ def _n_html(n: float) -> str:
 
 def _sliders_shown(kind: str) -> tuple[bool, bool]:
     """Whether the sliders of sigma and severity are shown for a kind of damage."""
-    return kind == NOISE, kind != NOISE
+    return kind == NOISE_ENTRY, kind != NOISE_ENTRY

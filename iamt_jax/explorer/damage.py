@@ -9,10 +9,10 @@ Damage = Noise | Degradation
 """The explorer's noise is not clipped, and its seed is that of the view: `clip` and `seed` keep
 their defaults."""
 
-NOISE = "noise"
+NOISE_ENTRY = "noise"
 """Kind of `Noise`; the kind of a `Degradation` is its family."""
 
-KINDS = (NOISE, *FAMILIES)
+KINDS = (NOISE_ENTRY, *FAMILIES)
 """Entries of the menu."""
 
 LARGEST_SIGMA = 0.5
@@ -21,12 +21,12 @@ LARGEST_SIGMA = 0.5
 
 def damage_of(kind: str, sigma: float, severity: int) -> Damage:
     """The damage of a kind; of the two strengths, the one that it has is used."""
-    return Noise(sigma) if kind == NOISE else Degradation(kind, severity)
+    return Noise(sigma) if kind == NOISE_ENTRY else Degradation(kind, severity)
 
 
 def kind_of(damage: Damage) -> str:
     """The damage's entry of `KINDS`."""
-    return damage.family if isinstance(damage, Degradation) else NOISE
+    return damage.family if isinstance(damage, Degradation) else NOISE_ENTRY
 
 
 def strengths(damage: Damage) -> tuple[float, int]:

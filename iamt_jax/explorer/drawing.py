@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from iamt_jax.explorer.damage import is_damaging
+from iamt_jax.explorer.damage import is_damaging, kind_name
 from iamt_jax.explorer.verdict import judged, picture_titles, sentences
 from iamt_jax.explorer.view import (
     CURVE_POINTS,
@@ -206,7 +206,12 @@ def display_name(attribute: str) -> str:
 
 def _chosen(chosen: AutoChoice, attribute: str) -> str:
     """Text and table of the curves that the transformation chose."""
-    left = " The picture is treated as clean and left unchanged." if chosen.sigma == 0 else ""
+    if chosen.restored:
+        found = f"recognised and undid <b>{kind_name(chosen.restored)}</b>"
+    elif chosen.sigma:
+        found = f"estimated <b>noise of sigma {chosen.sigma:.3f}</b>"
+    else:
+        found = "<b>recognised no degradation</b> and left the picture unchanged"
     rows = "".join(
         f'<tr><th scope="row">{name}</th><td>{mean:.2f}</td>'
         + "".join(f"<td>{x:.2f}</td>" for x in quantiles)
@@ -217,9 +222,8 @@ def _chosen(chosen: AutoChoice, attribute: str) -> str:
     )
     heads = "".join(f'<th scope="col">{100 * q:.0f}%</th>' for q in QUANTILES)
     return (
-        f'<p class="said">auto: estimated <b>sigma = {chosen.sigma:.3f}</b>, n = 1, a β for each '
-        f"channel and attribute, mean <b>β = {chosen.mean[0]:.2f}</b>; "
-        f"applies {', '.join(chosen.members)}.{left}</p>"
+        f'<p class="said">auto: {found}; n = 1, a β for each channel and attribute, mean '
+        f"<b>β = {chosen.mean[0]:.2f}</b>; has {', '.join(chosen.members)}.</p>"
         f'<table class="betas"><caption>Chosen β. Below, {attribute}: the median curve, and the '
         f"middle 80 % as a band.</caption><thead><tr><th></th>"
         f'<th scope="col">mean</th>{heads}</tr></thead><tbody>{rows}</tbody></table>'

@@ -23,6 +23,7 @@ from iamt_jax.inference.predictor import Noise, probability
 from iamt_jax.model.network import IAMT
 from iamt_jax.model.tone_curve import tone_curve
 from iamt_jax.robust.calibration_file import members
+from iamt_jax.robust.states import STATES
 from iamt_jax.robust.treatment import ToneCurve, Transformation, Treatment, predict
 from iamt_jax.synthetic import faces, render
 
@@ -64,7 +65,9 @@ class AutoChoice(NamedTuple):
     """Choices of the calibrated transformation for a picture."""
 
     sigma: float
-    """Estimated noise, [0, 1] pixel units; 0 leaves the picture unchanged."""
+    """Estimated noise, [0, 1] pixel units; 0 is none."""
+    restored: str | None
+    """Kind of the degradation that was undone, such as motion_blur; None if none was recognised."""
     members: list[str]
     """Parts of the transformation, such as denoiser and curve."""
     mean: Float[np.ndarray, "2"]
@@ -186,13 +189,14 @@ class View:
         if curve is not None:
             treatment = ToneCurve(*map(np.float32, curve))
         found = self._look(copies, clean, treatment, np.array([index]))
-        logits, treated, beta, sigma = (np.asarray(x)[0] for x in found[:4])
+        logits, treated, beta, sigma, state = (np.asarray(x)[0] for x in found[:5])
         chosen = None
         if curve is None:
             some = [beta, beta[index]]
             quantiles = np.stack([np.quantile(x, QUANTILES) for x in some]).astype(np.float32)
             chosen = AutoChoice(
                 float(sigma),
+                STATES[state].kind if state else None,
                 members(self._transformation),
                 np.array([x.mean() for x in some]),
                 quantiles,
@@ -200,7 +204,7 @@ class View:
             curves = _curves(1.0, quantiles[1])
         else:
             curves = _curves(treatment.n, treatment.beta[None])
-        masked, why = jax.tree.map(lambda x: np.asarray(x)[0, 0], found[4:])
+        masked, why = jax.tree.map(lambda x: np.asarray(x)[0, 0], found[5:])
         return ViewResult(
             clean=pixels,
             damaged=_to_uint8(damaged),
@@ -230,9 +234,9 @@ def _look(
     clean: Float[Array, "batch y x 3"],
     treatment: Treatment,
     attribute: Int[Array, "1"],
-) -> tuple[Array, Array, Array, Array, Array, Explanation]:
-    """Logits as in `ViewResult.probabilities`, the treated images, betas and sigmas, and the
-    attribute's masked contributions and explanation."""
+) -> tuple[Array, Array, Array, Array, Array, Array, Explanation]:
+    """Logits as in `ViewResult.probabilities`, the treated images, betas, sigmas and states, and
+    the attribute's masked contributions and explanation."""
     logits, treated = predict(network, images, treatment)
     weights, _ = network.heads.classifiers()
     beta = network.own_beta if treated.beta is None else treated.beta
@@ -240,11 +244,13 @@ def _look(
     # `explain` takes one attribute at a time; its masks are batch, height, width, channel.
     of_attribute = beta[:, attribute[0], None, None]
     n = 1.0 if treated.n is None else treated.n
-    sigma = jnp.zeros(len(images)) if treated.sigma is None else treated.sigma
+    none = jnp.zeros(len(images))
+    sigma = none if treated.sigma is None else treated.sigma
+    state = none.astype(jnp.int32) if treated.state is None else treated.state
     why = explain(network, treated.images, attribute, n, of_attribute, MASKS_SHOWN)
     masked = masked_contributions(network, treated.images, attribute, answer=False, n=n)
     logits = jnp.stack([network.predict(clean), network.predict(images), logits], 1)
-    return logits, treated.images, beta, sigma, masked, why
+    return logits, treated.images, beta, sigma, state, masked, why
 
 
 def _curves(n: float, betas: Float[np.ndarray, " curve"]) -> Float[np.ndarray, "curve point"]:
