@@ -35,6 +35,7 @@ TINY = {
     "experiments/variants.py": "--preset debug --seeds 1 --out variants",
     "benchmarks/automatic.py": "--repeats 1 --batch-size 8",
     "benchmarks/explorer.py": "--repeats 1",
+    "benchmarks/forms.py": "--repeats 1 --batch 2 --size 4",
     "benchmarks/rendering.py": "--images 64",
     "benchmarks/roofline.py": "--repeats 1",
 }

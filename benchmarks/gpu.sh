@@ -22,6 +22,7 @@ run() { # NAME SCRIPT [FLAG...]
         tee "$folder/$name.txt" || { echo "$name: failed or out of time" && failed=1; }
 }
 
+run forms forms.py
 run pooling pooling.py
 run pooling-bf16 pooling.py --batch 256 --dtype bfloat16
 run train_step train_step.py --preset celeba --batch-size 256

@@ -87,7 +87,9 @@ def main(arguments: Arguments) -> None:
             logits = batched(lambda x, answer=answer, known=known: answer(x, known), images)
             scored = functools.partial(score, logits, split.labels, majority)
             results.once(f"{prefix}/{way}", scored)
-        states = batched(lambda x, known=known: find(x, known.recogniser), images)
+        states = np.zeros(len(images), int)
+        if known.recogniser is not None:
+            states = batched(lambda x, known=known: find(x, known.recogniser), images)
         kinds = Counter(STATES[state].kind for state in states.tolist())
         results.once(f"{prefix}/{name}: states", lambda kinds=kinds: dict(kinds))
     prefix = f"{arguments.workdir.name}/{arguments.split}"
@@ -119,6 +121,8 @@ def main(arguments: Arguments) -> None:
 
 def forgetting(transformation: Transformation, family: str) -> Transformation:
     """The transformation, whose recogniser never answers with a state that contains the family."""
+    if transformation.recogniser is None:
+        return transformation
     offset = transformation.recogniser.offset.copy()
     for index, state in enumerate(STATES):
         if any(step == family for step, _ in state.steps):

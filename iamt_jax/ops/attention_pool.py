@@ -61,7 +61,8 @@ FORMS = (
 )
 """Form of each platform and generation; the first row that fits counts.
 
-No GPU or TPU has run any of them: the figures are the compiler's (docs/performance.md).
+The figures are the compiler's (docs/performance.md). The kernels have run on an H100, but the forms
+were not timed against each other there; no TPU has run any of them. benchmarks/forms.py does it.
 """
 
 VARIABLE = "IAMT_POOLING"
