@@ -26,6 +26,9 @@ from iamt_jax.inference.predictor import Predictor  # noqa: E402
 from iamt_jax.model.network import build  # noqa: E402
 from iamt_jax.robust.denoiser import fit_prior  # noqa: E402
 from iamt_jax.robust.noise_level import Levels  # noqa: E402
+from iamt_jax.robust.recogniser import NEVER, Recogniser, describe  # noqa: E402
+from iamt_jax.robust.restorer import Basis, Inverse, Restorer  # noqa: E402
+from iamt_jax.robust.states import FIRST_RESTORED, STATES  # noqa: E402
 from iamt_jax.robust.treatment import Transformation  # noqa: E402
 from iamt_jax.runs.run_file import Run  # noqa: E402
 
@@ -43,12 +46,42 @@ def made_classifier() -> iamt_jax.Classifier:
 
 
 def made_transformation(images: np.ndarray) -> Transformation:
-    """A denoiser and a curve, with tables that need no calibration."""
+    """All parts, with tables that need no calibration; about half of the images are restored."""
     sigma = np.array([0.0, 0.2], np.float32)
     levels = Levels(sigma, np.stack([sigma, sigma]), np.float32(0.01))
     shape = (4, len(ATTRIBUTES), CONFIG.model.widths[-1])
     beta = np.random.default_rng(3).random(shape).astype(np.float32)
-    return Transformation(levels, fit_prior([images, 1 - images]), beta)
+    prior = fit_prior([images, 1 - images])
+    return Transformation(levels, prior, beta, *made_restorer(images))
+
+
+def made_restorer(images: np.ndarray) -> tuple[Recogniser, Restorer]:
+    """One state is known, which is near to half of the images."""
+    rng = np.random.default_rng(4)
+    described = np.asarray(describe(images))
+    features, states, rank = described.shape[1], len(STATES), 2
+    restored = states - FIRST_RESTORED
+    mean = np.zeros((states, features), np.float32)
+    mean[FIRST_RESTORED] = described.mean(0)
+    offset = np.full(states, NEVER, np.float32)
+    offset[FIRST_RESTORED] = 0
+    distance = np.square(described - described.mean(0)).sum(1)
+    limit = np.full(states, np.sort(distance)[len(images) // 2 - 1 : len(images) // 2 + 1].mean())
+    recogniser = Recogniser(
+        np.eye(features, dtype=np.float32), mean, np.ones_like(mean), offset, np.float32(limit)
+    )
+    shape = images.shape[1:]
+    components, _ = np.linalg.qr(rng.normal(size=(images[0].size, rank)))
+    basis = Basis(images.mean(0), np.float32(components))
+    inverses = Inverse(
+        *(
+            rng.normal(0.5, 0.1, (restored, *one)).astype(np.float32)
+            for one in (shape, (rank,), (rank, rank), (2, shape[0], shape[1] // 2 + 1, 3))
+        )
+    )
+    sigma = np.zeros(restored, np.float32)
+    beta = rng.random((restored, len(ATTRIBUTES), CONFIG.model.widths[-1])).astype(np.float32)
+    return recogniser, Restorer(basis, inverses, sigma, beta)
 
 
 def comparisons():

@@ -31,6 +31,8 @@ from iamt_jax.robust import CALIBRATION_FILE
 from iamt_jax.robust.calibration_file import read_calibration, write_calibration
 from iamt_jax.robust.denoiser import PatchPrior
 from iamt_jax.robust.noise_level import Levels
+from iamt_jax.robust.recogniser import Recogniser
+from iamt_jax.robust.restorer import Basis, Inverse, Restorer
 from iamt_jax.robust.treatment import Transformation
 from iamt_jax.runs.run_file import RUN, Run, read_run, write_run
 
@@ -190,7 +192,12 @@ def calibration(workdir):
     """The content of a small one with every member."""
     levels = Levels(np.float32([0, 0.1]), np.float32([[0, 1], [0, 2]]), np.float32(0.5))
     prior = [np.ones(shape) for shape in ((1, 1, 6), (1, 1, 6, 2), (1, 1, 2), (1, 1))]
-    whole = Transformation(levels, PatchPrior(*prior), np.ones((4, 2, 3)))
+    recogniser = Recogniser(*(np.ones(shape) for shape in ((2, 2), (3, 2), (3, 2), (3,), (3,))))
+    basis = Basis(np.ones((2, 2, 3)), np.ones((12, 1)))
+    inverses = Inverse(*(np.ones((2, *one)) for one in ((2, 2, 3), (1,), (1, 1), (2, 2, 2, 3))))
+    restorer = Restorer(basis, inverses, np.ones(2), np.ones((2, 2, 3)))
+    beta = np.ones((4, 2, 3))
+    whole = Transformation(levels, PatchPrior(*prior), beta, recogniser, restorer)
     return write_calibration(workdir, whole, "this network").read_bytes()
 
 
