@@ -168,14 +168,20 @@ class _Learner:
             sigma = np.full(len(before), REMAINING, np.float32)
             choices[REMAINING] = self._denoise(after, sigma, self._prior)
         few = min(MEASURED, len(before))
+        parts = {sigma: self._contributions(images[:few]) for sigma, images in choices.items()}
         errors = {
-            sigma: self._error(images[:few], wanted[:few]) * (1 if sigma == LEFT else 1 / WORTH)
-            for sigma, images in choices.items()
+            sigma: np.square(self._logits(part) - wanted[:few]).mean()
+            for sigma, part in parts.items()
         }
+        errors[LEFT] *= WORTH
         sigma = min(errors, key=errors.get)
         found = None
         if self._curves and sigma != LEFT:
-            found = *self._contributions(choices[sigma]), wanted
+            first, rest = parts[sigma], choices[sigma][few:]
+            if len(rest):
+                rest = self._contributions(rest)
+                first = tuple(np.concatenate(pair) for pair in zip(first, rest, strict=True))
+            found = *first, wanted
         return _Learnt(inverse, sigma, found)
 
     def _contributions(self, images: Array) -> tuple[np.ndarray, np.ndarray]:
@@ -188,9 +194,6 @@ class _Learner:
         plain, masked = contributions
         own = self._network.own_beta
         return ((1 - own) * plain + (1 + own) * masked).sum(2)
-
-    def _error(self, images: Array, wanted: np.ndarray) -> float:
-        return float(np.square(self._logits(self._contributions(images)) - wanted).mean())
 
 
 class _Learnt(NamedTuple):
@@ -232,8 +235,7 @@ def _fit_restorer(
         np.float32([x.sigma for x in chosen]),
         np.stack([betas.get(state.kind, own) for state in restored]) if curves else None,
     )
-    changed = np.concatenate([np.zeros(FIRST_RESTORED, bool), restorer.sigma >= 0])
-    return fit_recogniser(descriptions, changed), restorer
+    return fit_recogniser(descriptions), restorer
 
 
 def _fit_curves(

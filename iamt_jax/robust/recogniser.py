@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from iamt_jax.robust.noise_level import OPPONENT, is_clipped
 from iamt_jax.robust.spectrum import spectrum
@@ -60,8 +60,8 @@ class Recogniser(NamedTuple):
     """Of whitened descriptions."""
     variance: Float[Array, "state feature"]
     offset: Float[Array, " state"]
-    """What is added to a squared distance: the logarithm of the determinant, less a margin for a
-    state whose images are left as they are; `NEVER` for a state that was left out."""
+    """What is added to a squared distance: the logarithm of the determinant, for clean images less
+    a margin; `NEVER` for a state that was left out."""
     limit: Float[Array, " state"]
     """Squared distance from which an image counts as unknown."""
 
@@ -183,15 +183,13 @@ def _weights(masks: list[np.ndarray]) -> np.ndarray:
 
 def fit_recogniser(
     descriptions: Sequence[Float[np.ndarray, "image feature"] | None],
-    changed: Bool[np.ndarray, " state"],
 ) -> Recogniser:
     """Fits the recogniser.
 
     Args:
       descriptions: of degraded images, by `describe`, one array for each of `STATES`; the first is
-        of clean images. None leaves a state out: it is never recognised.
-      changed: True for states whose images are restored. All others, as clean images, are mistaken
-        for one of these in at most 1 - `QUANTILE` of the cases.
+        of clean images, which are mistaken in at most 1 - `QUANTILE` of the cases. None leaves a
+        state out: it is never recognised.
     """
     known = [x if x is None else x.astype(np.float64) for x in descriptions]
     scatter = [np.cov(x.T) for x in known if x is not None]
@@ -212,14 +210,9 @@ def fit_recogniser(
         offset[index] = np.log(variance[index]).sum()
         distance = (np.square(whitened - mean[index]) / variance[index]).sum(1)
         limit[index] = np.quantile(distance, QUANTILE)
-    nearest = offset.copy()
-    for index in np.flatnonzero(~changed):
-        if known[index] is None or not changed.any():
-            continue
-        squares = np.square((known[index] @ whitening)[:, None] - mean) / variance
-        total = squares.sum(2) + offset
-        lead = total[:, changed].min(1) - total[:, index]
-        nearest[index] -= max(0.0, -np.quantile(lead, 1 - QUANTILE))
-    offset = nearest
+    squares = np.square((known[0] @ whitening)[:, None] - mean) / variance
+    total = squares.sum(2) + offset
+    lead = total[:, 1:].min(1) - total[:, 0]
+    offset[0] -= max(0.0, -np.quantile(lead, 1 - QUANTILE))
     arrays = whitening, mean, variance, offset, limit
     return Recogniser(*(np.asarray(x, np.float32) for x in arrays))

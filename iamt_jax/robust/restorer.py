@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
@@ -146,7 +147,7 @@ class CleanSample(NamedTuple):
 def clean_sample(images: Float[np.ndarray, "image height width 3"], basis: Basis) -> CleanSample:
     """Prepares the clean images of a sample."""
     inside, rest = basis.split(images - basis.mean)
-    return CleanSample(np.asarray(inside), _on_host(spectrum(rest)))
+    return CleanSample(np.asarray(inside), Spectrum(*map(np.asarray, spectrum(rest))))
 
 
 def fit_state(
@@ -164,9 +165,8 @@ def fit_state(
       variance: of its components.
     """
     count, rank = clean.inside.shape
-    mean = degraded.mean(0)
-    inside, rest = basis.split(degraded - mean)
-    inside, found = np.asarray(inside, np.float64), _on_host(spectrum(rest))
+    mean, inside, gain = _moments(degraded, basis, clean.rest)
+    inside = np.asarray(inside, np.float64)
     middle = clean.inside.mean(0)
     before = (clean.inside - middle).astype(np.float64)
     prior = np.diag(variance).astype(np.float64)
@@ -176,11 +176,15 @@ def fit_state(
     noise = (1 - NOISE_SHRINKAGE) * noise + NOISE_SHRINKAGE * np.diag(np.diag(noise))
     spread = forward.T @ prior @ forward + noise + 1e-9 * np.eye(rank)
     matrix = np.linalg.solve(spread, forward.T @ prior)
-    power = np.mean(np.square(found.real) + np.square(found.imag), 0) + 1e-9
-    wanted = clean.rest.times(found.real, -found.imag)
-    gain = np.stack([wanted.real.mean(0), wanted.imag.mean(0)]) / power
-    return Inverse(*(x.astype(np.float32) for x in (mean, middle, matrix, gain)))
+    return Inverse(*(np.asarray(x, np.float32) for x in (mean, middle, matrix, gain)))
 
 
-def _on_host(found: Spectrum) -> Spectrum:
-    return Spectrum(*map(np.asarray, found))
+@jax.jit
+def _moments(degraded: Array, basis: Basis, clean: Spectrum) -> tuple[Array, Array, Array]:
+    """Mean of degraded images, their components, and the gains from their rests to the clean."""
+    mean = jnp.mean(degraded, 0)
+    inside, rest = basis.split(degraded - mean)
+    found = spectrum(rest)
+    power = jnp.mean(jnp.square(found.real) + jnp.square(found.imag), 0) + 1e-9
+    wanted = clean.times(found.real, -found.imag)
+    return mean, inside, jnp.stack([wanted.real.mean(0), wanted.imag.mean(0)]) / power
