@@ -84,6 +84,8 @@ def main(arguments: Arguments) -> None:
         known = jax.device_put(known)
         images = degraded(split, family, severity)
         for way, answer in ways.items():
+            if not results.missing([f"{prefix}/{way}"]):
+                continue
             logits = batched(lambda x, answer=answer, known=known: answer(x, known), images)
             scored = functools.partial(score, logits, split.labels, majority)
             results.once(f"{prefix}/{way}", scored)

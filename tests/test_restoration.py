@@ -90,7 +90,7 @@ def test_a_gain_of_a_shift_moves_the_image():
 
 def test_states_begin_with_none_and_noise_and_have_no_doubles():
     assert STATES[0] == ImageState(NONE)
-    assert len(set(STATES)) == len(STATES)
+    assert len({state.description for state in STATES}) == len(set(STATES)) == len(STATES)
     kinds = [state.kind for state in STATES]
     assert set(kinds[1:FIRST_RESTORED]) == {NOISE}
     assert not {NONE, NOISE} & set(kinds[FIRST_RESTORED:])

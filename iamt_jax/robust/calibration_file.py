@@ -56,7 +56,7 @@ def write_calibration(workdir: Path, transformation: Transformation, identity: s
         basis, inverses, sigma, beta = transformation.restorer
         arrays |= _stored("basis", basis) | _stored("inverse", inverses)
         arrays |= {"restorer/sigma": sigma} | ({} if beta is None else {"restorer/beta": beta})
-        arrays["states"] = [repr(state) for state in STATES]
+        arrays["states"] = [state.description for state in STATES]
     if transformation.beta is not None:
         arrays["beta"] = transformation.beta
     buffer = io.BytesIO()
@@ -90,7 +90,7 @@ def read_calibration(workdir: Path, identity: str) -> Transformation:
         recogniser = _read("recogniser", Recogniser, arrays)
         restorer = None
         if recogniser is not None:
-            if arrays["states"].tolist() != [repr(state) for state in STATES]:
+            if arrays["states"].tolist() != [state.description for state in STATES]:
                 raise ValueError("it knows other degradations")
             restorer = Restorer(
                 _read("basis", Basis, arrays),

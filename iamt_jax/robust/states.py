@@ -63,6 +63,12 @@ class ImageState(NamedTuple):
         """True if the restorer undoes it."""
         return self.kind not in (NONE, NOISE)
 
+    @property
+    def description(self) -> str:
+        """The state in one line, which a calibration file keeps."""
+        steps = ", ".join(f"{family} {strength:g}" for family, strength in self.steps)
+        return " ".join([self.kind, steps, *(f"{angle:g}" for angle in self.angles or ())])
+
 
 def _states() -> tuple[ImageState, ...]:
     found = [ImageState(NONE)]
