@@ -276,7 +276,7 @@ def test_auto_estimates_the_noise_and_takes_it_out(opened):
     assert float(said) == pytest.approx(0.2, rel=0.25)
     assert "after auto" in page.inner_text(PICTURES)
     assert page.locator(f"{PICTURES} img").count() == 3
-    assert "applies denoiser, curve" in page.inner_text("#curve")
+    assert "has denoiser, curve" in page.inner_text("#curve")
     page.wait_for_selector("#n input[type=range]:disabled")
     page.wait_for_selector("#beta input[type=range]:disabled")
     changes(page, lambda: page.uncheck("#auto input"), TABLE, PICTURES, CURVE)
