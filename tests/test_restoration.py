@@ -1,6 +1,7 @@
 """What is recognised in an image, and undone: spectra, recogniser, restorer, treatment."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -285,3 +286,16 @@ def test_few_images_have_few_components(pictures):
     found, variance = fit_basis(pictures[:10])
     assert found.components.shape == (SIDE * SIDE * 3, 10 // restoring.IMAGES_PER_COMPONENT)
     assert (variance > 0).all()
+
+
+def test_a_treatment_is_exported_for_any_batch(faces, transformation):
+    (batch,) = jax.export.symbolic_shape("batch")
+    shape = jax.ShapeDtypeStruct((batch, SIDE, SIDE, 3), jnp.float32)
+    run = jax.jit(lambda images: (lambda x: (x.images, x.state))(treat(images, transformation)))
+    exported = jax.export.export(run)(shape)
+    images = np.concatenate([faces[:2], degraded(faces[2:5], of("gaussian_blur", 3))])
+    expected = treat(images, transformation)
+    for count in (1, 5):
+        found, state = exported.call(images[:count])
+        np.testing.assert_allclose(found, expected.images[:count], atol=1e-5)
+        np.testing.assert_array_equal(state, expected.state[:count])

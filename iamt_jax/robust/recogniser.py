@@ -131,7 +131,7 @@ def _log(x: Array, floor: float) -> Array:
 
 
 def _energies(power: Array, masks: np.ndarray) -> Array:
-    return jnp.dot(power.reshape(len(power), -1), masks, precision="highest")
+    return jnp.dot(power.reshape(power.shape[0], -1), masks, precision="highest")
 
 
 def _blockiness(steps: Array, axis: int) -> Array:

@@ -56,12 +56,12 @@ class Basis(NamedTuple):
         self, centred: Float[Array, "batch height width 3"]
     ) -> tuple[Float[Array, "batch rank"], Float[Array, "batch height width 3"]]:
         """Components of centred images, and the rest."""
-        inside = _product(centred.reshape(len(centred), -1), self.components)
+        inside = _product(centred.reshape(centred.shape[0], -1), self.components)
         return inside, centred - self.joined(inside)
 
     def joined(self, inside: Float[Array, "batch rank"]) -> Float[Array, "batch height width 3"]:
         """Centred images of components."""
-        return _product(inside, self.components.T).reshape(-1, *self.mean.shape)
+        return _product(inside, self.components.T).reshape(inside.shape[0], *self.mean.shape)
 
 
 class Inverse(NamedTuple):
