@@ -86,6 +86,7 @@ def treat(
     """
     if isinstance(treatment, ToneCurve):
         return Treated(images, *treatment, None, None)
+    treatment = jax.tree.map(jnp.asarray, treatment)  # Traced numbers index no NumPy array.
     levels, prior, beta, _, restorer = treatment
     clipped = is_clipped(images)
     state = jnp.zeros(clipped.shape, jnp.int32)
