@@ -72,9 +72,9 @@ def plain_pool(features, kernel, bias, n=None, beta=None):
             + bias
         )
         curve = masks
-        if beta is not None:
+        if n is not None or beta is not None:
             power = 1.0 if n is None else n[:, None, None]
-            curve = tone_curve(masks, power, beta[:, None, None])
+            curve = tone_curve(masks, power, 0.0 if beta is None else beta[:, None, None])
         return jnp.mean((1 + curve) * features, axis=(1, 2)), jnp.sum(masks, axis=(1, 2, 3))
 
     return jax.vmap(one_head, in_axes=(0, 0, 1, 1), out_axes=1)(kernel, bias, n, beta)
