@@ -366,5 +366,5 @@ def _n_html(n: float) -> str:
 
 
 def _sliders_shown(kind: str) -> tuple[bool, bool]:
-    """Whether the sliders of sigma and severity are shown for a kind of damage."""
+    """Visibility of the sliders of sigma and of severity for a kind of damage."""
     return kind == NOISE_ENTRY, kind != NOISE_ENTRY

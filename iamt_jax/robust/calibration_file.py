@@ -92,9 +92,12 @@ def read_calibration(workdir: Path, identity: str) -> Transformation:
         if recogniser is not None:
             if arrays["states"].tolist() != [state.description for state in STATES]:
                 raise ValueError("it knows other degradations")
+            basis, inverses = _read("basis", Basis, arrays), _read("inverse", Inverse, arrays)
+            if basis is None or inverses is None:
+                raise ValueError("a part of its restorer is absent")
             restorer = Restorer(
-                _read("basis", Basis, arrays),
-                _read("inverse", Inverse, arrays),
+                basis,
+                inverses,
                 _numbers(arrays["restorer/sigma"]),
                 _numbers(arrays["restorer/beta"]) if "restorer/beta" in arrays else None,
             )

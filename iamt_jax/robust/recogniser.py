@@ -60,8 +60,8 @@ class Recogniser(NamedTuple):
     """Of whitened descriptions."""
     variance: Float[Array, "state feature"]
     offset: Float[Array, " state"]
-    """What is added to a squared distance: the logarithm of the determinant, for clean images less
-    a margin; `NEVER` for a state that was left out."""
+    """Term added to a squared distance: the logarithm of the determinant, for clean images less a
+    margin; `NEVER` for a state that was left out."""
     limit: Float[Array, " state"]
     """Squared distance from which an image counts as unknown."""
 

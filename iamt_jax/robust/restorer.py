@@ -78,7 +78,7 @@ class Inverse(NamedTuple):
 
 
 class Restorer(NamedTuple):
-    """What calibration learnt for each state from `states.FIRST_RESTORED` on."""
+    """Results of calibration for each state from `states.FIRST_RESTORED` on."""
 
     basis: Basis
     inverses: Inverse
