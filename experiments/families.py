@@ -26,7 +26,7 @@ from iamt_jax.degradation.families import degrade
 from iamt_jax.degradation.noise import degradation_keys
 from iamt_jax.degradation.severities import FAMILIES, SEVERITIES
 from iamt_jax.progress import progress_bar
-from iamt_jax.robust.recogniser import NEVER, recognise
+from iamt_jax.robust.recogniser import recognise
 from iamt_jax.robust.states import STATES
 from iamt_jax.robust.treatment import Transformation
 from iamt_jax.xla_setup import prepare
@@ -128,7 +128,7 @@ def forgetting(transformation: Transformation, family: str) -> Transformation:
     offset = transformation.recogniser.offset.copy()
     for index, state in enumerate(STATES):
         if any(step == family for step, _ in state.steps):
-            offset[index] = NEVER
+            offset[index] = np.inf
     return transformation._replace(recogniser=transformation.recogniser._replace(offset=offset))
 
 

@@ -26,8 +26,6 @@ from iamt_jax.robust.calibration_file import (
     read_calibration,
     write_calibration,
 )
-from iamt_jax.robust.recogniser import NEVER
-from iamt_jax.robust.restorer import LEFT
 from iamt_jax.robust.states import FIRST_RESTORED, STATES, to_state
 from iamt_jax.synthetic import render, sample_attributes, sample_nuisance
 
@@ -88,7 +86,7 @@ def whole(finished):
     images = render(sample_attributes(rng, count), sample_nuisance(rng, count), 32)
     names = [str(i) for i in range(count)]
     network = load(finished).predictor.network()
-    return fit_transformation(network, images, names, left_out=("snow",)), images
+    return fit_transformation(network, images, names), images
 
 
 def test_degradations_are_recognised_undone_and_counted(whole, finished):
@@ -104,15 +102,6 @@ def test_degradations_are_recognised_undone_and_counted(whole, finished):
     assert (restored["defocus_blur"] > 55) == pays
     clean = trained.predictor.predict(some, transformation)
     assert np.mean(np.asarray(clean.state) == 0) > 0.95
-
-
-def test_a_family_that_is_left_out_is_never_recognised(whole):
-    recogniser, restorer = whole[0].recogniser, whole[0].restorer
-    for index, state in enumerate(STATES):
-        is_out = state.kind == "snow"
-        assert (recogniser.offset[index] == np.float32(NEVER)) == is_out
-        if index >= FIRST_RESTORED and is_out:
-            assert restorer.sigma[index - FIRST_RESTORED] == LEFT
 
 
 def test_few_images_calibrate_no_restorer(finished, pictures, capsys):

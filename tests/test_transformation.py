@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import lsq_linear
 from skimage.restoration import estimate_sigma as skimage_sigma
 
-from iamt_jax.robust.calibration import RIDGE, fit_beta
+from iamt_jax.robust.curve_fit import RIDGE, fit_beta
 from iamt_jax.robust.denoiser import (
     BLOCK,
     VALUES,

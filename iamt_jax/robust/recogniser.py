@@ -29,9 +29,6 @@ SHRINKAGE = 0.01
 KEPT = 0.9
 """Weight of a state's own variances; the rest are those within all states."""
 
-NEVER = 1e30
-"""Squared distance of a state that is never recognised."""
-
 SMALLEST = 1e-3
 """Standard deviation that a feature has at least."""
 
@@ -61,7 +58,7 @@ class Recogniser(NamedTuple):
     variance: Float[Array, "state feature"]
     offset: Float[Array, " state"]
     """Term added to a squared distance: the logarithm of the determinant, for clean images less a
-    margin; `NEVER` for a state that was left out."""
+    margin. Infinity forgets a state."""
     limit: Float[Array, " state"]
     """Squared distance from which an image counts as unknown."""
 
@@ -181,36 +178,28 @@ def _weights(masks: list[np.ndarray]) -> np.ndarray:
     )
 
 
-def fit_recogniser(
-    descriptions: Sequence[Float[np.ndarray, "image feature"] | None],
-) -> Recogniser:
+def fit_recogniser(descriptions: Sequence[Float[np.ndarray, "image feature"]]) -> Recogniser:
     """Fits the recogniser.
 
     Args:
       descriptions: of degraded images, by `describe`, one array for each of `STATES`; the first is
-        of clean images, which are mistaken in at most 1 - `QUANTILE` of the cases. None leaves a
-        state out: it is never recognised.
+        of clean images, which are mistaken in at most 1 - `QUANTILE` of the cases.
     """
-    known = [x if x is None else x.astype(np.float64) for x in descriptions]
-    scatter = [np.cov(x.T) for x in known if x is not None]
-    covariance = np.mean(scatter, 0)
+    known = [x.astype(np.float64) for x in descriptions]
+    covariance = np.mean([np.cov(x.T) for x in known], 0)
     deviation = np.maximum(np.sqrt(np.diag(covariance)), SMALLEST)
     correlation = covariance / np.outer(deviation, deviation)
     correlation = (1 - SHRINKAGE) * correlation + SHRINKAGE * np.eye(len(deviation))
     whitening = np.linalg.cholesky(np.linalg.inv(correlation)) / deviation[:, None]
-    shape = len(known), len(deviation)
-    mean, variance = np.zeros(shape), np.ones(shape)
-    offset, limit = np.full(shape[0], NEVER), np.zeros(shape[0])
-    for index, described in enumerate(known):
-        if described is None:
-            continue
-        whitened = described @ whitening
-        mean[index] = whitened.mean(0)
-        variance[index] = KEPT * whitened.var(0) + 1 - KEPT
-        offset[index] = np.log(variance[index]).sum()
-        distance = (np.square(whitened - mean[index]) / variance[index]).sum(1)
+    whitened = [x @ whitening for x in known]
+    mean = np.stack([x.mean(0) for x in whitened])
+    variance = np.stack([KEPT * x.var(0) + 1 - KEPT for x in whitened])
+    offset = np.log(variance).sum(1)
+    limit = np.empty_like(offset)
+    for index, described in enumerate(whitened):
+        distance = (np.square(described - mean[index]) / variance[index]).sum(1)
         limit[index] = np.quantile(distance, QUANTILE)
-    squares = np.square((known[0] @ whitening)[:, None] - mean) / variance
+    squares = np.square(whitened[0][:, None] - mean) / variance
     total = squares.sum(2) + offset
     lead = total[:, 1:].min(1) - total[:, 0]
     offset[0] -= max(0.0, -np.quantile(lead, 1 - QUANTILE))
