@@ -136,7 +136,7 @@ def table(found: dict[tuple[str, int], dict[str, np.ndarray]], ways: list[str]) 
     """Means of each family over its severities, the smallest change of accuracy, and the share of
     the lost average precision that was won back."""
     clean = found[CLEAN, 0]["identity"]
-    families = [family for family in dict(found) if family != CLEAN]
+    families = dict.fromkeys(family for family, _ in found if family != CLEAN)
     cells = {
         family: np.array(
             [[scores[way] for way in ways] for (f, _), scores in found.items() if f == family]

@@ -163,9 +163,10 @@ def test_the_basis_is_that_of_the_principal_components(pictures, faces, basis):
     np.testing.assert_allclose(found.mean.ravel(), both.mean(0), atol=1e-5)
     np.testing.assert_allclose(found.components.T @ found.components, np.eye(rank), atol=1e-4)
     np.testing.assert_allclose(variance[:10], expected[:10], rtol=1e-2)
-    inside, rest = found.split(faces[:3] - found.mean)
+    inside = found.inside(faces[:3] - found.mean)
+    rest = faces[:3] - found.mean - found.joined(inside)
     np.testing.assert_allclose(found.joined(inside) + rest + found.mean, faces[:3], atol=1e-5)
-    np.testing.assert_allclose(found.split(rest)[0], 0, atol=1e-4)
+    np.testing.assert_allclose(found.inside(rest), 0, atol=1e-4)
 
 
 def slow_restore(image, basis, one):

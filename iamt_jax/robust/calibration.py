@@ -13,7 +13,7 @@ from iamt_jax.degradation.noise import gaussian_noise, noise_keys
 from iamt_jax.model.network import IAMT
 from iamt_jax.progress import progress_bar
 from iamt_jax.robust.calibration_file import MEMBERS
-from iamt_jax.robust.curve_fit import fit_beta
+from iamt_jax.robust.curve_fit import CURVE_IMAGES, fit_beta
 from iamt_jax.robust.denoiser import PatchPrior, fit_prior
 from iamt_jax.robust.noise_level import Levels, estimate_sigma
 from iamt_jax.robust.restorer_fit import fit_restorer
@@ -37,7 +37,7 @@ def fit_transformation(
     names: Sequence[str],
     members: Sequence[str] = MEMBERS,
     *,
-    sample: int = 1024,
+    sample: int = 1280,
     seed: int = 0,
 ) -> Transformation:
     """Fits the transformation of a network.
@@ -78,7 +78,7 @@ def _fit_curves(
     # Compiled once for all levels.
     denoised = jax.jit(lambda images: treat(images, denoiser).images)
     contributions = jax.jit(lambda x: network.heads.contributions(network.extractor(x)))
-    batches = list(float_batches(pictures))
+    batches = list(float_batches(pictures[:CURVE_IMAGES]))
     _, bias = network.heads.classifiers()
     clean = joined(jax.jit(network.predict), batches) - np.asarray(bias)
     nodes = [(clip, sigma) for clip in (False, True) for sigma in CALIBRATED_SIGMAS]

@@ -21,7 +21,10 @@ from iamt_jax.robust.noise_level import OPPONENT, is_clipped
 from iamt_jax.robust.spectrum import spectrum
 
 QUANTILE = 0.995
-"""Share of the images of a state that count as near to it, and of the clean that are left alone."""
+"""Share of the images of a state that count as near to it."""
+
+CLEAN_KEPT = 0.998
+"""Share of the clean images that are recognised as clean."""
 
 SHRINKAGE = 0.01
 """Weight of the identity in the correlations within states."""
@@ -183,7 +186,7 @@ def fit_recogniser(descriptions: Sequence[Float[np.ndarray, "image feature"]]) -
 
     Args:
       descriptions: of degraded images, by `describe`, one array for each of `STATES`; the first is
-        of clean images, which are mistaken in at most 1 - `QUANTILE` of the cases.
+        of clean images, which are mistaken in at most 1 - `CLEAN_KEPT` of the cases.
     """
     known = [x.astype(np.float64) for x in descriptions]
     covariance = np.mean([np.cov(x.T) for x in known], 0)
@@ -202,6 +205,6 @@ def fit_recogniser(descriptions: Sequence[Float[np.ndarray, "image feature"]]) -
     squares = np.square(whitened[0][:, None] - mean) / variance
     total = squares.sum(2) + offset
     lead = total[:, 1:].min(1) - total[:, 0]
-    offset[0] -= max(0.0, -np.quantile(lead, 1 - QUANTILE))
+    offset[0] -= max(0.0, -np.quantile(lead, 1 - CLEAN_KEPT))
     arrays = whitening, mean, variance, offset, limit
     return Recogniser(*(np.asarray(x, np.float32) for x in arrays))

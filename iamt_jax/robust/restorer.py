@@ -38,6 +38,9 @@ PRIOR_WEIGHT = 1e-3
 NOISE_SHRINKAGE = 0.1
 """Weight of the diagonal in S."""
 
+GAIN_IMAGES = 384
+"""Images that the gains of the rest are fitted to; they are means over images, and need few."""
+
 LEFT = -1.0
 """In the place of a noise level: images of this state are left as they are."""
 
@@ -52,12 +55,9 @@ class Basis(NamedTuple):
     components: Float[Array, "value rank"]
     """Orthonormal."""
 
-    def split(
-        self, centred: Float[Array, "batch height width 3"]
-    ) -> tuple[Float[Array, "batch rank"], Float[Array, "batch height width 3"]]:
-        """Components of centred images, and the rest."""
-        inside = _product(centred.reshape(centred.shape[0], -1), self.components)
-        return inside, centred - self.joined(inside)
+    def inside(self, centred: Float[Array, "batch height width 3"]) -> Float[Array, "batch rank"]:
+        """Components of centred images."""
+        return _product(centred.reshape(centred.shape[0], -1), self.components)
 
     def joined(self, inside: Float[Array, "batch rank"]) -> Float[Array, "batch height width 3"]:
         """Centred images of components."""
@@ -105,10 +105,12 @@ def restore(
       basis: principal components of clean images.
       inverses: the arrays of each image's state; all have the axis of the batch first.
     """
-    inside, rest = basis.split(images - inverses.degraded)
+    centred = images - inverses.degraded
+    inside = basis.inside(centred)
     found = jnp.einsum("br,brs->bs", inside, inverses.matrix, precision="highest")
     gain = inverses.gain
-    filtered = inverse(spectrum(rest).times(gain[:, 0], gain[:, 1]), images.shape[2])
+    rest = spectrum(centred - basis.joined(inside))
+    filtered = inverse(rest.times(gain[:, 0], gain[:, 1]), images.shape[2])
     restored = basis.mean + basis.joined(found + inverses.clean) + filtered
     return jnp.clip(restored, 0, 1)
 
@@ -142,12 +144,15 @@ class CleanSample(NamedTuple):
 
     inside: Float[np.ndarray, "image rank"]
     rest: Spectrum
+    """Of the first `GAIN_IMAGES`."""
 
 
 def clean_sample(images: Float[np.ndarray, "image height width 3"], basis: Basis) -> CleanSample:
     """Prepares the clean images of a sample."""
-    inside, rest = basis.split(images - basis.mean)
-    return CleanSample(np.asarray(inside), Spectrum(*map(np.asarray, spectrum(rest))))
+    centred = images - basis.mean
+    inside = basis.inside(centred)
+    rest = spectrum(centred[:GAIN_IMAGES] - basis.joined(inside[:GAIN_IMAGES]))
+    return CleanSample(np.asarray(inside), Spectrum(*map(np.asarray, rest)))
 
 
 def fit_state(
@@ -183,8 +188,10 @@ def fit_state(
 def _moments(degraded: Array, basis: Basis, clean: Spectrum) -> tuple[Array, Array, Array]:
     """Mean of degraded images, their components, and the gains from their rests to the clean."""
     mean = jnp.mean(degraded, 0)
-    inside, rest = basis.split(degraded - mean)
-    found = spectrum(rest)
+    centred = degraded - mean
+    inside = basis.inside(centred)
+    few = clean.real.shape[0]
+    found = spectrum(centred[:few] - basis.joined(inside[:few]))
     power = jnp.mean(jnp.square(found.real) + jnp.square(found.imag), 0) + 1e-9
     wanted = clean.times(found.real, -found.imag)
     return mean, inside, jnp.stack([wanted.real.mean(0), wanted.imag.mean(0)]) / power

@@ -1,13 +1,15 @@
 """Fits the recogniser and the restorer of a network to images that are degraded to every state.
 
 Whether it pays to restore a state is measured with the network: the logits of restored images must
-be nearer to those of the clean images than the logits of the degraded ones are.
+be nearer to those of the clean images than the logits of the degraded ones are, and must order the
+images better.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -17,7 +19,7 @@ from jaxtyping import Array
 
 from iamt_jax.model.network import IAMT
 from iamt_jax.progress import progress_bar
-from iamt_jax.robust.curve_fit import fit_beta
+from iamt_jax.robust.curve_fit import CURVE_IMAGES, fit_beta
 from iamt_jax.robust.denoiser import PatchPrior, wiener_denoise
 from iamt_jax.robust.recogniser import Recogniser, describe, fit_recogniser
 from iamt_jax.robust.restorer import (
@@ -32,17 +34,18 @@ from iamt_jax.robust.restorer import (
 from iamt_jax.robust.sample import BATCH_SIZE, Pictures, float_batches, joined
 from iamt_jax.robust.states import FIRST_RESTORED, STATES, ImageState, to_state
 
+KEPT_BATCHES = 2
+"""Batches of the sample that nothing linear is fitted to. On them it is measured what pays, and the
+tone curves are fitted to them."""
+
 WORTH = 0.9
-"""A state is restored if that brings the mean square error of the logits below this share."""
+"""A state is restored if that brings both measures of the logits' distance below this share."""
 
 MEASURED = 32
 """Number of images of a state that this is measured on."""
 
 REMAINING = 0.05
 """Noise level for which a restored image may be denoised."""
-
-CURVE_IMAGES = 640
-"""Images that the tone curves of a kind of degradation are fitted to, over all its states."""
 
 
 def fit_restorer(
@@ -68,8 +71,8 @@ def fit_restorer(
     own = np.full(network.heads.stacked.mask.bias[...].shape, network.own_beta, np.float32)
     kinds = Counter(state.kind for state in STATES)
     descriptions, learnt = [], []
-    for state in progress_bar(STATES, unit="state", desc="learning degradations"):
-        batches = learner.degraded(state)
+    bar = progress_bar(STATES, unit="state", desc="learning degradations")
+    for state, batches in zip(bar, learner.degraded(STATES), strict=True):
         descriptions.append(learner.described(batches))
         if state.is_restored:
             share = max(MEASURED, CURVE_IMAGES // kinds[state.kind] // MEASURED * MEASURED)
@@ -96,8 +99,7 @@ def fit_restorer(
 class _Learner:
     """Learns to recognise and to restore states from a sample that it degrades itself.
 
-    One batch of the sample, another for each state, is kept from the fit of a state: on these
-    images it is measured what pays, and the tone curves are fitted to them.
+    The first batches of the sample are kept from all linear fits, those of the basis included.
     """
 
     def __init__(
@@ -110,23 +112,34 @@ class _Learner:
         curves: bool,
     ):
         self._network, self._seed, self._prior, self._curves = network, seed, prior, curves
-        self.basis, self._variance = fit_basis(pictures)
         self._batches = list(float_batches(pictures[:sample]))
+        self._kept = min(KEPT_BATCHES, len(self._batches) // 2)
+        self.basis, self._variance = fit_basis(pictures[self._kept * BATCH_SIZE :])
         for images in self._batches:  # Mirrored, since the basis is that of both.
             images[::2] = images[::2, :, ::-1]
         count = len(self._batches)
         self._names = [[f"{i} {j}" for j in range(BATCH_SIZE)] for i in range(count)]
-        self._clean = [clean_sample(images, self.basis) for images in self._batches]
+        self._clean = clean_sample(np.concatenate(self._batches[self._kept :]), self.basis)
         self._describe, self._restore = jax.jit(describe), jax.jit(restore)
         self._denoise = jax.jit(wiener_denoise)
         self._contribute = jax.jit(
             lambda images: network.heads.contributions(network.extractor(images))
         )
-        self._wanted = [self._logits(self._contributions(x)) for x in self._batches]
+        kept = self._batches[: self._kept]
+        self._wanted = [self._logits(self._contributions(images)) for images in kept]
         self._turn = 0
 
-    def degraded(self, state: ImageState) -> list[np.ndarray]:
-        """The batches of the sample, degraded to a state."""
+    def degraded(self, states: Sequence[ImageState]) -> Iterator[list[np.ndarray]]:
+        """The batches of the sample, degraded to each state, one state ahead of the caller."""
+        with ThreadPoolExecutor(1) as ahead:
+            pending = [ahead.submit(self._degraded, state) for state in states[:1]]
+            for following in (*states[1:], None):
+                batches = pending.pop().result()
+                if following is not None:
+                    pending.append(ahead.submit(self._degraded, following))
+                yield batches
+
+    def _degraded(self, state: ImageState) -> list[np.ndarray]:
         return [
             np.asarray(to_state(jnp.asarray(images), state, names[: len(images)], self._seed))
             for images, names in zip(self._batches, self._names, strict=True)
@@ -139,12 +152,9 @@ class _Learner:
     def learn(self, batches: Sequence[np.ndarray], share: int) -> _Learnt:
         """Learns to restore a state from the degraded batches; `share` is the number of images that
         it adds to those of its kind, to which the curves are fitted."""
-        count = len(self._batches)
-        kept, self._turn = self._turn % count, self._turn + 1
-        used = [i for i in range(count) if i != kept] or [0]
-        clean = jax.tree.map(lambda *x: np.concatenate(x), *[self._clean[i] for i in used])
-        degraded = np.concatenate([batches[i] for i in used])
-        inverse = fit_state(degraded, clean, self.basis, self._variance)
+        kept, self._turn = self._turn, (self._turn + 1) % self._kept
+        degraded = np.concatenate(batches[self._kept :])
+        inverse = fit_state(degraded, self._clean, self.basis, self._variance)
         before, wanted = batches[kept][:share], self._wanted[kept][:share]
         inverses = jax.tree.map(lambda x: np.repeat(x[None], len(before), 0), inverse)
         after = self._restore(before, self.basis, inverses)
@@ -154,12 +164,12 @@ class _Learner:
             choices[REMAINING] = self._denoise(after, sigma, self._prior)
         few = min(MEASURED, len(before))
         parts = {sigma: self._contributions(images[:few]) for sigma, images in choices.items()}
-        errors = {
-            sigma: np.square(self._logits(part) - wanted[:few]).mean()
-            for sigma, part in parts.items()
+        distances = {
+            sigma: _Distance.of(self._logits(part), wanted[:few]) for sigma, part in parts.items()
         }
-        errors[LEFT] *= WORTH
-        sigma = min(errors, key=errors.get)
+        left = distances.pop(LEFT)
+        paying = {sigma: distance for sigma, distance in distances.items() if distance.pays(left)}
+        sigma = min(paying, key=paying.get, default=LEFT)
         found = None
         if self._curves and sigma != LEFT:
             first, rest = parts[sigma], choices[sigma][few:]
@@ -179,6 +189,27 @@ class _Learner:
         plain, masked = contributions
         own = self._network.own_beta
         return ((1 - own) * plain + (1 + own) * masked).sum(2)
+
+
+class _Distance(NamedTuple):
+    """How far logits are from those of clean images."""
+
+    error: float
+    """Mean square error."""
+    disorder: float
+    """1 - correlation over the images, mean over the attributes."""
+
+    @classmethod
+    def of(cls, logits: np.ndarray, clean: np.ndarray) -> _Distance:
+        """The distance of logits, (image, attribute)."""
+        centred = [x - x.mean(0) for x in (logits, clean)]
+        spread = np.sqrt(np.prod([np.square(x).mean(0) for x in centred], axis=0))
+        correlation = np.prod(centred, axis=0).mean(0) / np.maximum(spread, 1e-12)
+        return cls(np.square(logits - clean).mean(), 1 - correlation.mean())
+
+    def pays(self, before: _Distance) -> bool:
+        """True if this is better than without restoring."""
+        return self.error < WORTH * before.error and self.disorder < WORTH * before.disorder
 
 
 class _Learnt(NamedTuple):
