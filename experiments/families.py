@@ -2,8 +2,11 @@
 
     PYTHONPATH=. python experiments/families.py --workdir W --out OUT
 
-All see the same degraded images. `--statistics` adds BatchNorm's statistics re-estimated on batches
-of degraded images. `--leave-out` makes the recogniser forget each family while it is measured, as
+All see the same degraded images. `--rivals` adds the tone curve of the grid of noise.py with the
+best accuracy on validation for each family and severity, BatchNorm's statistics re-estimated on
+batches of degraded images, and scikit-image told the degradation (classical.py); `--ceiling` adds a
+network trained with degraded images (degraded_copies.py). `--leave-out` makes the recogniser forget
+each family while it is measured, as
 if calibration had never seen it. OUT/families.json is written after each score, so that a stopped
 run can be resumed; OUT/families-W.md has a row for each family and what was won back, and
 OUT/recognised-W.md the shares of the kinds that the recogniser took the images of each family for.
@@ -11,20 +14,23 @@ OUT/recognised-W.md the shares of the kinds that the recogniser took the images 
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import baselines
+import classical
 import jax
 import numpy as np
 from bench import BATCH, Results, Split, batched, load_all, read_split, run, score
 from flax import nnx
+from noise import BETA_VALUES, N_VALUES
 
 from iamt_jax.degradation.families import degrade
 from iamt_jax.degradation.noise import degradation_keys
 from iamt_jax.degradation.severities import FAMILIES, SEVERITIES
+from iamt_jax.inference.classifier import Classifier
 from iamt_jax.progress import progress_bar
 from iamt_jax.robust.recogniser import recognise
 from iamt_jax.robust.states import STATES
@@ -34,6 +40,8 @@ from iamt_jax.xla_setup import prepare
 CLEAN = "clean"
 NOISES = tuple(name for name in FAMILIES if name.endswith("_noise"))
 METRICS = ("accuracy", "average_precision")
+TUNED_ON = 32
+"""Training photographs that scikit-image's parameters are chosen on."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,10 @@ class Arguments:
     """Their severities."""
     images: int | None = None
     """At most this many images of the split."""
-    statistics: bool = False
-    """Measure re-estimated statistics, too."""
+    rivals: bool = False
+    """Measure the rivals, too."""
+    ceiling: Path | None = None
+    """Workdir of a run on the same data, trained with degraded images."""
     leave_out: bool = False
     """Let the recogniser forget the family that is measured."""
 
@@ -64,34 +74,27 @@ def main(arguments: Arguments) -> None:
     (trained,) = load_all((arguments.workdir,))
     split = read_split(trained, arguments.split, arguments.images)
     results = Results(arguments.out / "families.json")
-    predictor, majority = trained.predictor, trained.run.majority
     find = jax.jit(recognise)
-    parts = nnx.split(predictor.network(), nnx.Param, nnx.BatchStat)
-    ways = {"identity": lambda images, _: predictor.predict(images).logits}
+    ways = _ways(trained, arguments)
     name = "left out" if arguments.leave_out else "auto"
-    ways[name] = lambda images, known: predictor.predict(images, known).logits
-    if arguments.statistics:
-        ways["statistics"] = lambda images, _: baselines.reestimated_logits(*parts, images)
     steps = [(CLEAN, 0)]
     steps += [(family, s) for family in arguments.families for s in arguments.severities]
     for family, severity in progress_bar(steps, unit="level", desc="families"):
         prefix = f"{arguments.workdir.name}/{arguments.split}/{family}/{severity}"
         if not results.missing([f"{prefix}/{way}" for way in (*ways, f"{name}: states")]):
             continue
-        known = trained.transformation
-        if arguments.leave_out:
-            known = forgetting(known, family)
-        known = jax.device_put(known)
-        images = degraded(split, family, severity)
+        case = Case(family, severity, split, degraded(split, family, severity))
         for way, answer in ways.items():
-            if not results.missing([f"{prefix}/{way}"]):
-                continue
-            logits = batched(lambda x, answer=answer, known=known: answer(x, known), images)
-            scored = functools.partial(score, logits, split.labels, majority)
-            results.once(f"{prefix}/{way}", scored)
-        states = np.zeros(len(images), int)
+            results.once(
+                f"{prefix}/{way}",
+                lambda answer=answer, case=case: score(
+                    answer(case), split.labels, trained.run.majority
+                ),
+            )
+        states, known = np.zeros(len(case.images), int), trained.transformation
         if known.recogniser is not None:
-            states = batched(lambda x, known=known: find(x, known.recogniser), images)
+            known = _known(trained, family, arguments.leave_out)
+            states = batched(lambda x, known=known: find(x, known.recogniser), case.images)
         kinds = Counter(STATES[state].kind for state in states.tolist())
         results.once(f"{prefix}/{name}: states", lambda kinds=kinds: dict(kinds))
     prefix = f"{arguments.workdir.name}/{arguments.split}"
@@ -119,6 +122,85 @@ def main(arguments: Arguments) -> None:
     (arguments.out / f"families-{last}").write_text(text)
     (arguments.out / f"recognised-{last}").write_text(recognised(kinds))
     print(text)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One family at one severity."""
+
+    family: str
+    severity: int
+    split: Split
+    images: np.ndarray
+    """Degraded."""
+
+
+_Way = Callable[[Case], np.ndarray]
+"""Logits for the images of a case."""
+
+
+def _ways(trained: Classifier, arguments: Arguments) -> dict[str, _Way]:
+    """Name -> method."""
+    predictor = trained.predictor
+
+    def identity(case: Case) -> np.ndarray:
+        return batched(lambda x: predictor.predict(x).logits, case.images)
+
+    def automatic(case: Case) -> np.ndarray:
+        known = _known(trained, case.family, arguments.leave_out)
+        return batched(lambda x: predictor.predict(x, known).logits, case.images)
+
+    ways = {"identity": identity, "left out" if arguments.leave_out else "auto": automatic}
+    if arguments.rivals:
+        ways |= _rivals(trained, arguments)
+    if arguments.ceiling is not None:
+        retrained = load_all((arguments.ceiling,))[0].predictor
+        ways["retrained"] = lambda case: batched(lambda x: retrained.predict(x).logits, case.images)
+    return ways
+
+
+def _rivals(trained: Classifier, arguments: Arguments) -> dict[str, _Way]:
+    predictor = trained.predictor
+    validation = read_split(trained, "validation", arguments.images)
+    tuned_on = read_split(trained, "train", TUNED_ON)
+    parts = nnx.split(predictor.network(), nnx.Param, nnx.BatchStat)
+    pairs = [(i, j) for i in range(len(N_VALUES)) for j in range(len(BETA_VALUES))]
+
+    def plane(images: np.ndarray) -> np.ndarray:
+        return batched(
+            lambda x: np.moveaxis(predictor.sweep(x, N_VALUES, BETA_VALUES), 2, 0), images
+        )
+
+    def curve(case: Case) -> np.ndarray:
+        found = plane(degraded(validation, case.family, case.severity))
+        accuracies = [
+            score(found[:, i, j], validation.labels, trained.run.majority)["accuracy"]
+            for i, j in pairs
+        ]
+        i, j = pairs[int(np.argmax(accuracies))]
+        return plane(case.images)[:, i, j]
+
+    def statistics(case: Case) -> np.ndarray:
+        return batched(lambda x: baselines.reestimated_logits(*parts, x), case.images)
+
+    def classically(case: Case) -> np.ndarray:
+        images = case.images
+        if case.family != CLEAN:
+            step = case.family, case.severity
+            clean = tuned_on.pictures.astype(np.float32) / 255
+            method = classical.choose(clean, *step, degradation_keys(tuned_on.names, *step, 0))
+            keys = degradation_keys(case.split.names, *step, 0)
+            kernels = classical.blur_kernels(images.shape, *step, keys)
+            images = classical.restore_classically(images, method, kernels)
+        return batched(lambda x: predictor.predict(x).logits, images)
+
+    return {"best tone curve": curve, "statistics": statistics, "scikit-image": classically}
+
+
+def _known(trained: Classifier, family: str, is_left_out: bool) -> Transformation:
+    """The calibration; without the family if it is left out."""
+    known = trained.transformation
+    return jax.device_put(forgetting(known, family) if is_left_out else known)
 
 
 def forgetting(transformation: Transformation, family: str) -> Transformation:
