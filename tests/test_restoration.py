@@ -127,7 +127,8 @@ def test_a_flat_image_has_a_description(image):
 def known(faces):
     """A recogniser that has forgotten all states but four, and their indices."""
     chosen = [0, *(STATES.index(of(kind, 3)) for kind in ("gaussian_blur", "contrast", "pixelate"))]
-    few = fit_recogniser([np.asarray(describe(degraded(faces, STATES[i]))) for i in chosen])
+    described = [np.asarray(describe(degraded(faces, STATES[i]))) for i in chosen]
+    few = fit_recogniser(described, described[0])
     place, offset = np.zeros(len(STATES), int), np.full(len(STATES), np.inf, np.float32)
     place[chosen], offset[chosen] = range(len(chosen)), few.offset
     rows = few.mean[place], few.variance[place], offset, few.limit[place]

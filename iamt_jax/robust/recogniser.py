@@ -23,8 +23,8 @@ from iamt_jax.robust.spectrum import spectrum
 QUANTILE = 0.995
 """Share of the images of a state that count as near to it."""
 
-CLEAN_KEPT = 0.998
-"""Share of the clean images that are recognised as clean."""
+CLEAN_KEPT = 0.999
+"""Share of the clean images that no state wins, taken one state at a time."""
 
 SHRINKAGE = 0.01
 """Weight of the identity in the correlations within states."""
@@ -60,8 +60,8 @@ class Recogniser(NamedTuple):
     """Of whitened descriptions."""
     variance: Float[Array, "state feature"]
     offset: Float[Array, " state"]
-    """Term added to a squared distance: the logarithm of the determinant, for clean images less a
-    margin. Infinity forgets a state."""
+    """Term added to a squared distance: the logarithm of the determinant, and a margin in favour of
+    clean images. Infinity forgets a state."""
     limit: Float[Array, " state"]
     """Squared distance from which an image counts as unknown."""
 
@@ -181,12 +181,17 @@ def _weights(masks: list[np.ndarray]) -> np.ndarray:
     )
 
 
-def fit_recogniser(descriptions: Sequence[Float[np.ndarray, "image feature"]]) -> Recogniser:
+def fit_recogniser(
+    descriptions: Sequence[Float[np.ndarray, "image feature"]],
+    clean: Float[np.ndarray, "image feature"],
+) -> Recogniser:
     """Fits the recogniser.
 
     Args:
       descriptions: of degraded images, by `describe`, one array for each of `STATES`; the first is
-        of clean images, which are mistaken in at most 1 - `CLEAN_KEPT` of the cases.
+        of images without degradation.
+      clean: of as many clean images as there are, for the margin that each state gets so that it
+        wins at most 1 - `CLEAN_KEPT` of them.
     """
     known = [x.astype(np.float64) for x in descriptions]
     covariance = np.mean([np.cov(x.T) for x in known], 0)
@@ -202,9 +207,10 @@ def fit_recogniser(descriptions: Sequence[Float[np.ndarray, "image feature"]]) -
     for index, described in enumerate(whitened):
         distance = (np.square(described - mean[index]) / variance[index]).sum(1)
         limit[index] = np.quantile(distance, QUANTILE)
-    squares = np.square(whitened[0][:, None] - mean) / variance
-    total = squares.sum(2) + offset
-    lead = total[:, 1:].min(1) - total[:, 0]
-    offset[0] -= max(0.0, -np.quantile(lead, 1 - CLEAN_KEPT))
+    whitened = clean.astype(np.float64) @ whitening
+    distances = [(np.square(whitened - m) / v).sum(1) for m, v in zip(mean, variance, strict=True)]
+    total = np.stack(distances, 1) + offset
+    lead = total[:, 1:] - total[:, :1]
+    offset[1:] += np.maximum(0, -np.quantile(lead, 1 - CLEAN_KEPT, axis=0))
     arrays = whitening, mean, variance, offset, limit
     return Recogniser(*(np.asarray(x, np.float32) for x in arrays))

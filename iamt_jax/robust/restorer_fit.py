@@ -8,7 +8,7 @@ images better.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -93,7 +93,8 @@ def fit_restorer(
         np.float32([x.sigma for x in learnt]),
         np.stack([betas.get(state.kind, own) for state in restored]) if curves else None,
     )
-    return fit_recogniser(descriptions), restorer
+    clean = learner.described(float_batches(pictures))
+    return fit_recogniser(descriptions, clean), restorer
 
 
 class _Learner:
@@ -145,7 +146,7 @@ class _Learner:
             for images, names in zip(self._batches, self._names, strict=True)
         ]
 
-    def described(self, batches: Sequence[np.ndarray]) -> np.ndarray:
+    def described(self, batches: Iterable[np.ndarray]) -> np.ndarray:
         """The recogniser's descriptions of images."""
         return joined(self._describe, batches)
 
