@@ -131,7 +131,7 @@ def known(faces):
     few = fit_recogniser(described, described[0])
     place, offset = np.zeros(len(STATES), int), np.full(len(STATES), np.inf, np.float32)
     place[chosen], offset[chosen] = range(len(chosen)), few.offset
-    rows = few.mean[place], few.variance[place], offset, few.limit[place]
+    rows = few.mean[place], few.variance[place], offset, few.margin[place], few.limit[place]
     return Recogniser(few.whitening, *rows), chosen
 
 

@@ -24,7 +24,7 @@ QUANTILE = 0.995
 """Share of the images of a state that count as near to it."""
 
 CLEAN_KEPT = 0.999
-"""Share of the clean images that no state wins, taken one state at a time."""
+"""Share of the clean images that a state's margin keeps from it."""
 
 SHRINKAGE = 0.01
 """Weight of the identity in the correlations within states."""
@@ -60,8 +60,10 @@ class Recogniser(NamedTuple):
     """Of whitened descriptions."""
     variance: Float[Array, "state feature"]
     offset: Float[Array, " state"]
-    """Term added to a squared distance: the logarithm of the determinant, and a margin in favour of
-    clean images. Infinity forgets a state."""
+    """Term added to a squared distance: the logarithm of the determinant. Infinity forgets a
+    state."""
+    margin: Float[Array, " state"]
+    """Amount by which a state must be nearer than that of clean images."""
     limit: Float[Array, " state"]
     """Squared distance from which an image counts as unknown."""
 
@@ -79,9 +81,15 @@ def recognise(
     whitened = jnp.dot(describe(images), recogniser.whitening, precision="highest")
     squares = jnp.square(whitened[:, None] - recogniser.mean) / recogniser.variance
     distance = jnp.sum(squares, axis=2)
-    state = jnp.argmin(distance + recogniser.offset, axis=1)
-    near = jnp.take_along_axis(distance, state[:, None], 1)[:, 0] <= recogniser.limit[state]
-    return jnp.where(near & is_clipped(images), state, 0)
+    total = distance + recogniser.offset
+    state = jnp.argmin(total, axis=1)
+
+    def of_state(values: Array) -> Array:
+        return jnp.take_along_axis(values, state[:, None], 1)[:, 0]
+
+    near = of_state(distance) <= recogniser.limit[state]
+    beyond = of_state(total) + recogniser.margin[state] < total[:, 0]
+    return jnp.where(near & beyond & is_clipped(images), state, 0)
 
 
 def describe(
@@ -190,8 +198,8 @@ def fit_recogniser(
     Args:
       descriptions: of degraded images, by `describe`, one array for each of `STATES`; the first is
         of images without degradation.
-      clean: of as many clean images as there are, for the margin that each state gets so that it
-        wins at most 1 - `CLEAN_KEPT` of them.
+      clean: of as many clean images as there are, for the margin of each state: at
+        most 1 - `CLEAN_KEPT` of them are nearer to the state by more.
     """
     known = [x.astype(np.float64) for x in descriptions]
     covariance = np.mean([np.cov(x.T) for x in known], 0)
@@ -210,7 +218,6 @@ def fit_recogniser(
     whitened = clean.astype(np.float64) @ whitening
     distances = [(np.square(whitened - m) / v).sum(1) for m, v in zip(mean, variance, strict=True)]
     total = np.stack(distances, 1) + offset
-    lead = total[:, 1:] - total[:, :1]
-    offset[1:] += np.maximum(0, -np.quantile(lead, 1 - CLEAN_KEPT, axis=0))
-    arrays = whitening, mean, variance, offset, limit
+    lead = np.quantile(total - total[:, :1], 1 - CLEAN_KEPT, axis=0)
+    arrays = whitening, mean, variance, offset, np.maximum(0, -lead), limit
     return Recogniser(*(np.asarray(x, np.float32) for x in arrays))
