@@ -159,12 +159,11 @@ class _Learner:
         before, wanted = batches[kept][:share], self._wanted[kept][:share]
         inverses = jax.tree.map(lambda x: np.repeat(x[None], len(before), 0), inverse)
         after = self._restore(before, self.basis, inverses)
-        choices = {LEFT: before, 0.0: after}
-        if self._prior is not None:
-            sigma = np.full(len(before), REMAINING, np.float32)
-            choices[REMAINING] = self._denoise(after, sigma, self._prior)
         few = min(MEASURED, len(before))
-        parts = {sigma: self._contributions(images[:few]) for sigma, images in choices.items()}
+        choices = {LEFT: before[:few], 0.0: after[:few]}
+        if self._prior is not None:
+            choices[REMAINING] = self._denoised(after[:few])
+        parts = {sigma: self._contributions(images) for sigma, images in choices.items()}
         distances = {
             sigma: _Distance.of(self._logits(part), wanted[:few]) for sigma, part in parts.items()
         }
@@ -173,12 +172,15 @@ class _Learner:
         sigma = min(paying, key=paying.get, default=LEFT)
         found = None
         if self._curves and sigma != LEFT:
-            first, rest = parts[sigma], choices[sigma][few:]
+            first, rest = parts[sigma], after[few:]
             if len(rest):
-                rest = self._contributions(rest)
+                rest = self._contributions(self._denoised(rest) if sigma else rest)
                 first = tuple(np.concatenate(pair) for pair in zip(first, rest, strict=True))
             found = *first, wanted
         return _Learnt(inverse, sigma, found)
+
+    def _denoised(self, images: Array) -> Array:
+        return self._denoise(images, np.full(len(images), REMAINING, np.float32), self._prior)
 
     def _contributions(self, images: Array) -> tuple[np.ndarray, np.ndarray]:
         size = min(MEASURED, len(images))
