@@ -26,7 +26,7 @@ from iamt_jax.inference.predictor import Predictor  # noqa: E402
 from iamt_jax.model.network import build  # noqa: E402
 from iamt_jax.robust.denoiser import fit_prior  # noqa: E402
 from iamt_jax.robust.noise_level import Levels  # noqa: E402
-from iamt_jax.robust.recogniser import NEVER, Recogniser, describe  # noqa: E402
+from iamt_jax.robust.recogniser import Recogniser, describe  # noqa: E402
 from iamt_jax.robust.restorer import Basis, Inverse, Restorer  # noqa: E402
 from iamt_jax.robust.states import FIRST_RESTORED, STATES  # noqa: E402
 from iamt_jax.robust.treatment import Transformation  # noqa: E402
@@ -63,13 +63,12 @@ def made_restorer(images: np.ndarray) -> tuple[Recogniser, Restorer]:
     restored = states - FIRST_RESTORED
     mean = np.zeros((states, features), np.float32)
     mean[FIRST_RESTORED] = described.mean(0)
-    offset = np.full(states, NEVER, np.float32)
+    offset = np.full(states, np.inf, np.float32)
     offset[FIRST_RESTORED] = 0
     distance = np.square(described - described.mean(0)).sum(1)
     limit = np.full(states, np.sort(distance)[len(images) // 2 - 1 : len(images) // 2 + 1].mean())
-    recogniser = Recogniser(
-        np.eye(features, dtype=np.float32), mean, np.ones_like(mean), offset, np.float32(limit)
-    )
+    margin, whitening = np.zeros_like(offset), np.eye(features, dtype=np.float32)
+    recogniser = Recogniser(whitening, mean, np.ones_like(mean), offset, margin, np.float32(limit))
     shape = images.shape[1:]
     components, _ = np.linalg.qr(rng.normal(size=(images[0].size, rank)))
     basis = Basis(images.mean(0), np.float32(components))

@@ -52,7 +52,7 @@ def fit_beta(
     wanted = (gap @ left.T[:, :, None])[:, :, 0]
     diagonal = np.einsum("kcc->kc", products)  # A view.
     diagonal += RIDGE * diagonal.mean(1, keepdims=True) + 1e-12
-    return (own + _bounded(products, wanted, -own, 1 - own)).astype(np.float32)
+    return np.clip(own + _bounded(products, wanted, -own, 1 - own), 0, 1).astype(np.float32)
 
 
 def _bounded(
