@@ -144,6 +144,24 @@ def test_states_are_recognised(faces, known):
     assert np.mean(clean == 0) >= CLEAN_KEPT - 1 / len(faces)
 
 
+def test_a_margin_decides_only_between_a_state_and_clean_images(faces, known):
+    recogniser, (_, blur, contrast, _) = known
+    margin = np.array(recogniser.margin)
+    margin[blur] = 1e9
+    strict = recogniser._replace(margin=margin)
+    for index, expected in ((blur, 0), (contrast, contrast)):
+        found = np.asarray(recognise(degraded(faces, STATES[index]), strict))
+        assert np.mean(found == expected) > 0.95
+
+
+def test_the_margins_keep_clean_images(faces, known):
+    """Also where a state is hardly different from clean images."""
+    described = np.asarray(describe(faces))
+    near = fit_recogniser([described[::2], described[1::2]], described)
+    assert near.margin[1] > 0
+    assert np.mean(np.asarray(recognise(faces, near)) == 0) >= CLEAN_KEPT - 1 / len(faces)
+
+
 def test_unknown_images_and_open_noise_are_left_alone(faces, known):
     recogniser, _ = known
     unknown = np.random.default_rng(3).random(faces[:8].shape).astype(np.float32)

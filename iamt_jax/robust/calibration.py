@@ -48,8 +48,8 @@ def fit_transformation(
       names: the images' names, which key the noise.
       members: which of `MEMBERS` to fit; the others are None in the result, and so is the restorer
         with fewer than `FEWEST_TO_RESTORE` images.
-      sample: number of images, from the first, that are degraded; the denoiser is fitted to all
-        images.
+      sample: number of images, from the first, that are degraded; for the tone curves at most
+        `CURVE_IMAGES` of them. The denoiser is fitted to all images.
       seed: of the degradations.
     """
     some, some_names = pictures[:sample], names[:sample]

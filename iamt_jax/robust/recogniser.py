@@ -3,8 +3,8 @@
 An image is described by some 80 numbers: energies of its spectrum by frequency and direction,
 edges at the borders of JPEG's blocks, and statistics of its pixels. For each state of
 `states.STATES` these numbers have a Gaussian distribution, whose correlations are those within all
-states. The most probable state is the answer; an image that is too far from all of them is left as
-it is, as is a clean one. All is fitted in closed form to unlabelled images.
+states. The most probable state is the answer; an image that is too far from it, or hardly nearer to
+it than to clean images, is left as it is. All is fitted in closed form to unlabelled images.
 """
 
 from __future__ import annotations
@@ -198,8 +198,8 @@ def fit_recogniser(
     Args:
       descriptions: of degraded images, by `describe`, one array for each of `STATES`; the first is
         of images without degradation.
-      clean: of as many clean images as there are, for the margin of each state: at
-        most 1 - `CLEAN_KEPT` of them are nearer to the state by more.
+      clean: of as many clean images as there are, for the margin of each state: at most
+        1 - `CLEAN_KEPT` of them are nearer to the state by more.
     """
     known = [x.astype(np.float64) for x in descriptions]
     covariance = np.mean([np.cov(x.T) for x in known], 0)
@@ -211,13 +211,13 @@ def fit_recogniser(
     mean = np.stack([x.mean(0) for x in whitened])
     variance = np.stack([KEPT * x.var(0) + 1 - KEPT for x in whitened])
     offset = np.log(variance).sum(1)
-    limit = np.empty_like(offset)
-    for index, described in enumerate(whitened):
-        distance = (np.square(described - mean[index]) / variance[index]).sum(1)
-        limit[index] = np.quantile(distance, QUANTILE)
-    whitened = clean.astype(np.float64) @ whitening
-    distances = [(np.square(whitened - m) / v).sum(1) for m, v in zip(mean, variance, strict=True)]
-    total = np.stack(distances, 1) + offset
+
+    def distance(described: np.ndarray, state: int) -> np.ndarray:
+        return (np.square(described - mean[state]) / variance[state]).sum(1)
+
+    limit = [np.quantile(distance(x, state), QUANTILE) for state, x in enumerate(whitened)]
+    clean = clean.astype(np.float64) @ whitening
+    total = np.stack([distance(clean, state) for state in range(len(known))], 1) + offset
     lead = np.quantile(total - total[:, :1], 1 - CLEAN_KEPT, axis=0)
     arrays = whitening, mean, variance, offset, np.maximum(0, -lead), limit
     return Recogniser(*(np.asarray(x, np.float32) for x in arrays))
