@@ -67,8 +67,9 @@ def made_restorer(images: np.ndarray) -> tuple[Recogniser, Restorer]:
     offset[FIRST_RESTORED] = 0
     distance = np.square(described - described.mean(0)).sum(1)
     limit = np.full(states, np.sort(distance)[len(images) // 2 - 1 : len(images) // 2 + 1].mean())
-    margin, whitening = np.zeros_like(offset), np.eye(features, dtype=np.float32)
-    recogniser = Recogniser(whitening, mean, np.ones_like(mean), offset, margin, np.float32(limit))
+    whitening = np.broadcast_to(np.eye(features, dtype=np.float32), (states, features, features))
+    margin = np.zeros((states, states), np.float32)
+    recogniser = Recogniser(mean, whitening, offset, margin, np.float32(limit))
     shape = images.shape[1:]
     components, _ = np.linalg.qr(rng.normal(size=(images[0].size, rank)))
     basis = Basis(images.mean(0), np.float32(components))

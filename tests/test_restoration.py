@@ -10,6 +10,7 @@ from iamt_jax.robust import restorer as restoring
 from iamt_jax.robust.noise_level import Levels
 from iamt_jax.robust.recogniser import (
     CLEAN_KEPT,
+    LEFT_KEPT,
     Recogniser,
     describe,
     fit_recogniser,
@@ -131,8 +132,10 @@ def known(faces):
     few = fit_recogniser(described, described[0])
     place, offset = np.zeros(len(STATES), int), np.full(len(STATES), np.inf, np.float32)
     place[chosen], offset[chosen] = range(len(chosen)), few.offset
-    rows = few.mean[place], few.variance[place], offset, few.margin[place], few.limit[place]
-    return Recogniser(few.whitening, *rows), chosen
+    margin = np.zeros((len(STATES), len(STATES)), np.float32)
+    margin[:, 0] = few.margin[place, 0]
+    rows = few.mean[place], few.whitening[place], offset, margin, few.limit[place]
+    return Recogniser(*rows), chosen
 
 
 def test_states_are_recognised(faces, known):
@@ -144,10 +147,10 @@ def test_states_are_recognised(faces, known):
     assert np.mean(clean == 0) >= CLEAN_KEPT - 1 / len(faces)
 
 
-def test_a_margin_decides_only_between_a_state_and_clean_images(faces, known):
+def test_a_margin_decides_only_between_two_states(faces, known):
     recogniser, (_, blur, contrast, _) = known
     margin = np.array(recogniser.margin)
-    margin[blur] = 1e9
+    margin[blur, 0] = 1e9
     strict = recogniser._replace(margin=margin)
     for index, expected in ((blur, 0), (contrast, contrast)):
         found = np.asarray(recognise(degraded(faces, STATES[index]), strict))
@@ -158,8 +161,23 @@ def test_the_margins_keep_clean_images(faces, known):
     """Also where a state is hardly different from clean images."""
     described = np.asarray(describe(faces))
     near = fit_recogniser([described[::2], described[1::2]], described)
-    assert near.margin[1] > 0
+    assert near.margin[1, 0] > 0
     assert np.mean(np.asarray(recognise(faces, near)) == 0) >= CLEAN_KEPT - 1 / len(faces)
+
+
+def test_the_margins_keep_images_of_a_state_that_is_left_alone(faces):
+    """A state's images stay out of one that is hardly different, if and only if it is to be left
+    alone."""
+    described = np.asarray(describe(faces))
+    blurred = np.asarray(describe(degraded(faces, of("gaussian_blur"))))
+    descriptions = [blurred, described[::2], described[1::2]]
+    taken = []
+    for left in ((), (1,)):
+        fitted = fit_recogniser(descriptions, blurred, left)
+        found = np.asarray(recognise(faces[::2], fitted))
+        taken.append(np.mean(found == 2))
+        np.testing.assert_array_equal(fitted.margin[:, 1] > 0, [False, False, bool(left)])
+    assert taken[1] <= 1 - LEFT_KEPT + 1 / len(described[::2]) < taken[0]
 
 
 def test_unknown_images_and_open_noise_are_left_alone(faces, known):

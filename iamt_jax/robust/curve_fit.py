@@ -14,13 +14,13 @@ from jaxtyping import Float
 RIDGE = 1e-2
 """Weight of |beta|^2, in units of a channel's mean square contribution."""
 
-TOLERANCE = 1e-5
+TOLERANCE = 1e-3
 """Change of a beta in one round from which on the fit counts as found."""
 
 MOST_ROUNDS = 1000
 """Rounds over the channels of a fit."""
 
-CURVE_IMAGES = 384
+CURVE_IMAGES = 256
 """Images that the curves of a noise level, or of a kind of degradation, are fitted to."""
 
 

@@ -2,9 +2,9 @@
 
 An image is described by some 80 numbers: energies of its spectrum by frequency and direction,
 edges at the borders of JPEG's blocks, and statistics of its pixels. For each state of
-`states.STATES` these numbers have a Gaussian distribution, whose correlations are those within all
-states. The most probable state is the answer; an image that is too far from it, or hardly nearer to
-it than to clean images, is left as it is. All is fitted in closed form to unlabelled images.
+`states.STATES` these numbers have a Gaussian distribution. The most probable state is the answer;
+an image that is too far from it, or hardly nearer to it than to a state whose images are to be left
+as they are, is left as it is. All is fitted in closed form to unlabelled images.
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ from jaxtyping import Array, Float, Int
 from iamt_jax.robust.noise_level import OPPONENT, is_clipped
 from iamt_jax.robust.spectrum import spectrum
 
-QUANTILE = 0.995
+QUANTILE = 0.99
 """Share of the images of a state that count as near to it."""
 
 CLEAN_KEPT = 0.999
 """Share of the clean images that a state's margin keeps from it."""
 
-SHRINKAGE = 0.01
-"""Weight of the identity in the correlations within states."""
+LEFT_KEPT = 0.99
+"""The same for the images of a degraded state that are to be left as they are."""
 
-KEPT = 0.9
-"""Weight of a state's own variances; the rest are those within all states."""
+SHRINKAGE = 0.01
+"""Weight of the diagonal in the covariance within all states."""
+
+KEPT = 0.7
+"""Weight of a state's own covariance; the rest is that within all states."""
 
 SMALLEST = 1e-3
 """Standard deviation that a feature has at least."""
@@ -54,16 +57,15 @@ JPEG_BLOCK = 8
 class Recogniser(NamedTuple):
     """Gaussian distributions of the described images, one for each state."""
 
-    whitening: Float[Array, "feature feature"]
-    """Removes the correlations within states: whitened = description @ whitening."""
     mean: Float[Array, "state feature"]
-    """Of whitened descriptions."""
-    variance: Float[Array, "state feature"]
+    whitening: Float[Array, "state feature feature"]
+    """(description - mean) @ whitening has the identity as its covariance."""
     offset: Float[Array, " state"]
     """Term added to a squared distance: the logarithm of the determinant. Infinity forgets a
     state."""
-    margin: Float[Array, " state"]
-    """Amount by which a state must be nearer than that of clean images."""
+    margin: Float[Array, "state state"]
+    """Amount by which the first state must be nearer than the second; 0 but for seconds whose
+    images are to be left as they are."""
     limit: Float[Array, " state"]
     """Squared distance from which an image counts as unknown."""
 
@@ -78,17 +80,17 @@ def recognise(
       images: in [0, 1] pixel units.
       recogniser: from `fit_recogniser`, at the same size.
     """
-    whitened = jnp.dot(describe(images), recogniser.whitening, precision="highest")
-    squares = jnp.square(whitened[:, None] - recogniser.mean) / recogniser.variance
-    distance = jnp.sum(squares, axis=2)
+    centred = describe(images)[:, None] - recogniser.mean
+    whitened = jnp.einsum("bsf,sfg->bsg", centred, recogniser.whitening, precision="highest")
+    distance = jnp.sum(jnp.square(whitened), axis=2)
     total = distance + recogniser.offset
     state = jnp.argmin(total, axis=1)
 
     def of_state(values: Array) -> Array:
-        return jnp.take_along_axis(values, state[:, None], 1)[:, 0]
+        return jnp.take_along_axis(values, state[:, None], 1)
 
-    near = of_state(distance) <= recogniser.limit[state]
-    beyond = of_state(total) + recogniser.margin[state] < total[:, 0]
+    near = of_state(distance)[:, 0] <= recogniser.limit[state]
+    beyond = jnp.all(of_state(total) + recogniser.margin[state] <= total, axis=1)
     return jnp.where(near & beyond & is_clipped(images), state, 0)
 
 
@@ -192,32 +194,41 @@ def _weights(masks: list[np.ndarray]) -> np.ndarray:
 def fit_recogniser(
     descriptions: Sequence[Float[np.ndarray, "image feature"]],
     clean: Float[np.ndarray, "image feature"],
+    left: Sequence[int] = (),
 ) -> Recogniser:
     """Fits the recogniser.
 
     Args:
       descriptions: of degraded images, by `describe`, one array for each of `STATES`; the first is
         of images without degradation.
-      clean: of as many clean images as there are, for the margin of each state: at most
-        1 - `CLEAN_KEPT` of them are nearer to the state by more.
+      clean: of as many clean images as there are, for the margins against them: at most
+        1 - `CLEAN_KEPT` of them are nearer to a state by more.
+      left: indices of states whose images are to be left as they are; the same for them, with
+        `LEFT_KEPT`.
     """
     known = [x.astype(np.float64) for x in descriptions]
-    covariance = np.mean([np.cov(x.T) for x in known], 0)
-    deviation = np.maximum(np.sqrt(np.diag(covariance)), SMALLEST)
-    correlation = covariance / np.outer(deviation, deviation)
-    correlation = (1 - SHRINKAGE) * correlation + SHRINKAGE * np.eye(len(deviation))
-    whitening = np.linalg.cholesky(np.linalg.inv(correlation)) / deviation[:, None]
-    whitened = [x @ whitening for x in known]
-    mean = np.stack([x.mean(0) for x in whitened])
-    variance = np.stack([KEPT * x.var(0) + 1 - KEPT for x in whitened])
-    offset = np.log(variance).sum(1)
+    covariances = [np.cov(x.T) for x in known]
+    shared = np.mean(covariances, 0)
+    least = np.maximum(np.diag(shared), SMALLEST**2)
+    shared = (1 - SHRINKAGE) * shared + SHRINKAGE * np.diag(least)
+    mean = np.stack([x.mean(0) for x in known])
+    whitening = np.stack(
+        [np.linalg.cholesky(np.linalg.inv(KEPT * x + (1 - KEPT) * shared)) for x in covariances]
+    )
+    offset = -2 * np.log(np.einsum("sff->sf", whitening)).sum(1)
 
     def distance(described: np.ndarray, state: int) -> np.ndarray:
-        return (np.square(described - mean[state]) / variance[state]).sum(1)
+        return np.square((described - mean[state]) @ whitening[state]).sum(1)
 
-    limit = [np.quantile(distance(x, state), QUANTILE) for state, x in enumerate(whitened)]
-    clean = clean.astype(np.float64) @ whitening
-    total = np.stack([distance(clean, state) for state in range(len(known))], 1) + offset
-    lead = np.quantile(total - total[:, :1], 1 - CLEAN_KEPT, axis=0)
-    arrays = whitening, mean, variance, offset, np.maximum(0, -lead), limit
+    def margins(described: np.ndarray, rival: int, kept: float) -> np.ndarray:
+        """Of every state against the rival, whose images are described."""
+        total = np.stack([distance(described, state) for state in range(len(known))], 1) + offset
+        return np.maximum(0, -np.quantile(total - total[:, [rival]], 1 - kept, axis=0))
+
+    limit = [np.quantile(distance(x, state), QUANTILE) for state, x in enumerate(known)]
+    margin = np.zeros((len(known), len(known)))
+    margin[:, 0] = margins(clean.astype(np.float64), 0, CLEAN_KEPT)
+    for rival in left:
+        margin[:, rival] = margins(known[rival], rival, LEFT_KEPT)
+    arrays = mean, whitening, offset, margin, limit
     return Recogniser(*(np.asarray(x, np.float32) for x in arrays))

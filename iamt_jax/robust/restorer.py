@@ -38,7 +38,7 @@ PRIOR_WEIGHT = 1e-3
 NOISE_SHRINKAGE = 0.1
 """Weight of the diagonal in S."""
 
-GAIN_IMAGES = 384
+GAIN_IMAGES = 256
 """Images that the gains of the rest are fitted to; they are means over images, and need few."""
 
 LEFT = -1.0

@@ -7,6 +7,7 @@ images better.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,8 +39,9 @@ KEPT_BATCHES = 2
 """Batches of the sample that nothing linear is fitted to. On them it is measured what pays, and the
 tone curves are fitted to them."""
 
-WORTH = 0.9
-"""A state is restored if that brings both measures of the logits' distance below this share."""
+WORTH_EACH, WORTH_BOTH = 0.9, 0.45
+"""A state is restored if that brings each measure of the logits' distance below the first share of
+what it was, and the product of both below the second."""
 
 MEASURED = 32
 """Number of images of a state that this is measured on."""
@@ -75,7 +77,7 @@ def fit_restorer(
     for state, batches in zip(bar, learner.degraded(STATES), strict=True):
         descriptions.append(learner.described(batches))
         if state.is_restored:
-            share = max(MEASURED, CURVE_IMAGES // kinds[state.kind] // MEASURED * MEASURED)
+            share = math.ceil(CURVE_IMAGES / kinds[state.kind] / MEASURED) * MEASURED
             learnt.append(learner.learn(batches, min(share, BATCH_SIZE)))
     restored, betas = STATES[FIRST_RESTORED:], {}
     for kind in kinds if curves else ():
@@ -94,7 +96,8 @@ def fit_restorer(
         np.stack([betas.get(state.kind, own) for state in restored]) if curves else None,
     )
     clean = learner.described(float_batches(pictures))
-    return fit_recogniser(descriptions, clean), restorer
+    left = [i for i, x in enumerate(learnt, FIRST_RESTORED) if x.sigma == LEFT]
+    return fit_recogniser(descriptions, clean, left), restorer
 
 
 class _Learner:
@@ -212,7 +215,8 @@ class _Distance(NamedTuple):
 
     def pays(self, before: _Distance) -> bool:
         """True if this is better than without restoring."""
-        return self.error < WORTH * before.error and self.disorder < WORTH * before.disorder
+        each = all(x < WORTH_EACH * y for x, y in zip(self, before, strict=True))
+        return each and math.prod(self) < WORTH_BOTH * math.prod(before)
 
 
 class _Learnt(NamedTuple):
