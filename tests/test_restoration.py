@@ -166,18 +166,18 @@ def test_the_margins_keep_clean_images(faces, known):
 
 
 def test_the_margins_keep_images_of_a_state_that_is_left_alone(faces):
-    """A state's images stay out of one that is hardly different, if and only if it is to be left
+    """Images of a state stay out of one that is hardly different only if they are to be left
     alone."""
     described = np.asarray(describe(faces))
     blurred = np.asarray(describe(degraded(faces, of("gaussian_blur"))))
-    descriptions = [blurred, described[::2], described[1::2]]
+    descriptions = [blurred, described, described[::2]]
     taken = []
     for left in ((), (1,)):
         fitted = fit_recogniser(descriptions, blurred, left)
-        found = np.asarray(recognise(faces[::2], fitted))
+        found = np.asarray(recognise(faces, fitted))
         taken.append(np.mean(found == 2))
         np.testing.assert_array_equal(fitted.margin[:, 1] > 0, [False, False, bool(left)])
-    assert taken[1] <= 1 - LEFT_KEPT + 1 / len(described[::2]) < taken[0]
+    assert taken[1] <= 1 - LEFT_KEPT + 1 / len(faces) < taken[0]
 
 
 def test_unknown_images_and_open_noise_are_left_alone(faces, known):
