@@ -241,7 +241,7 @@ CASES = (
     calibration(
         "another version",
         calibrated(version=CALIBRATION_VERSION - 1),
-        "{workdir}/calibration.npz: not a calibration of this version (version 2, expected 3); "
+        "{workdir}/calibration.npz: not a calibration of this version (version 3, expected 4); "
         "run python -m iamt_jax calibrate --workdir {workdir}",
     ),
     calibration(
