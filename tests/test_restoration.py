@@ -27,6 +27,7 @@ from iamt_jax.robust.restorer import (
 )
 from iamt_jax.robust.spectrum import inverse, spectrum
 from iamt_jax.robust.states import (
+    CLEAN,
     FIRST_RESTORED,
     MIXTURES,
     NOISE,
@@ -91,10 +92,10 @@ def test_a_gain_of_a_shift_moves_the_image():
 
 
 def test_states_begin_with_none_and_noise_and_have_no_doubles():
-    assert STATES[0] == ImageState(NONE)
+    assert STATES[0] == ImageState(NONE) and CLEAN == (0, 1)
     assert len({state.description for state in STATES}) == len(set(STATES)) == len(STATES)
     kinds = [state.kind for state in STATES]
-    assert set(kinds[1:FIRST_RESTORED]) == {NOISE}
+    assert set(kinds[2:FIRST_RESTORED]) == {NOISE}
     assert not {NONE, NOISE} & set(kinds[FIRST_RESTORED:])
     assert set(RESTORED) <= set(kinds) and len(set(kinds)) == len(RESTORED) + len(MIXTURES) + 2
 
@@ -178,6 +179,23 @@ def test_the_margins_keep_images_of_a_state_that_is_left_alone(faces):
         taken.append(np.mean(found == 2))
         np.testing.assert_array_equal(fitted.margin[:, 1] > 0, [False, False, bool(left)])
     assert taken[1] <= 1 - LEFT_KEPT + 1 / len(faces) < taken[0]
+
+
+def test_black_and_white_images_are_not_taken_for_faded_ones(faces):
+    """A state of their own keeps them, and leaves faded images to theirs."""
+    white = degraded(faces, STATES[1])
+    np.testing.assert_array_equal(white, np.repeat(white[..., :1], 3, 3))
+    faded = degraded(faces, of("saturate", 2))
+    described = [np.asarray(describe(images)) for images in (faces, white, faded)]
+    clean = np.concatenate([described[0], described[1][:8]])
+    found = {}
+    for states, clean_states in (((0, 2), (0,)), ((0, 1, 2), (0, 1))):
+        few = fit_recogniser([described[i] for i in states], clean, (), clean_states)
+        kinds = [np.asarray(recognise(images, few)) for images in (white[:8], faded)]
+        found[len(states)] = [np.mean(kind == len(states) - 1) for kind in kinds]
+    assert found[3][0] == 0 and found[3][1] > 0.9
+    # Without it, a margin that keeps them keeps faded images as well.
+    assert found[2][0] == 0 and found[2][1] < 0.1
 
 
 def test_unknown_images_and_open_noise_are_left_alone(faces, known):

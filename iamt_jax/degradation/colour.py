@@ -1,4 +1,4 @@
-"""Brightness, contrast and saturation."""
+"""Brightness, contrast, saturation and luminance."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 _Images = Float[Array, "batch height width 3"]
+
+_LUMINANCE = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in the luminance (ITU-R BT.601)."""
+
+
+def grey(images: _Images) -> _Images:
+    """Luminance of images, as three equal channels."""
+    luminance = sum(share * images[..., i : i + 1] for i, share in enumerate(_LUMINANCE))
+    return jnp.broadcast_to(luminance, images.shape)
 
 
 def brightness(images: _Images, rise: float) -> _Images:

@@ -10,14 +10,12 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from iamt_jax.degradation.blur import motion_blur, random_angles
+from iamt_jax.degradation.colour import grey
 from iamt_jax.degradation.noise import draw
 from iamt_jax.degradation.warp import enlarged
 
 _Images = Float[Array, "batch height width 3"]
 _Keys = Key[Array, " batch"]
-
-_GREY = (0.299, 0.587, 0.114)
-"""Shares of red, green and blue in the luminance."""
 
 
 def fog(images: _Images, thickness: float, decay: float, keys: _Keys) -> _Images:
@@ -89,6 +87,6 @@ def snow(
     layer = enlarged(layer, factor)
     layer = jnp.where(layer < least, 0, jnp.clip(layer, 0, 1))
     layer = motion_blur(layer, radius, sigma, random_angles(keys[:, 1], -135, -45))
-    grey = sum(x * images[..., i : i + 1] for i, x in enumerate(_GREY))
-    whitened = share * images + (1 - share) * jnp.maximum(images, 1.5 * grey + 0.5)
+    pale = 1.5 * grey(images) + 0.5
+    whitened = share * images + (1 - share) * jnp.maximum(images, pale)
     return whitened + layer + layer[:, ::-1, ::-1]

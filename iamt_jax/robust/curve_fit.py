@@ -14,11 +14,15 @@ from jaxtyping import Float
 RIDGE = 1e-2
 """Weight of |beta|^2, in units of a channel's mean square contribution."""
 
-TOLERANCE = 1e-3
-"""Change of a beta in one round from which on the fit counts as found."""
+TOLERANCE = 1e-4
+"""Change of a beta in a round, and distance from its bounds, below which a fit counts as found."""
 
 MOST_ROUNDS = 1000
-"""Rounds over the channels of a fit."""
+"""Rounds of a fit."""
+
+PENALTY = 0.3
+"""Weight of the distance from the bounds, in units of a channel's mean square contribution; other
+weights need more rounds."""
 
 CURVE_IMAGES = 256
 """Images that the curves of a noise level, or of a kind of degradation, are fitted to."""
@@ -63,17 +67,19 @@ def _bounded(
 ) -> Float[np.ndarray, "attribute channel"]:
     """Minimises x^T products x / 2 - wanted x within bounds, of all attributes at once.
 
-    By coordinate descent, which solves the problem for one channel after the other; few rounds are
-    enough, since most betas end at a bound.
+    By the alternating direction method of multipliers (Boyd et al. 2011, section 5.2) with an
+    over-relaxation of 1.6: one inverse for each attribute serves all rounds.
     """
-    diagonal = np.einsum("kcc->kc", products)
-    found = np.clip(np.zeros_like(diagonal), least, largest)
+    weight = PENALTY * np.einsum("kcc->kc", products).mean(1)[:, None]
+    inverse = np.linalg.inv(products + weight[:, :, None] * np.eye(products.shape[1]))
+    bounded = np.clip(np.zeros_like(wanted, np.float64), least, largest)
+    price = np.zeros_like(bounded)
     for _ in range(MOST_ROUNDS):
-        before = found.copy()
-        for channel in range(found.shape[1]):
-            slope = wanted[:, channel] - np.einsum("kc,kc->k", products[:, channel], found)
-            step = slope / diagonal[:, channel]
-            found[:, channel] = np.clip(found[:, channel] + step, least, largest)
-        if np.abs(found - before).max() < TOLERANCE:
+        before = bounded
+        free = (inverse @ (wanted + weight * (before - price))[:, :, None])[:, :, 0]
+        relaxed = 1.6 * free - 0.6 * before
+        bounded = np.clip(relaxed + price, least, largest)
+        price += relaxed - bounded
+        if max(np.abs(bounded - before).max(), np.abs(bounded - free).max()) < TOLERANCE:
             break
-    return found
+    return bounded

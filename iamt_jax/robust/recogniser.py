@@ -23,7 +23,7 @@ from iamt_jax.robust.spectrum import spectrum
 QUANTILE = 0.99
 """Share of the images of a state that count as near to it."""
 
-CLEAN_KEPT = 0.999
+CLEAN_KEPT = 0.9995
 """Share of the clean images that a state's margin keeps from it."""
 
 LEFT_KEPT = 0.99
@@ -195,16 +195,17 @@ def fit_recogniser(
     descriptions: Sequence[Float[np.ndarray, "image feature"]],
     clean: Float[np.ndarray, "image feature"],
     left: Sequence[int] = (),
+    clean_states: Sequence[int] = (0,),
 ) -> Recogniser:
     """Fits the recogniser.
 
     Args:
-      descriptions: of degraded images, by `describe`, one array for each of `STATES`; the first is
-        of images without degradation.
-      clean: of as many clean images as there are, for the margins against them: at most
+      descriptions: of degraded images, by `describe`, one array for each state.
+      clean: of as many clean images as there are, for the margins against the clean states: at most
         1 - `CLEAN_KEPT` of them are nearer to a state by more.
       left: indices of states whose images are to be left as they are; the same for them, with
         `LEFT_KEPT`.
+      clean_states: indices of the states without degradation.
     """
     known = [x.astype(np.float64) for x in descriptions]
     covariances = [np.cov(x.T) for x in known]
@@ -220,15 +221,17 @@ def fit_recogniser(
     def distance(described: np.ndarray, state: int) -> np.ndarray:
         return np.square((described - mean[state]) @ whitening[state]).sum(1)
 
-    def margins(described: np.ndarray, rival: int, kept: float) -> np.ndarray:
-        """Of every state against the rival, whose images are described."""
+    def margins(described: np.ndarray, rivals: Sequence[int], kept: float) -> np.ndarray:
+        """Of every state against the nearest of the rivals, whose images are described."""
         total = np.stack([distance(described, state) for state in range(len(known))], 1) + offset
-        return np.maximum(0, -np.quantile(total - total[:, [rival]], 1 - kept, axis=0))
+        nearest = total[:, rivals].min(1, keepdims=True)
+        return np.maximum(0, -np.quantile(total - nearest, 1 - kept, axis=0))
 
     limit = [np.quantile(distance(x, state), QUANTILE) for state, x in enumerate(known)]
     margin = np.zeros((len(known), len(known)))
-    margin[:, 0] = margins(clean.astype(np.float64), 0, CLEAN_KEPT)
+    against_clean = margins(clean.astype(np.float64), clean_states, CLEAN_KEPT)
+    margin[:, clean_states] = against_clean[:, None]
     for rival in left:
-        margin[:, rival] = margins(known[rival], rival, LEFT_KEPT)
+        margin[:, rival] = margins(known[rival], [rival], LEFT_KEPT)
     arrays = mean, whitening, offset, margin, limit
     return Recogniser(*(np.asarray(x, np.float32) for x in arrays))

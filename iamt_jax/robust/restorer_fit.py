@@ -33,7 +33,7 @@ from iamt_jax.robust.restorer import (
     restore,
 )
 from iamt_jax.robust.sample import BATCH_SIZE, Pictures, float_batches, joined
-from iamt_jax.robust.states import FIRST_RESTORED, STATES, ImageState, to_state
+from iamt_jax.robust.states import CLEAN, FIRST_RESTORED, STATES, ImageState, to_state
 
 KEPT_BATCHES = 2
 """Batches of the sample that nothing linear is fitted to. On them it is measured what pays, and the
@@ -78,7 +78,7 @@ def fit_restorer(
         descriptions.append(learner.described(batches))
         if state.is_restored:
             share = math.ceil(CURVE_IMAGES / kinds[state.kind] / MEASURED) * MEASURED
-            learnt.append(learner.learn(batches, min(share, BATCH_SIZE)))
+            learnt.append(learner.learn(state.kind, batches, min(share, BATCH_SIZE)))
     restored, betas = STATES[FIRST_RESTORED:], {}
     for kind in kinds if curves else ():
         found = [
@@ -97,7 +97,7 @@ def fit_restorer(
     )
     clean = learner.described(float_batches(pictures))
     left = [i for i, x in enumerate(learnt, FIRST_RESTORED) if x.sigma == LEFT]
-    return fit_recogniser(descriptions, clean, left), restorer
+    return fit_recogniser(descriptions, clean, left, CLEAN), restorer
 
 
 class _Learner:
@@ -132,6 +132,8 @@ class _Learner:
         kept = self._batches[: self._kept]
         self._wanted = [self._logits(self._contributions(images)) for images in kept]
         self._turn = 0
+        # Kind -> noise level for which its restored images are denoised.
+        self._remaining: dict[str, float] = {}
 
     def degraded(self, states: Sequence[ImageState]) -> Iterator[list[np.ndarray]]:
         """The batches of the sample, degraded to each state, one state ahead of the caller."""
@@ -153,9 +155,10 @@ class _Learner:
         """The recogniser's descriptions of images."""
         return joined(self._describe, batches)
 
-    def learn(self, batches: Sequence[np.ndarray], share: int) -> _Learnt:
+    def learn(self, kind: str, batches: Sequence[np.ndarray], share: int) -> _Learnt:
         """Learns to restore a state from the degraded batches; `share` is the number of images that
-        it adds to those of its kind, to which the curves are fitted."""
+        it adds to those of its kind, to which the curves are fitted. Whether restored images are
+        denoised is decided by the first state of the kind."""
         kept, self._turn = self._turn, (self._turn + 1) % self._kept
         degraded = np.concatenate(batches[self._kept :])
         inverse = fit_state(degraded, self._clean, self.basis, self._variance)
@@ -163,27 +166,35 @@ class _Learner:
         inverses = jax.tree.map(lambda x: np.repeat(x[None], len(before), 0), inverse)
         after = self._restore(before, self.basis, inverses)
         few = min(MEASURED, len(before))
-        choices = {LEFT: before[:few], 0.0: after[:few]}
-        if self._prior is not None:
-            choices[REMAINING] = self._denoised(after[:few])
-        parts = {sigma: self._contributions(images) for sigma, images in choices.items()}
-        distances = {
-            sigma: _Distance.of(self._logits(part), wanted[:few]) for sigma, part in parts.items()
+        candidates = [0.0] if self._prior is None else [0.0, REMAINING]
+        if kind in self._remaining:
+            candidates = [self._remaining[kind]]
+        parts = {
+            sigma: self._contributions(self._denoised(after[:few], sigma)) for sigma in candidates
         }
-        left = distances.pop(LEFT)
-        paying = {sigma: distance for sigma, distance in distances.items() if distance.pays(left)}
-        sigma = min(paying, key=paying.get, default=LEFT)
+        distances = {sigma: self._distance(part, wanted[:few]) for sigma, part in parts.items()}
+        sigma = self._remaining[kind] = min(distances, key=distances.get)
+        untouched = self._distance(self._contributions(before[:few]), wanted[:few])
+        if not distances[sigma].pays(untouched):
+            return _Learnt(inverse, LEFT, None)
         found = None
-        if self._curves and sigma != LEFT:
+        if self._curves:
             first, rest = parts[sigma], after[few:]
             if len(rest):
-                rest = self._contributions(self._denoised(rest) if sigma else rest)
+                rest = self._contributions(self._denoised(rest, sigma))
                 first = tuple(np.concatenate(pair) for pair in zip(first, rest, strict=True))
             found = *first, wanted
         return _Learnt(inverse, sigma, found)
 
-    def _denoised(self, images: Array) -> Array:
-        return self._denoise(images, np.full(len(images), REMAINING, np.float32), self._prior)
+    def _denoised(self, images: Array, sigma: float) -> Array:
+        if not sigma:
+            return images
+        return self._denoise(images, np.full(len(images), sigma, np.float32), self._prior)
+
+    def _distance(
+        self, contributions: tuple[np.ndarray, np.ndarray], clean: np.ndarray
+    ) -> _Distance:
+        return _Distance.of(self._logits(contributions), clean)
 
     def _contributions(self, images: Array) -> tuple[np.ndarray, np.ndarray]:
         size = min(MEASURED, len(images))

@@ -15,12 +15,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from iamt_jax.degradation import blur
+from iamt_jax.degradation.colour import grey
 from iamt_jax.degradation.families import degrade
 from iamt_jax.degradation.noise import degradation_keys, gaussian_noise, noise_keys
 from iamt_jax.degradation.severities import FAMILIES, SEVERITIES
 
 NONE, NOISE = "none", "noise"
 """Kinds of the states that the restorer leaves to the denoiser: no degradation, and noise."""
+
+GREY = "grey"
+"""Step to a black-and-white image, which is not degraded; without a state of its own, it would be
+taken for a faded one."""
 
 MOTION_BLUR = "motion_blur"
 
@@ -53,7 +58,7 @@ class ImageState(NamedTuple):
     kind: str
     """`NONE`, `NOISE`, a family, or the families of a mixture joined by " + "."""
     steps: tuple[tuple[str, float], ...] = ()
-    """Families with their severities, or `NOISE` with its sigma, applied one after the other."""
+    """Families with their severities, `NOISE` with its sigma, or `GREY`, one after the other."""
     angles: tuple[float, float] | None = None
     """Range of the direction of motion, degrees."""
 
@@ -69,13 +74,18 @@ class ImageState(NamedTuple):
         return " ".join([self.kind, steps, *(f"{angle:g}" for angle in self.angles or ())])
 
 
+MIDDLE_FIRST = tuple(sorted(SEVERITIES, key=lambda severity: abs(severity - 3)))
+"""Severities in the order in which they are learnt: what a kind has in common is decided by its
+first state."""
+
+
 def _states() -> tuple[ImageState, ...]:
-    found = [ImageState(NONE)]
+    found = [ImageState(NONE), ImageState(NONE, ((GREY, 1),))]
     found += [ImageState(NOISE, ((NOISE, sigma),)) for sigma in SIGMAS]
     for family in ("gaussian_noise", "shot_noise", "impulse_noise"):
         found += [ImageState(NOISE, ((family, severity),)) for severity in SEVERITIES]
     for family in RESTORED:
-        for severity in SEVERITIES:
+        for severity in MIDDLE_FIRST:
             directions = DIRECTIONS if family == MOTION_BLUR else (None,)
             found += [ImageState(family, ((family, severity),), angles) for angles in directions]
     found += [ImageState(" + ".join(family for family, _ in steps), steps) for steps in MIXTURES]
@@ -83,7 +93,10 @@ def _states() -> tuple[ImageState, ...]:
 
 
 STATES = _states()
-"""All states: none first, then noise, then those that are restored."""
+"""All states: those of clean images first, then noise, then those that are restored."""
+
+CLEAN = tuple(index for index, state in enumerate(STATES) if state.kind == NONE)
+"""Indices in `STATES` of images without degradation."""
 
 FIRST_RESTORED = next(index for index, state in enumerate(STATES) if state.is_restored)
 """Index in `STATES` of the first state that is restored; all others follow."""
@@ -107,6 +120,8 @@ def to_state(
         if family == NOISE:
             noisy = gaussian_noise(images, strength, noise_keys(names, strength, seed))
             images = jnp.clip(noisy, 0, 1)
+        elif family == GREY:
+            images = grey(images)
         elif state.angles:
             images = _moved(images, int(strength), state.angles)
         else:
