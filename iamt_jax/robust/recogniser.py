@@ -73,8 +73,8 @@ class Recogniser(NamedTuple):
 def recognise(
     images: Float[Array, "batch height width 3"], recogniser: Recogniser
 ) -> Int[Array, " batch"]:
-    """Index in `STATES` of the most probable state; 0, none, for clean and for unknown images, and
-    for those with values outside [0, 1].
+    """Index in `STATES` of the most probable state; 0, none, also for images that are unknown, that
+    may be clean, or that have values outside [0, 1].
 
     Args:
       images: in [0, 1] pixel units.
