@@ -20,7 +20,7 @@ MOST_LOSS = 0.2
 LEAST_OF_CURVE = {"accuracy": (2.0, 4.0), "average_precision": (2.5, 2.5)}
 """Metric -> points that the network's own tone curve brings over n 1, beta 0: at each of two noise
 levels, and on average. How the gain in accuracy is spread over the two depends on rounding, and so
-on the processor that trained the network; its average hardly does (docs/log.md)."""
+on the processor that trained the network; its average depends on it less (docs/log.md)."""
 
 failures = []
 for metric, (least, least_mean) in LEAST_OF_CURVE.items():
@@ -32,8 +32,8 @@ for metric, (least, least_mean) in LEAST_OF_CURVE.items():
     mean = sum(gains) / len(gains)
     if min(gains) < least or mean < least_mean:
         failures.append(
-            f"{metric} gains {min(gains):.2f} or more by the tone curve, {mean:.2f} on average; "
-            f"expected {least} and {least_mean}"
+            f"the tone curve raises {metric} by {min(gains):.2f} at one noise level and by "
+            f"{mean:.2f} on average; expected at least {least} and {least_mean}"
         )
 for metric in ("accuracy", "average_precision"):
     plain, auto = (average(f"{way}-0.2", metric) for way in ("plain", "auto"))

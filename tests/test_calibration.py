@@ -26,7 +26,8 @@ from iamt_jax.robust.calibration_file import (
     read_calibration,
     write_calibration,
 )
-from iamt_jax.robust.states import FIRST_RESTORED, STATES, to_state
+from iamt_jax.robust.restorer import LEFT
+from iamt_jax.robust.states import CLEAN, FIRST_RESTORED, STATES, to_state
 from iamt_jax.synthetic import render, sample_attributes, sample_nuisance
 
 
@@ -87,6 +88,18 @@ def whole(finished):
     names = [str(i) for i in range(count)]
     network = load(finished).predictor.network()
     return fit_transformation(network, images, names), images
+
+
+def test_clean_states_share_their_margins_and_a_kind_its_denoising(whole):
+    transformation, _ = whole
+    margin = np.asarray(transformation.recogniser.margin)
+    np.testing.assert_array_equal(margin[:, CLEAN[0]], margin[:, CLEAN[1]])
+    assert margin[:, CLEAN[0]].any()
+    levels: dict[str, set] = {}
+    for state, sigma in zip(STATES[FIRST_RESTORED:], transformation.restorer.sigma, strict=True):
+        if sigma != LEFT:
+            levels.setdefault(state.kind, set()).add(float(sigma))
+    assert levels and all(len(found) == 1 for found in levels.values())
 
 
 def test_degradations_are_recognised_undone_and_counted(whole, finished):

@@ -98,6 +98,8 @@ def test_states_begin_with_none_and_noise_and_have_no_doubles():
     assert set(kinds[2:FIRST_RESTORED]) == {NOISE}
     assert not {NONE, NOISE} & set(kinds[FIRST_RESTORED:])
     assert set(RESTORED) <= set(kinds) and len(set(kinds)) == len(RESTORED) + len(MIXTURES) + 2
+    # What a kind has in common is learnt from the middle severity.
+    assert all(STATES[kinds.index(family)].steps == ((family, 3),) for family in RESTORED)
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,15 @@ RIDGE = 1e-2
 """Weight of |beta|^2, in units of a channel's mean square contribution."""
 
 TOLERANCE = 1e-4
-"""Change of a beta in a round, and distance from its bounds, below which a fit counts as found."""
+"""Change of a beta in a round, and gap between its free and its bounded solution, below which a fit
+counts as found."""
 
 MOST_ROUNDS = 1000
 """Rounds of a fit."""
 
 PENALTY = 0.3
-"""Weight of the distance from the bounds, in units of a channel's mean square contribution; other
-weights need more rounds."""
+"""Weight of the gap between the free and the bounded solution, in units of a channel's mean square
+contribution; 0.1 and 1 needed more rounds (docs/log.md)."""
 
 CURVE_IMAGES = 256
 """Images that the curves of a noise level, or of a kind of degradation, are fitted to."""

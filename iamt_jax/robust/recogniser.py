@@ -73,8 +73,8 @@ class Recogniser(NamedTuple):
 def recognise(
     images: Float[Array, "batch height width 3"], recogniser: Recogniser
 ) -> Int[Array, " batch"]:
-    """Index in `STATES` of the most probable state; 0, none, also for images that are unknown, that
-    may be clean, or that have values outside [0, 1].
+    """Index in `STATES` of the most probable state; 0 also for images that are unknown, that may be
+    clean, or that have values outside [0, 1].
 
     Args:
       images: in [0, 1] pixel units.
@@ -201,8 +201,8 @@ def fit_recogniser(
 
     Args:
       descriptions: of degraded images, by `describe`, one array for each state.
-      clean: of as many clean images as there are, for the margins against the clean states: at most
-        1 - `CLEAN_KEPT` of them are nearer to a state by more.
+      clean: of as many clean images as there are, for the margins against the clean states: about
+        1 - `CLEAN_KEPT` of them are nearer to a state by more (up to one image in a small set).
       left: indices of states whose images are to be left as they are; the same for them, with
         `LEFT_KEPT`.
       clean_states: indices of the states without degradation.

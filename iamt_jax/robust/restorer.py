@@ -84,8 +84,8 @@ class Restorer(NamedTuple):
     inverses: Inverse
     """Of all states."""
     sigma: Float[Array, " state"]
-    """Noise level for which the denoiser treats the restored image; 0 where that does not pay, and
-    `LEFT` where restoring does not pay, either."""
+    """Noise level for which the denoiser treats the restored image, 0 for none, and `LEFT` where
+    restoring does not pay."""
     beta: Float[Array, "state attribute channel"] | None
     """Offsets of the tone curve for restored images, with n = 1; None is the network's own."""
 

@@ -158,7 +158,7 @@ class _Learner:
     def learn(self, kind: str, batches: Sequence[np.ndarray], share: int) -> _Learnt:
         """Learns to restore a state from the degraded batches; `share` is the number of images that
         it adds to those of its kind, to which the curves are fitted. Whether restored images are
-        denoised is decided by the first state of the kind."""
+        denoised is decided by the first state of the kind that it pays to restore."""
         kept, self._turn = self._turn, (self._turn + 1) % self._kept
         degraded = np.concatenate(batches[self._kept :])
         inverse = fit_state(degraded, self._clean, self.basis, self._variance)
@@ -173,10 +173,11 @@ class _Learner:
             sigma: self._contributions(self._denoised(after[:few], sigma)) for sigma in candidates
         }
         distances = {sigma: self._distance(part, wanted[:few]) for sigma, part in parts.items()}
-        sigma = self._remaining[kind] = min(distances, key=distances.get)
         untouched = self._distance(self._contributions(before[:few]), wanted[:few])
-        if not distances[sigma].pays(untouched):
+        paying = [sigma for sigma in distances if distances[sigma].pays(untouched)]
+        if not paying:
             return _Learnt(inverse, LEFT, None)
+        sigma = self._remaining[kind] = min(paying, key=distances.get)
         found = None
         if self._curves:
             first, rest = parts[sigma], after[few:]
