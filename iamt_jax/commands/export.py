@@ -107,7 +107,7 @@ def _artefact(classifier: Classifier, metadata: dict) -> tuple[bytes, Callable, 
     ways = _CURVES
     if classifier.is_calibrated:
         programs[AUTOMATIC] = automatic_program(network, size, classifier.transformation)
-        signatures[AUTOMATIC] = "images -> (probabilities, sigma)"
+        signatures[AUTOMATIC] = "images -> (probabilities, sigma, state)"
         ways = _CURVES | {"auto": [{"auto": True}]}
     content = pack(metadata | {"programs": signatures, "platforms": list(PLATFORMS)}, programs)
     return content, ExportedClassifier(content, "the new file"), ways
