@@ -158,34 +158,47 @@ class _Learner:
     def learn(self, kind: str, batches: Sequence[np.ndarray], share: int) -> _Learnt:
         """Learns to restore a state from the degraded batches; `share` is the number of images that
         it adds to those of its kind, to which the curves are fitted. Whether restored images are
-        denoised is decided by the first state of the kind that it pays to restore."""
+        denoised is decided by the first state of the kind."""
         kept, self._turn = self._turn, (self._turn + 1) % self._kept
         degraded = np.concatenate(batches[self._kept :])
         inverse = fit_state(degraded, self._clean, self.basis, self._variance)
+        if kind not in self._remaining:
+            self._remaining[kind] = self._nearest_level(batches, inverse)
+        sigma = self._remaining[kind]
         before, wanted = batches[kept][:share], self._wanted[kept][:share]
-        inverses = jax.tree.map(lambda x: np.repeat(x[None], len(before), 0), inverse)
-        after = self._restore(before, self.basis, inverses)
+        after = self._denoised(self._restored(before, inverse), sigma)
         few = min(MEASURED, len(before))
-        candidates = [0.0] if self._prior is None else [0.0, REMAINING]
-        if kind in self._remaining:
-            candidates = [self._remaining[kind]]
-        parts = {
-            sigma: self._contributions(self._denoised(after[:few], sigma)) for sigma in candidates
-        }
-        distances = {sigma: self._distance(part, wanted[:few]) for sigma, part in parts.items()}
-        untouched = self._distance(self._contributions(before[:few]), wanted[:few])
-        paying = [sigma for sigma in distances if distances[sigma].pays(untouched)]
-        if not paying:
+        untouched, treated = (self._contributions(images[:few]) for images in (before, after))
+        left = self._distance(untouched, wanted[:few])
+        if not self._distance(treated, wanted[:few]).pays(left):
             return _Learnt(inverse, LEFT, None)
-        sigma = self._remaining[kind] = min(paying, key=distances.get)
         found = None
         if self._curves:
-            first, rest = parts[sigma], after[few:]
-            if len(rest):
-                rest = self._contributions(self._denoised(rest, sigma))
-                first = tuple(np.concatenate(pair) for pair in zip(first, rest, strict=True))
-            found = *first, wanted
+            if len(after) > few:
+                rest = self._contributions(after[few:])
+                treated = tuple(np.concatenate(pair) for pair in zip(treated, rest, strict=True))
+            found = *treated, wanted
         return _Learnt(inverse, sigma, found)
+
+    def _nearest_level(self, batches: Sequence[np.ndarray], inverse: Inverse) -> float:
+        """Noise level, 0 or `REMAINING`, for which restored images are to be denoised: what brings
+        the logits of some images of every kept batch nearer to those of the clean ones."""
+        if self._prior is None:
+            return 0.0
+        some, wanted = (
+            np.concatenate([batch[:MEASURED] for batch in kept])
+            for kept in (batches[: self._kept], self._wanted)
+        )
+        restored = self._restored(some, inverse)
+
+        def distance(sigma: float) -> _Distance:
+            return self._distance(self._contributions(self._denoised(restored, sigma)), wanted)
+
+        return min((0.0, REMAINING), key=distance)
+
+    def _restored(self, images: np.ndarray, inverse: Inverse) -> Array:
+        inverses = jax.tree.map(lambda x: np.repeat(x[None], len(images), 0), inverse)
+        return self._restore(images, self.basis, inverses)
 
     def _denoised(self, images: Array, sigma: float) -> Array:
         if not sigma:
