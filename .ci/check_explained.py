@@ -28,8 +28,8 @@ def main(folder: Path) -> int:
         for (name, metric), bound in wanted.items()
         if scores[name][metric] < bound
     ]
-    for metric, sign, better in (("deletion", -1, DELETION), ("insertion", 1, INSERTION)):
-        if sign * (gradients[metric] - other[metric]) < better:
+    for metric, sign in (("deletion", -1), ("insertion", 1)):
+        if sign * gradients[metric] <= sign * other[metric]:
             failures.append(f"{metric}: {gradients[metric]:.3f}, Grad-CAM has {other[metric]:.3f}")
     if abs(judged["randomised"]["heads"]) >= 0.2:
         failures.append(f"heads drawn anew: rank correlation {judged['randomised']['heads']:.2f}")
@@ -48,11 +48,6 @@ GRADIENTS = {
 }
 """Least values for the map by gradients: as a multiple of Grad-CAM's, and absolute. Where features
 see 15 px, Grad-CAM, too, points to the right place in 61 to 67 % of the cases."""
-
-DELETION, INSERTION = 0.1, -0.02
-"""Least advantages over Grad-CAM. Insertion hardly tells maps apart here: a centred Gaussian, which
-knows nothing of the network, has 0.976 to 0.977, and the maps of networks that differ by rounding
-alone 0.973 to 0.985."""
 
 
 if __name__ == "__main__":

