@@ -29,7 +29,7 @@ from iamt_jax.evaluation.mask_statistics import (
     mask_atlas,
     strongest,
 )
-from iamt_jax.explanation.explain import blurred, coarse, explain, mask_map
+from iamt_jax.explanation.explain import blurred, coarse, explain, mask_map, summary_map
 from iamt_jax.explanation.maps import NETWORK_MAPS
 from iamt_jax.robust.treatment import ToneCurve
 from iamt_jax.synthetic import LOCAL_ATTRIBUTES, faces, render
@@ -78,6 +78,20 @@ def test_masks_of_an_explanation_are_the_curved_ones(classifier):
     tail = (2 * np.minimum(chosen, 1 - chosen)) ** 2 / 2
     curved = 1.5 * np.where(chosen < 0.5, tail, 1 - tail) - 0.5
     close(np.moveaxis(found.masks[:, 0], 1, -1), curved, 1e-5)
+
+
+def test_the_summary_map_has_the_derivatives_of_the_image_and_of_the_half_blurred_one(classifier):
+    network, chosen = classifier.network, jnp.array([3, 31])
+    images = jnp.asarray(np.random.default_rng(0).random((4, 32, 32, 3)), jnp.float32)
+    found = nnx.jit(explain)(network, images, chosen, 2.0, 0.5)
+
+    def derivative(x):
+        one = lambda k: jax.grad(lambda y: jnp.sum(network.predict(y, 2.0, 0.5)[:, k]))(x)  # noqa: E731
+        return jnp.stack([one(k) for k in chosen], axis=1)
+
+    points = jnp.stack([derivative(images), derivative(0.5 * images + 0.5 * coarse(images))])
+    expected = summary_map(images, points, found.mask_map)
+    close(found.summary / jnp.max(jnp.abs(expected)), expected / jnp.max(jnp.abs(expected)))
 
 
 def test_analyses_equal_numpy_on_stored_masks(classifier, dataset, monkeypatch):

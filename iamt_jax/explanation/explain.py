@@ -35,9 +35,8 @@ def coarse(images: Float[Array, "*batch y x 3"]) -> Float[Array, "*batch y x 3"]
     return jnp.moveaxis(blurred(jnp.moveaxis(images, -1, -3), 0.1), -3, -1)
 
 
-SPREAD = 1 / 32
-"""Width of the blur in `summary_map`: the standard deviation for the sensitivity, as a share of the
-image's side. The evidence is blurred half as much."""
+SENSITIVITY_SPREAD, EVIDENCE_SPREAD = 1 / 32, 1 / 40
+"""Widths of the two blurs in `summary_map`: standard deviations, as shares of the image's side."""
 
 
 class Explanation(NamedTuple):
@@ -132,11 +131,12 @@ def explain(
     chosen = jnp.asarray(chosen)
     n, beta = 1.0 if n is None else n, own_beta(network) if beta is None else beta
     features, pull = jax.vjp(network.extractor, images)
+    halfway, pull_halfway = jax.vjp(network.extractor, (images + coarse(images)) / 2)
     positions = features.shape[1] * features.shape[2]
 
     def of_one(k: Array) -> tuple[Array, Array, Array, Array]:
-        """Contributions and mask by position and channel, the map of the masks, and the derivative
-        in the pixels."""
+        """Contributions and mask by position and channel, the map of the masks, and the derivatives
+        in the pixels of the image and of the half-blurred one."""
         weight, _ = network.heads.classifiers(k[None])
 
         def added(features: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -146,13 +146,15 @@ def explain(
             return weight[0] * (1 + curved) * features / positions, (curved, places)
 
         added_here, back, (mask, places) = jax.vjp(added, features, has_aux=True)
-        (to_features,) = back(jnp.ones_like(added_here))
-        return added_here, mask, places, pull(to_features)[0]
+        _, back_halfway, _ = jax.vjp(added, halfway, has_aux=True)
+        each = jnp.ones_like(added_here)
+        derivatives = pull(*back(each)) + pull_halfway(*back_halfway(each))
+        return added_here, mask, places, jnp.stack(derivatives)
 
     # One attribute at a time, so that no derivative is a sum over attributes: XLA's YNNPACK
     # fusions compute such sums wrongly on some CPUs (docs/log.md).
     added, masks, places, gradients = jax.vmap(of_one)(chosen)
-    gradients = gradients.swapaxes(0, 1)
+    gradients = gradients.transpose(1, 2, 0, 3, 4, 5)  # 2, batch, some, y, x, 3
     contributions = jnp.sum(added, axis=(2, 3)).swapaxes(0, 1)
     maps = jnp.sum(added, axis=-1).swapaxes(0, 1)
     _, bias = network.heads.classifiers(chosen)
@@ -199,36 +201,42 @@ def own_beta(network: Attentive) -> float:
 
 def summary_map(
     images: Float[Array, "batch y x 3"],
-    gradients: Float[Array, "batch some y x 3"],
+    gradients: Float[Array, "2 batch some y x 3"],
     places: Float[Array, "batch some height width"],
 ) -> Float[Array, "batch some y x"]:
     r"""Signed map of the pixels for each attribute, in logits per pixel.
 
     Contributions by position are as coarse as the features. The map therefore uses derivatives in
-    the pixels: the evidence of a pixel is what the logit would lose, to first order, if it were
-    hidden; it is weighted by the sensitivity E and by the square of the masks' map A, above its
-    least value,
+    the pixels: the evidence of a pixel is what the logit would lose if it were blurred away. To
+    first order that is the derivative at the image times x minus x-bar, the blurred image; the mean
+    with the derivative at the half-blurred image also tells where the logit has saturated
+    (integrated gradients, Sundararajan et al. 2017, at two points). The evidence is weighted by the
+    sensitivity E and by the square of the masks' map A, above its least value,
 
     .. math::
-      S = \left(G_{\sigma/2} * \sum_{rgb} \frac{\partial z_k}{\partial x} (x - \bar x)\right)
+      S = \left(G_e * \sum_{rgb}
+      \Big\langle \frac{\partial z_k}{\partial x} \Big\rangle (x - \bar x) \right)
       \frac{E}{\max E} \left(\frac{A - \min A}{\max A - \min A}\right)^2, \qquad
-      E = G_\sigma * \sum_{rgb} \left( \frac{\partial z_k}{\partial x} \right)^2
+      E = G_s * \sum_{rgb} \Big\langle \Big( \frac{\partial z_k}{\partial x} \Big)^2 \Big\rangle
 
-    where x-bar is the blurred image. On synthetic faces its energy inside the true region is
-    several times that of Grad-CAM (docs/explain.md).
+    where angle brackets are means over both points, and G are the blurs by `EVIDENCE_SPREAD` and
+    `SENSITIVITY_SPREAD`. On synthetic faces its energy inside the true region is above that of
+    Grad-CAM (docs/explain.md).
 
     Args:
       images: float32, in the units of the network.
-      gradients: derivatives of each logit in the pixels, logits per unit.
+      gradients: derivatives of each logit in the pixels of the images, and of the half-blurred
+        images, logits per unit.
       places: A, the map of the masks (`mask_map`).
 
     Returns:
       The map, in the gradients' type.
     """
-    evidence = jnp.sum(gradients * (images - coarse(images))[:, None], axis=-1)
-    energy = blurred(jnp.sum(jnp.square(gradients), axis=-1), SPREAD)
+    evidence = jnp.sum(jnp.mean(gradients, axis=0) * (images - coarse(images))[:, None], axis=-1)
+    energy = jnp.mean(jnp.sum(jnp.square(gradients), axis=-1), axis=0)
+    energy = blurred(energy, SENSITIVITY_SPREAD)
     energy /= jnp.maximum(jnp.max(energy, axis=(2, 3), keepdims=True), 1e-30)
     places = places - jnp.min(places, axis=(2, 3), keepdims=True)
     places /= jnp.maximum(jnp.max(places, axis=(2, 3), keepdims=True), 1e-30)
     places = jax.image.resize(places, energy.shape, "bilinear")
-    return blurred(evidence, SPREAD / 2) * energy * jnp.square(places)
+    return blurred(evidence, EVIDENCE_SPREAD) * energy * jnp.square(places)
