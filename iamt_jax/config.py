@@ -267,7 +267,7 @@ _LOCAL = ModelConfig(
 def _faces() -> Config:
     """Synthetic faces on a laptop CPU, in minutes; the default of train.py."""
     return Config(
-        model=replace(_LOCAL, curve_share=0.95),
+        model=replace(_LOCAL, curve_share=0.98),
         loss=LossConfig(mask_l1=5e-5),
         train=TrainConfig(steps=1600, batch_size=32, learning_rate=5e-3, warmup=50, ema=0.98),
     )
