@@ -147,8 +147,8 @@ def explain(
 
         added_here, back, (mask, places) = jax.vjp(added, features, has_aux=True)
         _, back_halfway, _ = jax.vjp(added, halfway, has_aux=True)
-        each = jnp.ones_like(added_here)
-        derivatives = pull(*back(each)) + pull_halfway(*back_halfway(each))
+        ones = jnp.ones_like(added_here)
+        derivatives = pull(*back(ones)) + pull_halfway(*back_halfway(ones))
         return added_here, mask, places, jnp.stack(derivatives)
 
     # One attribute at a time, so that no derivative is a sum over attributes: XLA's YNNPACK
@@ -209,9 +209,9 @@ def summary_map(
     Contributions by position are as coarse as the features. The map therefore uses derivatives in
     the pixels: the evidence of a pixel is what the logit would lose if it were blurred away. To
     first order that is the derivative at the image times x minus x-bar, the blurred image; the mean
-    with the derivative at the half-blurred image also tells where the logit has saturated
-    (integrated gradients, Sundararajan et al. 2017, at two points). The evidence is weighted by the
-    sensitivity E and by the square of the masks' map A, above its least value,
+    with the derivative at the half-blurred image also sees evidence for which the logit has
+    saturated (integrated gradients, Sundararajan et al. 2017, at two points). The evidence is
+    weighted by the sensitivity E and by the square of the masks' map A, above its least value,
 
     .. math::
       S = \left(G_e * \sum_{rgb}
