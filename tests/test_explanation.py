@@ -94,6 +94,27 @@ def test_the_summary_map_has_the_derivatives_of_the_image_and_of_the_half_blurre
     close(found.summary / jnp.max(jnp.abs(expected)), expected / jnp.max(jnp.abs(expected)))
 
 
+def test_the_summary_map_equals_numpy():
+    rng = np.random.default_rng(0)
+    images, gradients = rng.random((1, 40, 40, 3)), rng.normal(size=(2, 1, 1, 40, 40, 3))
+    places = rng.random((1, 1, 40, 40))
+
+    def blur(image, deviation):
+        """Gaussian blur of (y, x), normalised at the edges."""
+        at = np.arange(40)
+        weight = np.exp(-((at[:, None] - at) ** 2) / (2 * deviation**2))
+        weight /= weight.sum(1, keepdims=True)
+        return weight @ image @ weight.T
+
+    hidden = np.stack([blur(images[0, ..., c], 4) for c in range(3)], axis=-1)
+    evidence = (gradients[:, 0, 0].mean(0) * (images[0] - hidden)).sum(-1)
+    energy = blur((gradients[:, 0, 0] ** 2).mean(0).sum(-1), 40 / 32)
+    rise = (places[0, 0] - places.min()) / (places.max() - places.min())
+    expected = blur(evidence, 1) * energy / energy.max() * rise**2
+    found = summary_map(*(jnp.asarray(x, jnp.float32) for x in (images, gradients, places)))
+    close(found[0, 0] / np.abs(expected).max(), expected / np.abs(expected).max())
+
+
 def test_analyses_equal_numpy_on_stored_masks(classifier, dataset, monkeypatch):
     """Statistics do not depend on the batch size."""
     records = dataset.split("test").first(11)

@@ -102,8 +102,8 @@ def explain(
 ) -> Explanation:
     """Explains the logits of the chosen attributes under the tone curve (n, beta).
 
-    The masks of all chosen attributes are in memory at once. The function is not compiled: use
-    `nnx.jit`, as in the example.
+    The masks of all chosen attributes are in memory at once, for the images and the half-blurred
+    ones. The function is not compiled: use `nnx.jit`, as in the example.
 
     Args:
       network: `IAMT`, or any module with `extractor` and `heads`.
@@ -208,10 +208,11 @@ def summary_map(
 
     Contributions by position are as coarse as the features. The map therefore uses derivatives in
     the pixels: the evidence of a pixel is what the logit would lose if it were blurred away. To
-    first order that is the derivative at the image times x minus x-bar, the blurred image; the mean
-    with the derivative at the half-blurred image also sees evidence for which the logit has
-    saturated (integrated gradients, Sundararajan et al. 2017, at two points). The evidence is
-    weighted by the sensitivity E and by the square of the masks' map A, above its least value,
+    first order that is (x - x-bar) times the derivative at the image, where x-bar is the blurred
+    image; the mean with the derivative at the half-blurred image also sees evidence for which the
+    logit has saturated (integrated gradients, Sundararajan et al. 2017, at two points). The
+    evidence is weighted by the sensitivity E and by the square of the masks' map A, above its least
+    value,
 
     .. math::
       S = \left(G_e * \sum_{rgb}
@@ -219,9 +220,9 @@ def summary_map(
       \frac{E}{\max E} \left(\frac{A - \min A}{\max A - \min A}\right)^2, \qquad
       E = G_s * \sum_{rgb} \Big\langle \Big( \frac{\partial z_k}{\partial x} \Big)^2 \Big\rangle
 
-    where angle brackets are means over both points, and G are the blurs by `EVIDENCE_SPREAD` and
-    `SENSITIVITY_SPREAD`. On synthetic faces its energy inside the true region is above that of
-    Grad-CAM (docs/explain.md).
+    where angle brackets are means over both points, and G_e and G_s are the blurs by
+    `EVIDENCE_SPREAD` and `SENSITIVITY_SPREAD`. On synthetic faces its energy inside the true region
+    is above that of Grad-CAM (docs/explain.md).
 
     Args:
       images: float32, in the units of the network.
