@@ -216,9 +216,10 @@ def summary_map(
 
     .. math::
       S = \left(G_e * \sum_{rgb}
-      \Big\langle \frac{\partial z_k}{\partial x} \Big\rangle (x - \bar x) \right)
+      \left\langle \frac{\partial z_k}{\partial x} \right\rangle (x - \bar x) \right)
       \frac{E}{\max E} \left(\frac{A - \min A}{\max A - \min A}\right)^2, \qquad
-      E = G_s * \sum_{rgb} \Big\langle \Big( \frac{\partial z_k}{\partial x} \Big)^2 \Big\rangle
+      E = G_s * \sum_{rgb}
+      \left\langle \left( \frac{\partial z_k}{\partial x} \right)^2 \right\rangle
 
     where angle brackets are means over both points, and G_e and G_s are the blurs by
     `EVIDENCE_SPREAD` and `SENSITIVITY_SPREAD`. On synthetic faces its energy inside the true region
