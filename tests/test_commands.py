@@ -4,8 +4,10 @@ A command is run as it stands, but for `TINY` flags after it, and with folders u
 it gives. What is too slow for that is run by .ci/check_commands.py; what is left is in `ELSEWHERE`.
 """
 
+import os
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -67,6 +69,10 @@ def place(dataset, finished, tmp_path_factory):
     (place / "examples").symlink_to(commands.ROOT / "examples")
     (place / "experiments").symlink_to(commands.ROOT / "experiments")
     (place / "iamt_jax").symlink_to(commands.ROOT / "iamt_jax")
+    copies = commands.ROOT / "experiments" / "degraded_copies.py"
+    few = ["--workdir", "W", "--out", "copies", "--images", "64", "--copies", "0"]
+    environment = os.environ | {"PYTHONPATH": str(commands.ROOT)}
+    subprocess.run([sys.executable, copies, *few], cwd=place, env=environment, check=True)
     return place
 
 
