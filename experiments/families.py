@@ -22,9 +22,11 @@ from pathlib import Path
 import baselines
 import classical
 import jax
+import jax.numpy as jnp
 import numpy as np
 from bench import BATCH, Results, Split, batched, load_all, read_split, run, score
 from flax import nnx
+from jaxtyping import Array
 from noise import BETA_VALUES, N_VALUES
 
 from iamt_jax.degradation.families import degrade
@@ -32,7 +34,7 @@ from iamt_jax.degradation.noise import degradation_keys
 from iamt_jax.degradation.severities import FAMILIES, SEVERITIES
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.progress import progress_bar
-from iamt_jax.robust.recogniser import recognise
+from iamt_jax.robust.recogniser import Recogniser, recognise
 from iamt_jax.robust.states import STATES
 from iamt_jax.robust.treatment import Transformation
 from iamt_jax.xla_setup import prepare
@@ -74,7 +76,7 @@ def main(arguments: Arguments) -> None:
     (trained,) = load_all((arguments.workdir,))
     split = read_split(trained, arguments.split, arguments.images)
     results = Results(arguments.out / "families.json")
-    find = jax.jit(recognise)
+    find = jax.jit(_recognised)
     ways = _ways(trained, arguments)
     name = "left out" if arguments.leave_out else "auto"
     steps = [(CLEAN, 0)]
@@ -195,6 +197,12 @@ def _rivals(trained: Classifier, arguments: Arguments) -> dict[str, _Way]:
         return batched(lambda x: predictor.predict(x).logits, images)
 
     return {"best tone curve": curve, "statistics": statistics, "scikit-image": classically}
+
+
+def _recognised(images: Array, recogniser: Recogniser) -> Array:
+    """The states that images are near to; 0 for the others."""
+    found = recognise(images, recogniser)
+    return jnp.where(found.near, found.state, 0)
 
 
 def _known(trained: Classifier, family: str, is_left_out: bool) -> Transformation:

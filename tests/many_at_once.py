@@ -26,7 +26,7 @@ from iamt_jax.inference.predictor import Predictor  # noqa: E402
 from iamt_jax.model.network import build  # noqa: E402
 from iamt_jax.robust.denoiser import fit_prior  # noqa: E402
 from iamt_jax.robust.noise_level import Levels  # noqa: E402
-from iamt_jax.robust.recogniser import Recogniser, describe  # noqa: E402
+from iamt_jax.robust.recogniser import WIDEST, Recogniser, describe  # noqa: E402
 from iamt_jax.robust.restorer import Basis, Inverse, Restorer  # noqa: E402
 from iamt_jax.robust.states import FIRST_RESTORED, STATES  # noqa: E402
 from iamt_jax.robust.treatment import Transformation  # noqa: E402
@@ -56,7 +56,7 @@ def made_transformation(images: np.ndarray) -> Transformation:
 
 
 def made_restorer(images: np.ndarray) -> tuple[Recogniser, Restorer]:
-    """One state is known, which is near to half of the images."""
+    """One state is known, which is near to about half of the images."""
     rng = np.random.default_rng(4)
     described = np.asarray(describe(images))
     features, states, rank = described.shape[1], len(STATES), 2
@@ -65,11 +65,14 @@ def made_restorer(images: np.ndarray) -> tuple[Recogniser, Restorer]:
     mean[FIRST_RESTORED] = described.mean(0)
     offset = np.full(states, np.inf, np.float32)
     offset[FIRST_RESTORED] = 0
-    distance = np.square(described - described.mean(0)).sum(1)
-    limit = np.full(states, np.sort(distance)[len(images) // 2 - 1 : len(images) // 2 + 1].mean())
+    squares = np.square(described - described.mean(0))
+    distance = np.stack([squares[:, :WIDEST].sum(1), squares.sum(1)], 1)
+    middle = slice(len(images) // 2 - 1, len(images) // 2 + 1)
+    limit = np.tile(np.sort(distance, axis=0)[middle].mean(0), (states, 1))
     whitening = np.broadcast_to(np.eye(features, dtype=np.float32), (states, features, features))
     margin = np.zeros((states, states), np.float32)
-    recogniser = Recogniser(mean, whitening, offset, margin, np.float32(limit))
+    clean_limit = np.full(states, -1, np.float32)
+    recogniser = Recogniser(mean, whitening, offset, margin, np.float32(limit), clean_limit)
     shape = images.shape[1:]
     components, _ = np.linalg.qr(rng.normal(size=(images[0].size, rank)))
     basis = Basis(images.mean(0), np.float32(components))

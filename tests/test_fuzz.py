@@ -192,7 +192,8 @@ def calibration(workdir):
     """The content of a small one with every member."""
     levels = Levels(np.float32([0, 0.1]), np.float32([[0, 1], [0, 2]]), np.float32(0.5))
     prior = [np.ones(shape) for shape in ((1, 1, 6), (1, 1, 6, 2), (1, 1, 2), (1, 1))]
-    recogniser = Recogniser(*(np.ones(shape) for shape in ((3, 2), (3, 2, 2), (3,), (3, 3), (3,))))
+    shapes = (3, 2), (3, 2, 2), (3,), (3, 3), (3, 2), (3,)
+    recogniser = Recogniser(*map(np.ones, shapes))
     basis = Basis(np.ones((2, 2, 3)), np.ones((12, 1)))
     inverses = Inverse(*(np.ones((2, *one)) for one in ((2, 2, 3), (1,), (1, 1), (2, 2, 2, 3))))
     restorer = Restorer(basis, inverses, np.ones(2), np.ones((2, 2, 3)))

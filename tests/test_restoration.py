@@ -10,8 +10,13 @@ from iamt_jax.robust import restorer as restoring
 from iamt_jax.robust.noise_level import Levels
 from iamt_jax.robust.recogniser import (
     CLEAN_KEPT,
+    GAIN_LOST,
+    LARGE_GAIN,
     LEFT_KEPT,
+    WIDEST,
+    Outcome,
     Recogniser,
+    clean_distance,
     describe,
     fit_recogniser,
     recognise,
@@ -137,16 +142,22 @@ def known(faces):
     place[chosen], offset[chosen] = range(len(chosen)), few.offset
     margin = np.zeros((len(STATES), len(STATES)), np.float32)
     margin[:, 0] = few.margin[place, 0]
-    rows = few.mean[place], few.whitening[place], offset, margin, few.limit[place]
-    return Recogniser(*rows), chosen
+    rows = (few.limit[place], few.clean_limit[place])
+    return Recogniser(few.mean[place], few.whitening[place], offset, margin, *rows), chosen
+
+
+def near_states(images, recogniser):
+    """The states that images are near to, 0 for the others."""
+    state, near = recognise(images, recogniser)
+    return np.where(near, state, 0)
 
 
 def test_states_are_recognised(faces, known):
     recogniser, chosen = known
     for index in chosen:
-        found = np.asarray(recognise(degraded(faces, STATES[index]), recogniser))
+        found = near_states(degraded(faces, STATES[index]), recogniser)
         assert np.mean(found == index) > 0.95, STATES[index]
-    clean = np.asarray(recognise(faces, recogniser))
+    clean = near_states(faces, recogniser)
     assert np.mean(clean == 0) >= CLEAN_KEPT - 1 / len(faces)
 
 
@@ -156,7 +167,7 @@ def test_a_margin_decides_only_between_two_states(faces, known):
     margin[blur, 0] = 1e9
     strict = recogniser._replace(margin=margin)
     for index, expected in ((blur, 0), (contrast, contrast)):
-        found = np.asarray(recognise(degraded(faces, STATES[index]), strict))
+        found = near_states(degraded(faces, STATES[index]), strict)
         assert np.mean(found == expected) > 0.95
 
 
@@ -165,7 +176,7 @@ def test_the_margins_keep_clean_images(faces, known):
     described = np.asarray(describe(faces))
     near = fit_recogniser([described[::2], described[1::2]], described)
     assert near.margin[1, 0] > 0
-    assert np.mean(np.asarray(recognise(faces, near)) == 0) >= CLEAN_KEPT - 1 / len(faces)
+    assert np.mean(near_states(faces, near) == 0) >= CLEAN_KEPT - 1 / len(faces)
 
 
 def test_the_margins_keep_images_of_a_state_that_is_left_alone(faces):
@@ -177,7 +188,7 @@ def test_the_margins_keep_images_of_a_state_that_is_left_alone(faces):
     taken = []
     for left in ((), (1,)):
         fitted = fit_recogniser(descriptions, blurred, left)
-        found = np.asarray(recognise(faces, fitted))
+        found = near_states(faces, fitted)
         taken.append(np.mean(found == 2))
         np.testing.assert_array_equal(fitted.margin[:, 1] > 0, [False, False, bool(left)])
     assert taken[1] <= 1 - LEFT_KEPT + 1 / len(faces) < taken[0]
@@ -193,7 +204,7 @@ def test_black_and_white_images_are_not_taken_for_faded_ones(faces):
     found = {}
     for states, clean_states in (((0, 2), (0,)), ((0, 1, 2), (0, 1))):
         few = fit_recogniser([described[i] for i in states], clean, (), clean_states)
-        kinds = [np.asarray(recognise(images, few)) for images in (white[:8], faded)]
+        kinds = [near_states(images, few) for images in (white[:8], faded)]
         found[len(states)] = [np.mean(kind == len(states) - 1) for kind in kinds]
     assert found[3][0] == 0 and found[3][1] > 0.9
     # Without it, a margin that keeps them keeps faded images as well.
@@ -203,11 +214,50 @@ def test_black_and_white_images_are_not_taken_for_faded_ones(faces):
 def test_unknown_images_and_open_noise_are_left_alone(faces, known):
     recogniser, _ = known
     unknown = np.random.default_rng(3).random(faces[:8].shape).astype(np.float32)
-    assert not np.asarray(recognise(unknown, recogniser)).any()
+    assert not near_states(unknown, recogniser).any()
     blurred = degraded(faces[:8], of("gaussian_blur", 3))
-    assert np.asarray(recognise(blurred, recogniser)).all()
+    assert near_states(blurred, recogniser).all()
     blurred[:, 0, 0] = 1.01
-    assert not np.asarray(recognise(blurred, recogniser)).any()
+    assert not np.asarray(recognise(blurred, recogniser).state).any()
+
+
+def test_fewer_images_are_near_to_a_state_that_gains_little(faces):
+    blurred = degraded(faces, of("gaussian_blur"))
+    described = [np.asarray(describe(images)) for images in (faces, blurred)]
+    shares = []
+    for gain in (0.3, 0.02, 0.001):
+        outcomes = {1: Outcome(gain, described[0])}
+        fitted = fit_recogniser(described, described[0], (), (0,), outcomes)
+        shares.append(np.mean(near_states(blurred, fitted) == 1))
+        expected = described[0] if gain > LARGE_GAIN else None
+        limit = -1 if expected is None else np.max(clean_distance(faces, fitted))
+        np.testing.assert_allclose(fitted.clean_limit, [-1, limit], rtol=1e-3)
+    # Either limit is reached by its share of the images, and some reach both.
+    for share, gain in zip(shares, (0.3, 0.02, 0.001), strict=True):
+        lost = min(0.5, GAIN_LOST / gain)
+        assert 1 - 2 * lost - 0.02 <= share <= 1 - lost + 0.02, gain
+
+
+def test_an_image_must_be_near_in_the_widest_directions_as_well(faces):
+    """Beside the other directions they hardly count, and an odd image would pass."""
+    described = np.random.default_rng(5).normal(size=(4000, describe(faces[:1]).shape[1]))
+    fitted = fit_recogniser([described, described + 100], described)
+    limit = fitted.limit[1]
+    features = described.shape[1]
+    np.testing.assert_allclose(limit[1] / features, 1.4, rtol=0.1)  # chi squared, 99 %
+    assert 2 * WIDEST < limit[0] < 3 * WIDEST  # The same for 10 degrees of freedom: 23.2.
+    assert limit[0] + features - WIDEST < limit[1]
+
+
+def test_the_distance_from_clean_images_is_that_of_numpy(faces, known):
+    recogniser, _ = known
+    found = clean_distance(faces[:5], recogniser)
+    centred = np.asarray(describe(faces[:5]), np.float64) - recogniser.mean[0]
+    inverse_covariance = recogniser.whitening[0].astype(np.float64) @ recogniser.whitening[0].T
+    expected = np.einsum("if,fg,ig->i", centred, inverse_covariance, centred)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    alone = [float(clean_distance(face[None], recogniser)[0]) for face in faces[:5]]
+    np.testing.assert_allclose(found, alone, rtol=1e-4)
 
 
 def test_the_basis_is_that_of_the_principal_components(pictures, faces, basis):
@@ -320,6 +370,26 @@ def test_only_what_pays_is_undone(faces, transformation):
     assert np.abs(treated.images[1] - blurred[0]).max() > 0.01
     np.testing.assert_array_equal(np.asarray(treated.beta)[:, 0, 0], [1, 0.25, 1])
     assert np.asarray(treated.sigma)[1] == 0
+
+
+def test_an_unknown_image_is_restored_if_it_then_looks_clean(faces, transformation):
+    """A limit of 0 makes every image unknown."""
+    blur = STATES.index(of("gaussian_blur", 3))
+    images = degraded(faces[:4], STATES[blur])
+    known = transformation.recogniser
+    looks = clean_distance(treat(images, transformation).images, known)
+    for limit, restored in ((-1, 0), (np.sort(looks)[1:3].mean(), 2), (np.max(looks) + 1, 4)):
+        clean_limit = np.array(known.clean_limit)
+        clean_limit[blur] = limit
+        unknown = known._replace(limit=np.zeros_like(known.limit), clean_limit=clean_limit)
+        careful = transformation._replace(recogniser=unknown)
+        treated = treat(images, careful)
+        undone = np.asarray(treated.state) == blur
+        alone = [int(treat(image[None], careful).state[0]) for image in images]
+        np.testing.assert_array_equal(treated.state, alone)
+        assert undone.sum() == restored
+        np.testing.assert_array_equal(undone, np.asarray(looks) <= limit)
+        np.testing.assert_array_equal(treated.images[~undone], images[~undone])
 
 
 def test_a_known_sigma_turns_the_recogniser_off(faces, transformation):

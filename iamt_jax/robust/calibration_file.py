@@ -19,7 +19,7 @@ from iamt_jax.robust.restorer import Basis, Inverse, Restorer
 from iamt_jax.robust.states import STATES
 from iamt_jax.robust.treatment import Transformation
 
-CALIBRATION_VERSION = 4
+CALIBRATION_VERSION = 5
 
 LEVEL_ARRAYS = ("levels/sigma", "levels/reading", "levels/floor")
 """Names in the file of the arrays of `Levels`."""

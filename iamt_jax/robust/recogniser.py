@@ -2,28 +2,41 @@
 
 An image is described by some 80 numbers: energies of its spectrum by frequency and direction,
 edges at the borders of JPEG's blocks, and statistics of its pixels. For each state of
-`states.STATES` these numbers have a Gaussian distribution. The most probable state is the answer;
-an image that is too far from it, or hardly nearer to it than to a state whose images are to be left
-as they are, is left as it is. All is fitted in closed form to unlabelled images.
+`states.STATES` these numbers have a Gaussian distribution. The most probable state is the answer,
+unless the image is hardly nearer to it than to a state whose images are to be left as they are.
+It is also said whether the image is as near to that state as the state's own images are: what is
+farther has a degradation that calibration has not seen. All is fitted in closed form to unlabelled
+images.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from iamt_jax.robust.noise_level import OPPONENT, is_clipped
 from iamt_jax.robust.spectrum import spectrum
 
 QUANTILE = 0.99
-"""Share of the images of a state that count as near to it."""
+"""Share of the images of a state that is not restored that count as near to it."""
 
-CLEAN_KEPT = 0.9995
+GAIN_LOST = 0.003
+"""Gain of a restored state that is given up for images that do not count as near, on average: many
+of them where restoring gains little."""
+
+LARGE_GAIN = 0.1
+"""Gain from which images that are not near to a state may be restored as well."""
+
+WIDEST = 10
+"""Directions of the largest variance, in which an image must be near to a state as well. Beside the
+many others, in which images vary little, they hardly count."""
+
+CLEAN_KEPT = 0.9998
 """Share of the clean images that a state's margin keeps from it."""
 
 LEFT_KEPT = 0.99
@@ -59,22 +72,42 @@ class Recogniser(NamedTuple):
 
     mean: Float[Array, "state feature"]
     whitening: Float[Array, "state feature feature"]
-    """(description - mean) @ whitening has the identity as its covariance."""
+    """(description - mean) @ whitening has the identity as its covariance; directions of large
+    variance come first."""
     offset: Float[Array, " state"]
     """Term added to a squared distance: the logarithm of the determinant. Infinity forgets a
     state."""
     margin: Float[Array, "state state"]
     """Amount by which the first state must be nearer than the second; 0 but for seconds whose
     images are to be left as they are."""
-    limit: Float[Array, " state"]
-    """Squared distance from which an image counts as unknown."""
+    limit: Float[Array, "state 2"]
+    """Squared distance, in the `WIDEST` directions and in all, up to which an image is near."""
+    clean_limit: Float[Array, " state"]
+    """`clean_distance` that an image which is not near may have after it was restored, to be
+    restored at all; negative where that is not tried."""
 
 
-def recognise(
-    images: Float[Array, "batch height width 3"], recogniser: Recogniser
-) -> Int[Array, " batch"]:
-    """Index in `STATES` of the most probable state; 0 also for images that are unknown, that may be
-    clean, or that have values outside [0, 1].
+class Recognised(NamedTuple):
+    """What images show."""
+
+    state: Int[Array, " batch"]
+    """Index in `STATES` of the most probable state; 0 also for images that may be clean, or that
+    have values outside [0, 1]."""
+    near: Bool[Array, " batch"]
+    """True if an image is as near to that state as the state's own images are."""
+
+
+class Outcome(NamedTuple):
+    """What restoring the images of a state brings."""
+
+    gain: float
+    """By how much it raises the correlation of the logits with those of the clean images."""
+    restored: Float[np.ndarray, "image feature"]
+    """Descriptions of restored images."""
+
+
+def recognise(images: Float[Array, "batch height width 3"], recogniser: Recogniser) -> Recognised:
+    """The most probable states of images.
 
     Args:
       images: in [0, 1] pixel units.
@@ -82,16 +115,31 @@ def recognise(
     """
     centred = describe(images)[:, None] - recogniser.mean
     whitened = jnp.einsum("bsf,sfg->bsg", centred, recogniser.whitening, precision="highest")
-    distance = jnp.sum(jnp.square(whitened), axis=2)
-    total = distance + recogniser.offset
+    distance = _distances(whitened)
+    total = distance[..., 1] + recogniser.offset
     state = jnp.argmin(total, axis=1)
 
     def of_state(values: Array) -> Array:
-        return jnp.take_along_axis(values, state[:, None], 1)
+        return jnp.take_along_axis(values, state.reshape(-1, *[1] * (values.ndim - 1)), 1)
 
-    near = of_state(distance)[:, 0] <= recogniser.limit[state]
+    near = jnp.all(of_state(distance)[:, 0] <= recogniser.limit[state], axis=1)
     beyond = jnp.all(of_state(total) + recogniser.margin[state] <= total, axis=1)
-    return jnp.where(near & beyond & is_clipped(images), state, 0)
+    return Recognised(jnp.where(beyond & is_clipped(images), state, 0), near)
+
+
+def clean_distance(
+    images: Float[Array, "batch height width 3"], recogniser: Recogniser
+) -> Float[Array, " batch"]:
+    """Squared distance of images from clean ones, by their descriptions."""
+    centred = describe(images) - recogniser.mean[0]
+    whitened = jnp.dot(centred, recogniser.whitening[0], precision="highest")
+    return _distances(whitened)[:, 1]
+
+
+def _distances(whitened: Array) -> Array:
+    """Squared distances in the widest and in all directions, on the last axis."""
+    squares = jnp.square(whitened)
+    return jnp.stack([jnp.sum(squares[..., :WIDEST], -1), jnp.sum(squares, -1)], -1)
 
 
 def describe(
@@ -196,6 +244,7 @@ def fit_recogniser(
     clean: Float[np.ndarray, "image feature"],
     left: Sequence[int] = (),
     clean_states: Sequence[int] = (0,),
+    outcomes: Mapping[int, Outcome] | None = None,
 ) -> Recogniser:
     """Fits the recogniser.
 
@@ -205,33 +254,50 @@ def fit_recogniser(
         1 - `CLEAN_KEPT` of them are nearer to a state by more (up to one image in a small set).
       left: indices of states whose images are to be left as they are; the same for them, with
         `LEFT_KEPT`.
-      clean_states: indices of the states without degradation.
+      clean_states: indices of the states without degradation; images of the first are what
+        restored images are compared with.
+      outcomes: by the index of a state that is restored.
     """
+    outcomes = outcomes or {}
     known = [x.astype(np.float64) for x in descriptions]
     covariances = [np.cov(x.T) for x in known]
     shared = np.mean(covariances, 0)
     least = np.maximum(np.diag(shared), SMALLEST**2)
     shared = (1 - SHRINKAGE) * shared + SHRINKAGE * np.diag(least)
     mean = np.stack([x.mean(0) for x in known])
-    whitening = np.stack(
-        [np.linalg.cholesky(np.linalg.inv(KEPT * x + (1 - KEPT) * shared)) for x in covariances]
+    variance, directions = np.linalg.eigh(
+        np.stack([KEPT * own + (1 - KEPT) * shared for own in covariances])
     )
-    offset = -2 * np.log(np.einsum("sff->sf", whitening)).sum(1)
+    variance, directions = variance[:, ::-1], directions[..., ::-1]
+    whitening = directions / np.sqrt(variance)[:, None]
+    offset = np.log(variance).sum(1)
 
-    def distance(described: np.ndarray, state: int) -> np.ndarray:
-        return np.square((described - mean[state]) @ whitening[state]).sum(1)
+    def distances(described: np.ndarray, state: int) -> np.ndarray:
+        """In the widest and in all directions."""
+        squares = np.square((described - mean[state]) @ whitening[state])
+        return np.stack([squares[:, :WIDEST].sum(1), squares.sum(1)], 1)
 
     def margins(described: np.ndarray, rivals: Sequence[int], kept: float) -> np.ndarray:
         """Of every state against the nearest of the rivals, whose images are described."""
-        total = np.stack([distance(described, state) for state in range(len(known))], 1) + offset
+        states = range(len(known))
+        total = np.stack([distances(described, state)[:, 1] for state in states], 1) + offset
         nearest = total[:, rivals].min(1, keepdims=True)
         return np.maximum(0, -np.quantile(total - nearest, 1 - kept, axis=0))
 
-    limit = [np.quantile(distance(x, state), QUANTILE) for state, x in enumerate(known)]
+    lost = np.full(len(known), 1 - QUANTILE)
+    clean_limit = np.full(len(known), -1.0)
+    for state, outcome in outcomes.items():
+        lost[state] = min(0.5, GAIN_LOST / max(outcome.gain, GAIN_LOST))
+        if outcome.gain >= LARGE_GAIN:
+            restored = outcome.restored.astype(np.float64)
+            clean_limit[state] = distances(restored, clean_states[0])[:, 1].max()
+    limit = np.stack(
+        [np.quantile(distances(x, i), 1 - lost[i], axis=0) for i, x in enumerate(known)]
+    )
     margin = np.zeros((len(known), len(known)))
     against_clean = margins(clean.astype(np.float64), clean_states, CLEAN_KEPT)
     margin[:, clean_states] = against_clean[:, None]
     for rival in left:
         margin[:, rival] = margins(known[rival], [rival], LEFT_KEPT)
-    arrays = mean, whitening, offset, margin, limit
+    arrays = mean, whitening, offset, margin, limit, clean_limit
     return Recogniser(*(np.asarray(x, np.float32) for x in arrays))

@@ -22,7 +22,7 @@ from iamt_jax.model.network import IAMT
 from iamt_jax.progress import progress_bar
 from iamt_jax.robust.curve_fit import CURVE_IMAGES, fit_beta
 from iamt_jax.robust.denoiser import PatchPrior, wiener_denoise
-from iamt_jax.robust.recogniser import Recogniser, describe, fit_recogniser
+from iamt_jax.robust.recogniser import Outcome, Recogniser, describe, fit_recogniser
 from iamt_jax.robust.restorer import (
     LEFT,
     Inverse,
@@ -96,8 +96,9 @@ def fit_restorer(
         np.stack([betas.get(state.kind, own) for state in restored]) if curves else None,
     )
     clean = learner.described(float_batches(pictures))
-    left = [i for i, x in enumerate(learnt, FIRST_RESTORED) if x.sigma == LEFT]
-    return fit_recogniser(descriptions, clean, left, CLEAN), restorer
+    outcomes = {i: x.outcome for i, x in enumerate(learnt, FIRST_RESTORED) if x.outcome}
+    left = [i for i in range(FIRST_RESTORED, len(STATES)) if i not in outcomes]
+    return fit_recogniser(descriptions, clean, left, CLEAN, outcomes), restorer
 
 
 class _Learner:
@@ -151,7 +152,7 @@ class _Learner:
             for images, names in zip(self._batches, self._names, strict=True)
         ]
 
-    def described(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+    def described(self, batches: Iterable[Array]) -> np.ndarray:
         """The recogniser's descriptions of images."""
         return joined(self._describe, batches)
 
@@ -166,19 +167,21 @@ class _Learner:
             self._remaining[kind] = self._nearest_level(batches, inverse)
         sigma = self._remaining[kind]
         before, wanted = batches[kept][:share], self._wanted[kept][:share]
-        after = self._denoised(self._restored(before, inverse), sigma)
+        restored = self._restored(before, inverse)
+        after = self._denoised(restored, sigma)
         few = min(MEASURED, len(before))
         untouched, treated = (self._contributions(images[:few]) for images in (before, after))
-        left = self._distance(untouched, wanted[:few])
-        if not self._distance(treated, wanted[:few]).pays(left):
-            return _Learnt(inverse, LEFT, None)
+        left, reached = (self._distance(x, wanted[:few]) for x in (untouched, treated))
+        if not reached.pays(left):
+            return _Learnt(inverse, LEFT, None, None)
+        outcome = Outcome(left.disorder - reached.disorder, self.described([restored]))
         found = None
         if self._curves:
             if len(after) > few:
                 rest = self._contributions(after[few:])
                 treated = tuple(np.concatenate(pair) for pair in zip(treated, rest, strict=True))
             found = *treated, wanted
-        return _Learnt(inverse, sigma, found)
+        return _Learnt(inverse, sigma, outcome, found)
 
     def _nearest_level(self, batches: Sequence[np.ndarray], inverse: Inverse) -> float:
         """Noise level, 0 or `REMAINING`, for which restored images are to be denoised: what brings
@@ -247,5 +250,7 @@ class _Distance(NamedTuple):
 class _Learnt(NamedTuple):
     inverse: Inverse
     sigma: float
+    outcome: Outcome | None
+    """None for a state that is left as it is."""
     found: tuple[np.ndarray, np.ndarray, np.ndarray] | None
     """Contributions of restored images, plain and masked, and the logits of the clean ones."""

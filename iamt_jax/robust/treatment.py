@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from iamt_jax.model.network import IAMT
 from iamt_jax.robust.denoiser import PatchPrior, wiener_denoise
 from iamt_jax.robust.noise_level import Levels, estimate_sigma, is_clipped
-from iamt_jax.robust.recogniser import Recogniser, recognise
+from iamt_jax.robust.recogniser import Recogniser, clean_distance, recognise
 from iamt_jax.robust.restorer import Restorer, restore
 from iamt_jax.robust.states import FIRST_RESTORED
 
@@ -112,13 +112,15 @@ def treat(
 
 
 def _restored(images: Array, treatment: Transformation) -> tuple[Array, Int[Array, " batch"]]:
-    """Images, restored where that pays, and the states that they had, 0 for the others."""
-    restorer = treatment.restorer
-    state = recognise(images, treatment.recogniser)
+    """Images, restored where that pays, and the states that they had, 0 for the others. What is not
+    near to its most probable state is restored if it then looks as clean as that state's images."""
+    recogniser, restorer = treatment.recogniser, treatment.restorer
+    state, near = recognise(images, recogniser)
     place = jnp.maximum(state - FIRST_RESTORED, 0)
-    undone = (state >= FIRST_RESTORED) & (restorer.sigma[place] >= 0)
     inverses = jax.tree.map(lambda x: x[place], restorer.inverses)
     found = restore(images, restorer.basis, inverses)
+    pays = (state >= FIRST_RESTORED) & (restorer.sigma[place] >= 0)
+    undone = pays & (near | (clean_distance(found, recogniser) <= recogniser.clean_limit[state]))
     return jnp.where(undone[:, None, None, None], found, images), jnp.where(undone, state, 0)
 
 
