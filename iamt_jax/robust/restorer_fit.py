@@ -166,9 +166,9 @@ class _Learner:
         if kind not in self._remaining:
             self._remaining[kind] = self._nearest_level(batches, inverse)
         sigma = self._remaining[kind]
+        restored = self._restored(batches[kept], inverse)
         before, wanted = batches[kept][:share], self._wanted[kept][:share]
-        restored = self._restored(before, inverse)
-        after = self._denoised(restored, sigma)
+        after = self._denoised(restored[:share], sigma)
         few = min(MEASURED, len(before))
         untouched, treated = (self._contributions(images[:few]) for images in (before, after))
         left, reached = (self._distance(x, wanted[:few]) for x in (untouched, treated))
@@ -188,11 +188,10 @@ class _Learner:
         the logits of some images of every kept batch nearer to those of the clean ones."""
         if self._prior is None:
             return 0.0
-        some, wanted = (
-            np.concatenate([batch[:MEASURED] for batch in kept])
-            for kept in (batches[: self._kept], self._wanted)
+        kept = [self._restored(batch, inverse) for batch in batches[: self._kept]]
+        restored, wanted = (
+            np.concatenate([batch[:MEASURED] for batch in some]) for some in (kept, self._wanted)
         )
-        restored = self._restored(some, inverse)
 
         def distance(sigma: float) -> _Distance:
             return self._distance(self._contributions(self._denoised(restored, sigma)), wanted)
