@@ -200,7 +200,8 @@ def _rivals(trained: Classifier, arguments: Arguments) -> dict[str, _Way]:
 
 
 def _recognised(images: Array, recogniser: Recogniser) -> Array:
-    """The states that images are near to; 0 for the others."""
+    """The states that images are near to; 0 also for those that are near to none, though some of
+    them are restored."""
     found = recognise(images, recogniser)
     return jnp.where(found.near, found.state, 0)
 

@@ -27,7 +27,7 @@ from iamt_jax.model.network import build  # noqa: E402
 from iamt_jax.robust.denoiser import fit_prior  # noqa: E402
 from iamt_jax.robust.noise_level import Levels  # noqa: E402
 from iamt_jax.robust.recogniser import WIDEST, Recogniser, describe  # noqa: E402
-from iamt_jax.robust.restorer import Basis, Inverse, Restorer  # noqa: E402
+from iamt_jax.robust.restorer import Basis, Inverse, Restorer, restore  # noqa: E402
 from iamt_jax.robust.states import FIRST_RESTORED, STATES  # noqa: E402
 from iamt_jax.robust.treatment import Transformation  # noqa: E402
 from iamt_jax.runs.run_file import Run  # noqa: E402
@@ -56,7 +56,8 @@ def made_transformation(images: np.ndarray) -> Transformation:
 
 
 def made_restorer(images: np.ndarray) -> tuple[Recogniser, Restorer]:
-    """One state is known, which is near to about half of the images."""
+    """One state is known; about half of the images are near to it, and about half of all look clean
+    when they are restored."""
     rng = np.random.default_rng(4)
     described = np.asarray(describe(images))
     features, states, rank = described.shape[1], len(STATES), 2
@@ -71,8 +72,6 @@ def made_restorer(images: np.ndarray) -> tuple[Recogniser, Restorer]:
     limit = np.tile(np.sort(distance, axis=0)[middle].mean(0), (states, 1))
     whitening = np.broadcast_to(np.eye(features, dtype=np.float32), (states, features, features))
     margin = np.zeros((states, states), np.float32)
-    clean_limit = np.full(states, -1, np.float32)
-    recogniser = Recogniser(mean, whitening, offset, margin, np.float32(limit), clean_limit)
     shape = images.shape[1:]
     components, _ = np.linalg.qr(rng.normal(size=(images[0].size, rank)))
     basis = Basis(images.mean(0), np.float32(components))
@@ -82,6 +81,10 @@ def made_restorer(images: np.ndarray) -> tuple[Recogniser, Restorer]:
             for one in (shape, (rank,), (rank, rank), (2, shape[0], shape[1] // 2 + 1, 3))
         )
     )
+    one = jax.tree.map(lambda x: np.repeat(x[:1], len(images), 0), inverses)
+    result = np.asarray(describe(restore(images, basis, one)))
+    clean_limit = np.full(states, np.sort(np.square(result).sum(1))[middle].mean(), np.float32)
+    recogniser = Recogniser(mean, whitening, offset, margin, np.float32(limit), clean_limit)
     sigma = np.zeros(restored, np.float32)
     beta = rng.random((restored, len(ATTRIBUTES), CONFIG.model.widths[-1])).astype(np.float32)
     return recogniser, Restorer(basis, inverses, sigma, beta)
@@ -178,10 +181,13 @@ def comparisons_of_predictor(predictor, images, indices, rng):
 
     transformation = made_transformation(images)
     noisy = images + 0.1 * rng.standard_normal(images.shape).astype(np.float32)
-    many = predictor.predict(noisy, transformation)
-    ones = [predictor.predict(noisy[i : i + 1], transformation) for i in each]
-    for part, name in enumerate(("logits", "sigma")):
-        yield f"auto: {name}", many[part], np.concatenate([one[part] for one in ones])
+    for shown, some in {"noise": noisy, "a degradation": images}.items():
+        many = predictor.predict(some, transformation)
+        ones = [predictor.predict(some[i : i + 1], transformation) for i in each]
+        assert 0 < np.sum(np.asarray(many.state) > 0) < IMAGES or shown == "noise"
+        for name in ("logits", "sigma", "state")[: 2 if shown == "noise" else None]:
+            one = np.concatenate([getattr(one, name) for one in ones])
+            yield f"auto, {shown}: {name}", getattr(many, name), one
 
 
 def main() -> None:

@@ -4,9 +4,8 @@ An image is described by some 80 numbers: energies of its spectrum by frequency 
 edges at the borders of JPEG's blocks, and statistics of its pixels. For each state of
 `states.STATES` these numbers have a Gaussian distribution. The most probable state is the answer,
 unless the image is hardly nearer to it than to a state whose images are to be left as they are.
-It is also said whether the image is as near to that state as the state's own images are: what is
-farther has a degradation that calibration has not seen. All is fitted in closed form to unlabelled
-images.
+It is also said whether the image is near to that state. An image that is near to none may have a
+degradation that calibration has not seen. All is fitted in closed form to unlabelled images.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from iamt_jax.robust.noise_level import OPPONENT, is_clipped
 from iamt_jax.robust.spectrum import spectrum
 
 QUANTILE = 0.99
-"""Share of the images of a state that is not restored that count as near to it."""
+"""Share of a state's images that are within each limit, if the state is not restored."""
 
 GAIN_LOST = 0.003
-"""Gain of a restored state that is given up for images that do not count as near, on average: many
-of them where restoring gains little."""
+"""Gain of a restored state, on average over its images, that is given up by each limit: narrow
+limits where restoring gains little. A limit keeps at least half of the images."""
 
 LARGE_GAIN = 0.1
 """Gain from which images that are not near to a state may be restored as well."""
@@ -94,7 +93,8 @@ class Recognised(NamedTuple):
     """Index in `STATES` of the most probable state; 0 also for images that may be clean, or that
     have values outside [0, 1]."""
     near: Bool[Array, " batch"]
-    """True if an image is as near to that state as the state's own images are."""
+    """True if the image is within the limits of the most probable state, whether or not `state`
+    names it."""
 
 
 class Outcome(NamedTuple):
@@ -254,8 +254,8 @@ def fit_recogniser(
         1 - `CLEAN_KEPT` of them are nearer to a state by more (up to one image in a small set).
       left: indices of states whose images are to be left as they are; the same for them, with
         `LEFT_KEPT`.
-      clean_states: indices of the states without degradation; images of the first are what
-        restored images are compared with.
+      clean_states: indices of the states without degradation, 0 among them: `clean_distance`
+        compares with it.
       outcomes: by the index of a state that is restored.
     """
     outcomes = outcomes or {}
@@ -290,7 +290,7 @@ def fit_recogniser(
         lost[state] = min(0.5, GAIN_LOST / max(outcome.gain, GAIN_LOST))
         if outcome.gain >= LARGE_GAIN:
             restored = outcome.restored.astype(np.float64)
-            clean_limit[state] = distances(restored, clean_states[0])[:, 1].max()
+            clean_limit[state] = distances(restored, 0)[:, 1].max()
     limit = np.stack(
         [np.quantile(distances(x, i), 1 - lost[i], axis=0) for i, x in enumerate(known)]
     )

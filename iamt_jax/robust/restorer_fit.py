@@ -25,6 +25,7 @@ from iamt_jax.robust.denoiser import PatchPrior, wiener_denoise
 from iamt_jax.robust.recogniser import Outcome, Recogniser, describe, fit_recogniser
 from iamt_jax.robust.restorer import (
     LEFT,
+    Basis,
     Inverse,
     Restorer,
     clean_sample,
@@ -125,7 +126,7 @@ class _Learner:
         count = len(self._batches)
         self._names = [[f"{i} {j}" for j in range(BATCH_SIZE)] for i in range(count)]
         self._clean = clean_sample(np.concatenate(self._batches[self._kept :]), self.basis)
-        self._describe, self._restore = jax.jit(describe), jax.jit(restore)
+        self._describe = jax.jit(describe)
         self._denoise = jax.jit(wiener_denoise)
         self._contribute = jax.jit(
             lambda images: network.heads.contributions(network.extractor(images))
@@ -188,9 +189,9 @@ class _Learner:
         the logits of some images of every kept batch nearer to those of the clean ones."""
         if self._prior is None:
             return 0.0
-        kept = [self._restored(batch, inverse) for batch in batches[: self._kept]]
+        whole = [self._restored(batch, inverse) for batch in batches[: self._kept]]
         restored, wanted = (
-            np.concatenate([batch[:MEASURED] for batch in some]) for some in (kept, self._wanted)
+            np.concatenate([batch[:MEASURED] for batch in some]) for some in (whole, self._wanted)
         )
 
         def distance(sigma: float) -> _Distance:
@@ -199,8 +200,7 @@ class _Learner:
         return min((0.0, REMAINING), key=distance)
 
     def _restored(self, images: np.ndarray, inverse: Inverse) -> Array:
-        inverses = jax.tree.map(lambda x: np.repeat(x[None], len(images), 0), inverse)
-        return self._restore(images, self.basis, inverses)
+        return _restore_state(images, self.basis, inverse)
 
     def _denoised(self, images: Array, sigma: float) -> Array:
         if not sigma:
@@ -222,6 +222,13 @@ class _Learner:
         plain, masked = contributions
         own = self._network.own_beta
         return ((1 - own) * plain + (1 + own) * masked).sum(2)
+
+
+@jax.jit
+def _restore_state(images: Array, basis: Basis, inverse: Inverse) -> Array:
+    """Restores images of one state."""
+    inverses = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(images), *x.shape)), inverse)
+    return restore(images, basis, inverses)
 
 
 class _Distance(NamedTuple):

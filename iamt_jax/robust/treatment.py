@@ -113,7 +113,8 @@ def treat(
 
 def _restored(images: Array, treatment: Transformation) -> tuple[Array, Int[Array, " batch"]]:
     """Images, restored where that pays, and the states that they had, 0 for the others. What is not
-    near to its most probable state is restored if it then looks as clean as that state's images."""
+    near to its most probable state is restored if much can be gained, and if the result looks as
+    clean as the state's own restored images."""
     recogniser, restorer = treatment.recogniser, treatment.restorer
     state, near = recognise(images, recogniser)
     place = jnp.maximum(state - FIRST_RESTORED, 0)
