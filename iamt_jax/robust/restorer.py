@@ -103,7 +103,8 @@ def restore(
     Args:
       images: in [0, 1], of the basis's size.
       basis: principal components of clean images.
-      inverses: the arrays of each image's state; all have the axis of the batch first.
+      inverses: the arrays of each image's state; all have the axis of the batch first, which is 1
+        if all images have the same state.
     """
     centred = images - inverses.degraded
     inside = basis.inside(centred)

@@ -22,10 +22,15 @@ from iamt_jax.model.network import IAMT
 from iamt_jax.progress import progress_bar
 from iamt_jax.robust.curve_fit import CURVE_IMAGES, fit_beta
 from iamt_jax.robust.denoiser import PatchPrior, wiener_denoise
-from iamt_jax.robust.recogniser import Outcome, Recogniser, describe, fit_recogniser
+from iamt_jax.robust.recogniser import (
+    LARGE_GAIN,
+    Outcome,
+    Recogniser,
+    describe,
+    fit_recogniser,
+)
 from iamt_jax.robust.restorer import (
     LEFT,
-    Basis,
     Inverse,
     Restorer,
     clean_sample,
@@ -46,6 +51,9 @@ what it was, and the product of both below the second."""
 
 MEASURED = 32
 """Number of images of a state that this is measured on."""
+
+PART = 64
+"""Images that are restored at once."""
 
 REMAINING = 0.05
 """Noise level for which a restored image may be denoised."""
@@ -118,26 +126,27 @@ class _Learner:
         curves: bool,
     ):
         self._network, self._seed, self._prior, self._curves = network, seed, prior, curves
-        self._batches = list(float_batches(pictures[:sample]))
-        self._kept = min(KEPT_BATCHES, len(self._batches) // 2)
+        batches = list(float_batches(pictures[:sample]))
+        self._kept = min(KEPT_BATCHES, len(batches) // 2)
         self.basis, self._variance = fit_basis(pictures[self._kept * BATCH_SIZE :])
-        for images in self._batches:  # Mirrored, since the basis is that of both.
+        for images in batches:  # Mirrored, since the basis is that of both.
             images[::2] = images[::2, :, ::-1]
-        count = len(self._batches)
+        self._batches = [jnp.asarray(images) for images in batches]
+        count = len(batches)
         self._names = [[f"{i} {j}" for j in range(BATCH_SIZE)] for i in range(count)]
-        self._clean = clean_sample(np.concatenate(self._batches[self._kept :]), self.basis)
-        self._describe = jax.jit(describe)
+        self._clean = clean_sample(np.concatenate(batches[self._kept :]), self.basis)
+        self._describe, self._restore = jax.jit(describe), jax.jit(restore)
         self._denoise = jax.jit(wiener_denoise)
         self._contribute = jax.jit(
             lambda images: network.heads.contributions(network.extractor(images))
         )
-        kept = self._batches[: self._kept]
+        kept = batches[: self._kept]
         self._wanted = [self._logits(self._contributions(images)) for images in kept]
         self._turn = 0
         # Kind -> noise level for which its restored images are denoised.
         self._remaining: dict[str, float] = {}
 
-    def degraded(self, states: Sequence[ImageState]) -> Iterator[list[np.ndarray]]:
+    def degraded(self, states: Sequence[ImageState]) -> Iterator[list[Array]]:
         """The batches of the sample, degraded to each state, one state ahead of the caller."""
         with ThreadPoolExecutor(1) as ahead:
             pending = [ahead.submit(self._degraded, state) for state in states[:1]]
@@ -147,35 +156,41 @@ class _Learner:
                     pending.append(ahead.submit(self._degraded, following))
                 yield batches
 
-    def _degraded(self, state: ImageState) -> list[np.ndarray]:
-        return [
-            np.asarray(to_state(jnp.asarray(images), state, names[: len(images)], self._seed))
+    def _degraded(self, state: ImageState) -> list[Array]:
+        degraded = [
+            to_state(images, state, names[: len(images)], self._seed)
             for images, names in zip(self._batches, self._names, strict=True)
         ]
+        return jax.block_until_ready(degraded)
 
     def described(self, batches: Iterable[Array]) -> np.ndarray:
         """The recogniser's descriptions of images."""
         return joined(self._describe, batches)
 
-    def learn(self, kind: str, batches: Sequence[np.ndarray], share: int) -> _Learnt:
+    def learn(self, kind: str, batches: Sequence[Array], share: int) -> _Learnt:
         """Learns to restore a state from the degraded batches; `share` is the number of images that
         it adds to those of its kind, to which the curves are fitted. Whether restored images are
         denoised is decided by the first state of the kind."""
+        batches = [np.asarray(batch) for batch in batches]
         kept, self._turn = self._turn, (self._turn + 1) % self._kept
         degraded = np.concatenate(batches[self._kept :])
         inverse = fit_state(degraded, self._clean, self.basis, self._variance)
         if kind not in self._remaining:
             self._remaining[kind] = self._nearest_level(batches, inverse)
         sigma = self._remaining[kind]
-        restored = self._restored(batches[kept], inverse)
         before, wanted = batches[kept][:share], self._wanted[kept][:share]
-        after = self._denoised(restored[:share], sigma)
+        restored = self._restored(before, inverse)
+        after = self._denoised(restored, sigma)
         few = min(MEASURED, len(before))
         untouched, treated = (self._contributions(images[:few]) for images in (before, after))
         left, reached = (self._distance(x, wanted[:few]) for x in (untouched, treated))
         if not reached.pays(left):
             return _Learnt(inverse, LEFT, None, None)
-        outcome = Outcome(left.disorder - reached.disorder, self.described([restored]))
+        gain = left.disorder - reached.disorder
+        others = batches[kept][share:]
+        if gain >= LARGE_GAIN and len(others):
+            restored = np.concatenate([restored, self._restored(others, inverse)])
+        outcome = Outcome(gain, self.described([restored]))
         found = None
         if self._curves:
             if len(after) > few:
@@ -189,18 +204,23 @@ class _Learner:
         the logits of some images of every kept batch nearer to those of the clean ones."""
         if self._prior is None:
             return 0.0
-        whole = [self._restored(batch, inverse) for batch in batches[: self._kept]]
-        restored, wanted = (
-            np.concatenate([batch[:MEASURED] for batch in some]) for some in (whole, self._wanted)
+        some, wanted = (
+            np.concatenate([batch[:MEASURED] for batch in kept])
+            for kept in (batches[: self._kept], self._wanted)
         )
+        restored = self._restored(some, inverse)
 
         def distance(sigma: float) -> _Distance:
             return self._distance(self._contributions(self._denoised(restored, sigma)), wanted)
 
         return min((0.0, REMAINING), key=distance)
 
-    def _restored(self, images: np.ndarray, inverse: Inverse) -> Array:
-        return _restore_state(images, self.basis, inverse)
+    def _restored(self, images: np.ndarray, inverse: Inverse) -> np.ndarray:
+        """Restored images, in parts of one size: compiled once, and in a processor's cache."""
+        same = jax.tree.map(lambda x: x[None], inverse)
+        parts = [images[i : i + PART] for i in range(0, len(images), PART)]
+        filled = [np.resize(part, (PART, *part.shape[1:])) for part in parts]
+        return joined(lambda x: self._restore(x, self.basis, same), filled)[: len(images)]
 
     def _denoised(self, images: Array, sigma: float) -> Array:
         if not sigma:
@@ -222,13 +242,6 @@ class _Learner:
         plain, masked = contributions
         own = self._network.own_beta
         return ((1 - own) * plain + (1 + own) * masked).sum(2)
-
-
-@jax.jit
-def _restore_state(images: Array, basis: Basis, inverse: Inverse) -> Array:
-    """Restores images of one state."""
-    inverses = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(images), *x.shape)), inverse)
-    return restore(images, basis, inverses)
 
 
 class _Distance(NamedTuple):

@@ -241,7 +241,8 @@ CASES = (
     calibration(
         "another version",
         calibrated(version=CALIBRATION_VERSION - 1),
-        "{workdir}/calibration.npz: not a calibration of this version (version 3, expected 4); "
+        "{workdir}/calibration.npz: not a calibration of this version "
+        f"(version {CALIBRATION_VERSION - 1}, expected {CALIBRATION_VERSION}); "
         "run python -m iamt_jax calibrate --workdir {workdir}",
     ),
     calibration(
