@@ -9,7 +9,7 @@ network trained with degraded images (degraded_copies.py). `--leave-out` makes t
 each family while it is measured, as
 if calibration had never seen it. OUT/families.json is written after each score, so that a stopped
 run can be resumed; OUT/families-W.md has a row for each family and what was won back, and
-OUT/recognised-W.md the shares of the kinds that the recogniser took the images of each family for.
+OUT/recognised-W.md the shares of the kinds that the images of each family are near to.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main(arguments: Arguments) -> None:
     (trained,) = load_all((arguments.workdir,))
     split = read_split(trained, arguments.split, arguments.images)
     results = Results(arguments.out / "families.json")
-    find = jax.jit(_recognised)
+    find = jax.jit(_near_states)
     ways = _ways(trained, arguments)
     name = "left out" if arguments.leave_out else "auto"
     steps = [(CLEAN, 0)]
@@ -199,7 +199,7 @@ def _rivals(trained: Classifier, arguments: Arguments) -> dict[str, _Way]:
     return {"best tone curve": curve, "statistics": statistics, "scikit-image": classically}
 
 
-def _recognised(images: Array, recogniser: Recogniser) -> Array:
+def _near_states(images: Array, recogniser: Recogniser) -> Array:
     """The states that images are near to; 0 also for those that are near to none, though some of
     them are restored."""
     found = recognise(images, recogniser)

@@ -181,13 +181,14 @@ def comparisons_of_predictor(predictor, images, indices, rng):
 
     transformation = made_transformation(images)
     noisy = images + 0.1 * rng.standard_normal(images.shape).astype(np.float32)
-    for shown, some in {"noise": noisy, "a degradation": images}.items():
+    parts = {"noise": (noisy, "logits sigma"), "degradations": (images, "logits sigma state")}
+    for shown, (some, names) in parts.items():
         many = predictor.predict(some, transformation)
         ones = [predictor.predict(some[i : i + 1], transformation) for i in each]
-        assert 0 < np.sum(np.asarray(many.state) > 0) < IMAGES or shown == "noise"
-        for name in ("logits", "sigma", "state")[: 2 if shown == "noise" else None]:
+        for name in names.split():
             one = np.concatenate([getattr(one, name) for one in ones])
             yield f"auto, {shown}: {name}", getattr(many, name), one
+    assert 0 < np.count_nonzero(many.state) < IMAGES  # Some are restored.
 
 
 def main() -> None:

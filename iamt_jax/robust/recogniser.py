@@ -87,7 +87,7 @@ class Recogniser(NamedTuple):
 
 
 class Recognised(NamedTuple):
-    """What images show."""
+    """Most probable degradation of each image of a batch."""
 
     state: Int[Array, " batch"]
     """Index in `STATES` of the most probable state; 0 also for images that may be clean, or that
@@ -98,7 +98,7 @@ class Recognised(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What restoring the images of a state brings."""
+    """Effect of restoring the images of a state."""
 
     gain: float
     """By how much it raises the correlation of the logits with those of the clean images."""
@@ -133,7 +133,7 @@ def clean_distance(
     """Squared distance of images from clean ones, by their descriptions."""
     centred = describe(images) - recogniser.mean[0]
     whitened = jnp.dot(centred, recogniser.whitening[0], precision="highest")
-    return _distances(whitened)[:, 1]
+    return jnp.sum(jnp.square(whitened), 1)
 
 
 def _distances(whitened: Array) -> Array:
