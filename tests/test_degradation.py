@@ -466,6 +466,18 @@ def test_keys_matter_in_random_families(family):
     assert differs == (family in RANDOM)
 
 
+@pytest.mark.parametrize(
+    ("family", "programs"), [("saturate", 1), ("fog", 4), ("elastic_transform", 3)]
+)
+def test_severities_that_differ_in_numbers_alone_share_a_program(family, programs, caplog):
+    jax.clear_caches()
+    with jax.log_compiles():
+        for severity in SEVERITIES:
+            degraded(family, severity)
+    compiled = [x for x in caplog.messages if x.startswith("Compiling jit(_compiled)")]
+    assert len(compiled) == programs
+
+
 def test_gaussian_noise_is_that_of_the_network_input():
     keys = degradation_keys(NAMES, "gaussian_noise", 1, 0)
     noisy = gaussian_noise(jnp.asarray(CLEAN, jnp.float32), 0.08, keys)

@@ -11,7 +11,7 @@ from flax import nnx
 
 from iamt_jax.config import PRESETS, ModelConfig
 from iamt_jax.model.extractor import DATA_AXIS, with_coordinates
-from iamt_jax.model.network import IAMT, checkerboard
+from iamt_jax.model.network import IAMT, abstract, build, checkerboard
 
 COUNTS = {
     preset: {
@@ -56,6 +56,13 @@ def test_parameter_counts(preset):
     _, state = shapes(PRESETS[preset], 40)
     counts = {part: sum(x.size for x in jax.tree.leaves(p)) for part, p in state.params.items()}
     assert counts == COUNTS[preset]
+
+
+def test_the_abstract_network_is_the_one_that_is_built():
+    built, described = build(SMALL, 3), abstract(SMALL, 3)
+    assert described[0] == built[0] and hash(described[0]) == hash(built[0])
+    kinds = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), built[1:])
+    assert described[1:] == kinds
 
 
 @pytest.mark.parametrize("preset", PRESETS)

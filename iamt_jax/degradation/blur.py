@@ -53,6 +53,7 @@ def defocus_blur(images: _Images, radius: int, alias_blur: float) -> _Images:
     return sum(
         jnp.einsum("ij,bhjc->bhic", row, padded[:, top : top + height], precision=_EXACT)
         for top, row in enumerate(rows)
+        if row.any()
     )
 
 

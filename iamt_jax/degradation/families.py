@@ -39,6 +39,19 @@ _COMPILED: dict[str, Callable] = {
 }
 """Name -> function of the images and, by name, of the strengths and, if it is random, the keys."""
 
+_AT_RUN_TIME = {
+    "gaussian_noise": ("sigma",),
+    "impulse_noise": ("amount",),
+    "speckle_noise": ("sigma",),
+    "fog": ("thickness",),
+    "brightness": ("rise",),
+    "contrast": ("factor",),
+    "saturate": ("factor", "rise"),
+    "elastic_transform": ("alpha", "shift"),
+}
+"""Strengths that are arguments of the compiled function, so that severities that differ in nothing
+else share it. The others decide shapes or matrices."""
+
 _ON_HOST: dict[str, Callable] = {
     "spatter": spatter,
     "pixelate": compression.pixelate,
@@ -74,18 +87,20 @@ def degrade(
       InputError: no such family or severity; the message names the nearest.
     """
     require_degradation(family, severity)
-    if family in _COMPILED:
-        return _compiled(images, family, severity, keys)
-    return jnp.asarray(_applied(_ON_HOST[family], np.asarray(images), family, severity, keys))
+    strengths = {name: values[severity - 1] for name, values in FAMILIES[family].items()}
+    if family in _ON_HOST:
+        return jnp.asarray(_applied(_ON_HOST[family], np.asarray(images), keys, strengths))
+    at_run_time = {name: float(strengths.pop(name)) for name in _AT_RUN_TIME.get(family, ())}
+    return _compiled(images, family, tuple(strengths.items()), at_run_time, keys)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _compiled(images: Array, family: str, severity: int, keys: Array) -> Array:
-    return jnp.clip(_applied(_COMPILED[family], images, family, severity, keys), 0, 1)
+def _compiled(images, family, fixed, at_run_time, keys):
+    strengths = {**dict(fixed), **at_run_time}
+    return jnp.clip(_applied(_COMPILED[family], images, keys, strengths), 0, 1)
 
 
-def _applied(function, images, family, severity, keys):
-    arguments = {name: values[severity - 1] for name, values in FAMILIES[family].items()}
+def _applied(function, images, keys, strengths):
     if "keys" in inspect.signature(function).parameters:
-        arguments["keys"] = keys
-    return function(images, **arguments)
+        strengths = {**strengths, "keys": keys}
+    return function(images, **strengths)

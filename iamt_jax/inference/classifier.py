@@ -33,7 +33,7 @@ from iamt_jax.inference.inputs import (
 from iamt_jax.inference.predictor import Predictor, as_float, probability
 from iamt_jax.inference.probabilities import ProbabilityMethods
 from iamt_jax.metrics.classification import HALF
-from iamt_jax.model.network import IAMT, build
+from iamt_jax.model.network import IAMT, abstract
 from iamt_jax.robust import CALIBRATION_FILE
 from iamt_jax.robust.calibration_file import read_calibration
 from iamt_jax.robust.treatment import Transformation
@@ -339,6 +339,6 @@ def load(path: Path | str) -> Classifier | ExportedClassifier:
 def load_workdir(workdir: Path) -> Classifier:
     """Loads the best checkpoint of a workdir; see `load`."""
     run, best = best_weights(workdir)
-    definition, _, _ = build(run.config.model, len(run.attributes))
+    definition, _, _ = abstract(run.config.model, len(run.attributes))
     predictor = Predictor(definition, best.params, best.statistics)
     return Classifier(workdir, run, best.step, predictor)

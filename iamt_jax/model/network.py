@@ -205,6 +205,15 @@ def build(config: ModelConfig, attributes: int, seed: int = 0) -> tuple[nnx.Grap
     Returns:
       The network's definition, and its parameters and running statistics as nested dicts.
     """
-    network = IAMT(config, attributes, rngs=nnx.Rngs(seed))
+    return _parts(IAMT(config, attributes, rngs=nnx.Rngs(seed)))
+
+
+def abstract(config: ModelConfig, attributes: int) -> tuple[nnx.GraphDef, Tree, Tree]:
+    """What `build` returns, with a `jax.ShapeDtypeStruct` in the place of each array; computes
+    nothing."""
+    return _parts(nnx.eval_shape(lambda: IAMT(config, attributes, rngs=nnx.Rngs(0))))
+
+
+def _parts(network: IAMT) -> tuple[nnx.GraphDef, Tree, Tree]:
     definition, params, statistics = nnx.split(network, nnx.Param, nnx.BatchStat)
     return definition, nnx.to_pure_dict(params), nnx.to_pure_dict(statistics)

@@ -102,8 +102,8 @@ class Outcome(NamedTuple):
 
     gain: float
     """By how much it raises the correlation of the logits with those of the clean images."""
-    restored: Float[np.ndarray, "image feature"]
-    """Descriptions of restored images."""
+    restored: Float[np.ndarray, "image feature"] | None
+    """Descriptions of restored images; needed for a gain from `LARGE_GAIN` on."""
 
 
 def recognise(images: Float[Array, "batch height width 3"], recogniser: Recogniser) -> Recognised:

@@ -8,7 +8,7 @@ images better.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from iamt_jax.model.network import IAMT
 from iamt_jax.progress import progress_bar
@@ -55,6 +55,9 @@ MEASURED = 32
 PART = 64
 """Images that are restored at once."""
 
+AHEAD = 3
+"""States to which the sample is degraded in advance, while the network learns from another."""
+
 REMAINING = 0.05
 """Noise level for which a restored image may be denoised."""
 
@@ -83,11 +86,11 @@ def fit_restorer(
     kinds = Counter(state.kind for state in STATES)
     descriptions, learnt = [], []
     bar = progress_bar(STATES, unit="state", desc="learning degradations")
-    for state, batches in zip(bar, learner.degraded(STATES), strict=True):
-        descriptions.append(learner.described(batches))
+    for state, degraded in zip(bar, learner.degraded(STATES), strict=True):
+        descriptions.append(degraded.described)
         if state.is_restored:
             share = math.ceil(CURVE_IMAGES / kinds[state.kind] / MEASURED) * MEASURED
-            learnt.append(learner.learn(state.kind, batches, min(share, BATCH_SIZE)))
+            learnt.append(learner.learn(state.kind, degraded, min(share, BATCH_SIZE)))
     restored, betas = STATES[FIRST_RESTORED:], {}
     for kind in kinds if curves else ():
         found = [
@@ -146,39 +149,44 @@ class _Learner:
         # Kind -> noise level for which its restored images are denoised.
         self._remaining: dict[str, float] = {}
 
-    def degraded(self, states: Sequence[ImageState]) -> Iterator[list[Array]]:
-        """The batches of the sample, degraded to each state, one state ahead of the caller."""
-        with ThreadPoolExecutor(1) as ahead:
-            pending = [ahead.submit(self._degraded, state) for state in states[:1]]
-            for following in (*states[1:], None):
-                batches = pending.pop().result()
-                if following is not None:
-                    pending.append(ahead.submit(self._degraded, following))
-                yield batches
+    def degraded(self, states: Sequence[ImageState]) -> Iterator[_Degraded]:
+        """The sample, degraded to each state, `AHEAD` states before the caller needs it."""
+        with ThreadPoolExecutor(2) as worker:
+            pending = deque(worker.submit(self._degraded, state) for state in states[:AHEAD])
+            for state in states[AHEAD:]:
+                yield pending.popleft().result()
+                pending.append(worker.submit(self._degraded, state))
+            while pending:
+                yield pending.popleft().result()
 
-    def _degraded(self, state: ImageState) -> list[Array]:
-        degraded = [
+    def _degraded(self, state: ImageState) -> _Degraded:
+        batches = [
             to_state(images, state, names[: len(images)], self._seed)
             for images, names in zip(self._batches, self._names, strict=True)
         ]
-        return jax.block_until_ready(degraded)
+        described = self.described(batches)
+        if not state.is_restored:
+            return _Degraded([], described, None)
+        images = [np.asarray(batch) for batch in batches]
+        linear = np.concatenate(images[self._kept :])
+        inverse = fit_state(linear, self._clean, self.basis, self._variance)
+        return _Degraded(images[: self._kept], described, inverse)
 
     def described(self, batches: Iterable[Array]) -> np.ndarray:
         """The recogniser's descriptions of images."""
         return joined(self._describe, batches)
 
-    def learn(self, kind: str, batches: Sequence[Array], share: int) -> _Learnt:
-        """Learns to restore a state from the degraded batches; `share` is the number of images that
-        it adds to those of its kind, to which the curves are fitted. Whether restored images are
-        denoised is decided by the first state of the kind."""
-        batches = [np.asarray(batch) for batch in batches]
+    def learn(self, kind: str, degraded: _Degraded, share: int) -> _Learnt:
+        """Learns whether and how to restore a state; `share` is the number of images that it adds
+        to those of its kind, to which the curves are fitted. Whether restored images are denoised
+        is decided by the first state of the kind."""
+        inverse = degraded.inverse
         kept, self._turn = self._turn, (self._turn + 1) % self._kept
-        degraded = np.concatenate(batches[self._kept :])
-        inverse = fit_state(degraded, self._clean, self.basis, self._variance)
         if kind not in self._remaining:
-            self._remaining[kind] = self._nearest_level(batches, inverse)
+            self._remaining[kind] = self._nearest_level(degraded)
         sigma = self._remaining[kind]
-        before, wanted = batches[kept][:share], self._wanted[kept][:share]
+        images, wanted = degraded.kept[kept], self._wanted[kept][:share]
+        before = images[:share]
         restored = self._restored(before, inverse)
         after = self._denoised(restored, sigma)
         few = min(MEASURED, len(before))
@@ -187,28 +195,29 @@ class _Learner:
         if not reached.pays(left):
             return _Learnt(inverse, LEFT, None, None)
         gain = left.disorder - reached.disorder
-        others = batches[kept][share:]
-        if gain >= LARGE_GAIN and len(others):
-            restored = np.concatenate([restored, self._restored(others, inverse)])
-        outcome = Outcome(gain, self.described([restored]))
+        described = None
+        if gain >= LARGE_GAIN:
+            others = images[share:]
+            more = [self._restored(others, inverse)] if len(others) else []
+            described = self.described([np.concatenate([restored, *more])])
         found = None
         if self._curves:
             if len(after) > few:
                 rest = self._contributions(after[few:])
                 treated = tuple(np.concatenate(pair) for pair in zip(treated, rest, strict=True))
             found = *treated, wanted
-        return _Learnt(inverse, sigma, outcome, found)
+        return _Learnt(inverse, sigma, Outcome(gain, described), found)
 
-    def _nearest_level(self, batches: Sequence[np.ndarray], inverse: Inverse) -> float:
+    def _nearest_level(self, degraded: _Degraded) -> float:
         """Noise level, 0 or `REMAINING`, for which restored images are to be denoised: what brings
         the logits of some images of every kept batch nearer to those of the clean ones."""
         if self._prior is None:
             return 0.0
         some, wanted = (
             np.concatenate([batch[:MEASURED] for batch in kept])
-            for kept in (batches[: self._kept], self._wanted)
+            for kept in (degraded.kept, self._wanted)
         )
-        restored = self._restored(some, inverse)
+        restored = self._restored(some, degraded.inverse)
 
         def distance(sigma: float) -> _Distance:
             return self._distance(self._contributions(self._denoised(restored, sigma)), wanted)
@@ -242,6 +251,17 @@ class _Learner:
         plain, masked = contributions
         own = self._network.own_beta
         return ((1 - own) * plain + (1 + own) * masked).sum(2)
+
+
+class _Degraded(NamedTuple):
+    """The sample, degraded to a state."""
+
+    kept: list[np.ndarray]
+    """The batches that are kept from the linear fits; none of a state that is not restored."""
+    described: Float[np.ndarray, "image feature"]
+    """The recogniser's descriptions of all images."""
+    inverse: Inverse | None
+    """Fitted to the other batches; None for a state that is not restored."""
 
 
 class _Distance(NamedTuple):

@@ -27,7 +27,7 @@ from orbax.checkpoint import v1 as ocp
 from iamt_jax import distributed
 from iamt_jax.errors import InputError
 from iamt_jax.files import json_text, plain, replace_text
-from iamt_jax.model.network import Tree, build
+from iamt_jax.model.network import Tree, abstract
 from iamt_jax.runs.run_file import RUN, Run, read_run
 
 CHECKSUMS = "seal.json"
@@ -315,7 +315,7 @@ def best_weights(workdir: Path) -> tuple[Run, NetworkWeights]:
       InputError: the folder holds no run, or no checkpoint that can be read as its network.
     """
     run = read_run(workdir)
-    params, statistics = jax.eval_shape(lambda: build(run.config.model, len(run.attributes))[1:])
+    _, params, statistics = abstract(run.config.model, len(run.attributes))
     evaluated = "average" if run.config.train.ema else "params"
     like = {evaluated: params, "statistics": statistics}
     ranked, refused = [], []
