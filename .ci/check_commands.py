@@ -31,7 +31,7 @@ TINY = {
     "experiments/members.py": "--sigmas 0.2 --images 64 --split validation",
     "experiments/degradations.py": "--size 32 --out sheets",
     "experiments/families.py": "--families gaussian_blur contrast shot_noise --severities 3 "
-    "--images 64 --split validation --rivals",
+    "--images 64 --split validation",
     "experiments/degraded_copies.py": "--images 8 --copies 1",
     "experiments/soak.py": "--steps 100",
     "experiments/variants.py": "--preset debug --seeds 1 --out variants",

@@ -6,9 +6,9 @@ All see the same degraded images. `--rivals` adds the tone curve of the grid of 
 best accuracy on validation for each family and severity, BatchNorm's statistics re-estimated on
 batches of degraded images, and scikit-image told the degradation (classical.py); `--ceiling` adds a
 network trained with degraded images (degraded_copies.py). `--leave-out` makes the recogniser forget
-each family while it is measured, as
-if calibration had never seen it. OUT/families.json is written after each score, so that a stopped
-run can be resumed; OUT/families-W.md has a row for each family and what was won back, and
+each family while it is measured, as if calibration had never seen it. `--mixtures` adds the
+calibrated mixtures of two families. OUT/families.json is written after each score, so that a
+stopped run can be resumed; OUT/families-W.md has a row for each family and what was won back, and
 OUT/recognised-W.md the shares of the kinds that the images of each family are near to.
 """
 
@@ -29,19 +29,20 @@ from flax import nnx
 from jaxtyping import Array
 from noise import BETA_VALUES, N_VALUES
 
-from iamt_jax.degradation.families import degrade
 from iamt_jax.degradation.noise import degradation_keys
 from iamt_jax.degradation.severities import FAMILIES, SEVERITIES
+from iamt_jax.errors import InputError
 from iamt_jax.inference.classifier import Classifier
 from iamt_jax.progress import progress_bar
 from iamt_jax.robust.recogniser import Recogniser, recognise
-from iamt_jax.robust.states import STATES
+from iamt_jax.robust.states import STATES, ImageState, to_state
 from iamt_jax.robust.treatment import Transformation
 from iamt_jax.xla_setup import prepare
 
 CLEAN = "clean"
 NOISES = tuple(name for name in FAMILIES if name.endswith("_noise"))
 METRICS = ("accuracy", "average_precision")
+MIXTURES = {state.kind: state for state in STATES if len(state.steps) > 1}
 TUNED_ON = 32
 """Training photographs that scikit-image's parameters are chosen on."""
 
@@ -68,11 +69,15 @@ class Arguments:
     """Workdir of a run on the same data, trained with degraded images."""
     leave_out: bool = False
     """Let the recogniser forget the family that is measured."""
+    mixtures: bool = False
+    """Measure the calibrated mixtures, too; not with --rivals, of which scikit-image knows none."""
 
 
 def main(arguments: Arguments) -> None:
     """Compares and writes the tables."""
     prepare()
+    if arguments.mixtures and arguments.rivals:
+        raise InputError("--mixtures and --rivals: measure them in two runs")
     (trained,) = load_all((arguments.workdir,))
     split = read_split(trained, arguments.split, arguments.images)
     results = Results(arguments.out / "families.json")
@@ -81,6 +86,7 @@ def main(arguments: Arguments) -> None:
     name = "left out" if arguments.leave_out else "auto"
     steps = [(CLEAN, 0)]
     steps += [(family, s) for family in arguments.families for s in arguments.severities]
+    steps += [(kind, 0) for kind in MIXTURES if arguments.mixtures]
     for family, severity in progress_bar(steps, unit="level", desc="families"):
         prefix = f"{arguments.workdir.name}/{arguments.split}/{family}/{severity}"
         if not results.missing([f"{prefix}/{way}" for way in (*ways, f"{name}: states")]):
@@ -218,7 +224,7 @@ def forgetting(transformation: Transformation, family: str) -> Transformation:
         return transformation
     offset = transformation.recogniser.offset.copy()
     for index, state in enumerate(STATES):
-        if any(step == family for step, _ in state.steps):
+        if family == state.kind or any(step == family for step, _ in state.steps):
             offset[index] = np.inf
     return transformation._replace(recogniser=transformation.recogniser._replace(offset=offset))
 
@@ -235,7 +241,7 @@ def table(found: dict[tuple[str, int], dict[str, np.ndarray]], ways: list[str]) 
         for family in families
     }
     cells["mean without noise"] = np.concatenate(
-        [values for family, values in cells.items() if family not in NOISES]
+        [cells[family] for family in families if family not in {*NOISES, *MIXTURES}]
         or [np.zeros((0, len(ways), 2))]
     )
     rows = [
@@ -271,11 +277,13 @@ def degraded(split: Split, family: str, severity: int) -> np.ndarray:
     clean = split.pictures.astype(np.float32) / 255
     if family == CLEAN:
         return clean
-    parts = []
-    for start in range(0, len(clean), BATCH):
-        keys = degradation_keys(split.names[start : start + BATCH], family, severity, 0)
-        parts.append(np.asarray(degrade(clean[start : start + BATCH], family, severity, keys)))
-    return np.concatenate(parts)
+    state = MIXTURES.get(family, ImageState(family, ((family, severity),)))
+    return np.concatenate(
+        [
+            to_state(clean[start : start + BATCH], state, split.names[start : start + BATCH], 0)
+            for start in range(0, len(clean), BATCH)
+        ]
+    )
 
 
 if __name__ == "__main__":

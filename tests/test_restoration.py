@@ -296,8 +296,15 @@ def inverses(faces, basis):
     found = {}
     for kind in ("gaussian_blur", "contrast"):
         clean = clean_sample(faces[:128], basis[0])
-        found[kind] = fit_state(degraded(faces[:128], of(kind, 2)), clean, *basis)
+        found[kind] = fit_state([degraded(faces[:128], of(kind, 2))], clean, *basis)
     return found
+
+
+def test_the_fit_does_not_depend_on_the_batches(faces, basis, inverses):
+    images = degraded(faces[:128], of("contrast", 2))
+    parts = [images[:50], images[50:60], images[60:]]
+    found = fit_state(parts, clean_sample(faces[:128], basis[0]), *basis)
+    jax.tree.map(np.testing.assert_array_equal, found, inverses["contrast"])
 
 
 def repeated(inverse_, count):
@@ -339,7 +346,7 @@ def test_the_matrix_is_the_best_linear_estimate_of_gaussian_components():
         return (inside @ flat.T).reshape(count, side, side, 3).astype(np.float32)
 
     clean = clean_sample(images(before), basis)
-    found = fit_state(images(after), clean, basis, variance.astype(np.float32))
+    found = fit_state([images(after)], clean, basis, variance.astype(np.float32))
     prior = np.diag(variance)
     expected = np.linalg.solve(
         operator.T @ prior @ operator + 0.09 * np.eye(rank), operator.T @ prior

@@ -14,6 +14,7 @@ lost is filled in from what faces have in common.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -157,7 +158,7 @@ def clean_sample(images: Float[np.ndarray, "image height width 3"], basis: Basis
 
 
 def fit_state(
-    degraded: Float[np.ndarray, "image height width 3"],
+    degraded: Sequence[Float[Array, "batch height width 3"]],
     clean: CleanSample,
     basis: Basis,
     variance: Float[np.ndarray, " rank"],
@@ -165,13 +166,13 @@ def fit_state(
     """Fits the arrays of one state.
 
     Args:
-      degraded: the images of the sample, degraded.
+      degraded: the images of the sample, degraded, in batches.
       clean: the same images before, from `clean_sample`.
       basis: from `fit_basis`.
       variance: of its components.
     """
     count, rank = clean.inside.shape
-    mean, inside, gain = _moments(degraded, basis, clean.rest)
+    mean, inside, gain = _moments(list(degraded), basis, clean.rest)
     inside = np.asarray(inside, np.float64)
     middle = clean.inside.mean(0)
     before = (clean.inside - middle).astype(np.float64)
@@ -186,8 +187,10 @@ def fit_state(
 
 
 @jax.jit
-def _moments(degraded: Array, basis: Basis, clean: Spectrum) -> tuple[Array, Array, Array]:
+def _moments(batches: list[Array], basis: Basis, clean: Spectrum) -> tuple[Array, Array, Array]:
     """Mean of degraded images, their components, and the gains from their rests to the clean."""
+    # The barrier keeps the order of the sums, and so the last bits, from depending on the batches.
+    degraded = jax.lax.optimization_barrier(jnp.concatenate(batches))
     mean = jnp.mean(degraded, 0)
     centred = degraded - mean
     inside = basis.inside(centred)

@@ -167,10 +167,9 @@ class _Learner:
         described = self.described(batches)
         if not state.is_restored:
             return _Degraded([], described, None)
-        images = [np.asarray(batch) for batch in batches]
-        linear = np.concatenate(images[self._kept :])
-        inverse = fit_state(linear, self._clean, self.basis, self._variance)
-        return _Degraded(images[: self._kept], described, inverse)
+        inverse = fit_state(batches[self._kept :], self._clean, self.basis, self._variance)
+        kept = [np.asarray(batch) for batch in batches[: self._kept]]
+        return _Degraded(kept, described, inverse)
 
     def described(self, batches: Iterable[Array]) -> np.ndarray:
         """The recogniser's descriptions of images."""
