@@ -29,6 +29,7 @@ from iamt_jax.robust.calibration_file import (
 from iamt_jax.robust.restorer import LEFT
 from iamt_jax.robust.states import CLEAN, FIRST_RESTORED, STATES, to_state
 from iamt_jax.synthetic import render, sample_attributes, sample_nuisance
+from iamt_jax.xla_setup import default_numbers
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,18 @@ def whole(finished):
     names = [str(i) for i in range(count)]
     network = load(finished).predictor.network()
     return fit_transformation(network, images, names), images
+
+
+def test_a_calibration_repeats_to_the_bit_in_a_program_of_64_bits(whole, finished):
+    transformation, images = whole
+    jax.config.update("jax_enable_x64", True)
+    try:
+        with default_numbers():
+            network = load(finished).predictor.network()
+            again = fit_transformation(network, images, [str(i) for i in range(len(images))])
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    jax.tree.map(np.testing.assert_array_equal, again, transformation)
 
 
 def test_clean_states_share_their_margins_and_a_kind_its_denoising(whole):

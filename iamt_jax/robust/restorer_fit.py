@@ -40,6 +40,7 @@ from iamt_jax.robust.restorer import (
 )
 from iamt_jax.robust.sample import BATCH_SIZE, Pictures, float_batches, joined
 from iamt_jax.robust.states import CLEAN, FIRST_RESTORED, STATES, ImageState, to_state
+from iamt_jax.xla_setup import default_numbers
 
 KEPT_BATCHES = 2
 """Batches of the sample that nothing linear is fitted to. On them it is measured what pays, and the
@@ -151,14 +152,15 @@ class _Learner:
 
     def degraded(self, states: Sequence[ImageState]) -> Iterator[_Degraded]:
         """The sample, degraded to each state, `AHEAD` states before the caller needs it."""
-        with ThreadPoolExecutor(2) as worker:
-            pending = deque(worker.submit(self._degraded, state) for state in states[:AHEAD])
+        with ThreadPoolExecutor(2) as workers:
+            pending = deque(workers.submit(self._degraded, state) for state in states[:AHEAD])
             for state in states[AHEAD:]:
                 yield pending.popleft().result()
-                pending.append(worker.submit(self._degraded, state))
+                pending.append(workers.submit(self._degraded, state))
             while pending:
                 yield pending.popleft().result()
 
+    @default_numbers()  # The caller's context does not reach the workers.
     def _degraded(self, state: ImageState) -> _Degraded:
         batches = [
             to_state(images, state, names[: len(images)], self._seed)
