@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import platform
 import shlex
 import shutil
 import signal
@@ -229,6 +230,30 @@ def test_functions_stay_in_float32_in_a_program_of_64_bits(finished):
     for x, y in zip(*map(jax.tree.leaves, (plain, wide)), strict=True):
         assert y.dtype == x.dtype
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_kept_memory_is_not_cleared_again():
+    script = """if True:
+        import ctypes, resource, sys
+        from iamt_jax import xla_setup
+        if sys.argv[1] == "kept":
+            xla_setup.keep_memory()
+        libc, faults = ctypes.CDLL(None), []
+        libc.malloc.restype = ctypes.c_void_p
+        for _ in range(3):
+            block = ctypes.c_void_p(libc.malloc(2**26))
+            ctypes.memset(block, 1, 2**26)
+            libc.free(block)
+            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+        print(faults[2] - faults[1])
+    """
+
+    def faults(way):
+        words = [sys.executable, "-c", script, way]
+        return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+    assert faults("kept") < 0.1 * faults("not kept")
 
 
 def losses(workdir):

@@ -42,6 +42,7 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     check_range("images", chosen.images, FEWEST_IMAGES, math.inf)
     check_workdir(chosen.workdir)
     xla_setup.prepare()
+    xla_setup.keep_memory()
     xla_setup.start_devices()
 
     from iamt_jax.inference.classifier import load_workdir

@@ -7,9 +7,10 @@ images better.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -53,7 +54,7 @@ what it was, and the product of both below the second."""
 MEASURED = 32
 """Number of images of a state that this is measured on."""
 
-PART = 64
+PART = 32
 """Images that are restored at once."""
 
 AHEAD = 3
@@ -183,45 +184,45 @@ class _Learner:
         is decided by the first state of the kind."""
         inverse = degraded.inverse
         kept, self._turn = self._turn, (self._turn + 1) % self._kept
+
+        @functools.cache
+        def first_treated(batch: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+            images = self._restored(degraded.kept[batch][:MEASURED], inverse)
+            return self._contributions(self._denoised(images, sigma))
+
         if kind not in self._remaining:
-            self._remaining[kind] = self._nearest_level(degraded)
+            self._remaining[kind] = self._nearest_level(first_treated)
         sigma = self._remaining[kind]
         images, wanted = degraded.kept[kept], self._wanted[kept][:share]
-        before = images[:share]
-        restored = self._restored(before, inverse)
-        after = self._denoised(restored, sigma)
-        few = min(MEASURED, len(before))
-        untouched, treated = (self._contributions(images[:few]) for images in (before, after))
-        left, reached = (self._distance(x, wanted[:few]) for x in (untouched, treated))
+        treated = first_treated(kept, sigma)
+        few = len(treated[0])
+        left = self._distance(self._contributions(images[:few]), wanted[:few])
+        reached = self._distance(treated, wanted[:few])
         if not reached.pays(left):
             return _Learnt(inverse, LEFT, None, None)
         gain = left.disorder - reached.disorder
         described = None
         if gain >= LARGE_GAIN:
-            others = images[share:]
-            more = [self._restored(others, inverse)] if len(others) else []
-            described = self.described([np.concatenate([restored, *more])])
+            described = self.described([self._restored(images, inverse)])
         found = None
         if self._curves:
-            if len(after) > few:
-                rest = self._contributions(after[few:])
+            if share > few:
+                restored = self._restored(images[few:share], inverse)
+                rest = self._contributions(self._denoised(restored, sigma))
                 treated = tuple(np.concatenate(pair) for pair in zip(treated, rest, strict=True))
             found = *treated, wanted
         return _Learnt(inverse, sigma, Outcome(gain, described), found)
 
-    def _nearest_level(self, degraded: _Degraded) -> float:
+    def _nearest_level(self, first_treated: Callable) -> float:
         """Noise level, 0 or `REMAINING`, for which restored images are to be denoised: what brings
-        the logits of some images of every kept batch nearer to those of the clean ones."""
+        the logits of the first images of every kept batch nearer to those of the clean ones."""
         if self._prior is None:
             return 0.0
-        some, wanted = (
-            np.concatenate([batch[:MEASURED] for batch in kept])
-            for kept in (degraded.kept, self._wanted)
-        )
-        restored = self._restored(some, degraded.inverse)
+        wanted = np.concatenate([logits[:MEASURED] for logits in self._wanted])
 
         def distance(sigma: float) -> _Distance:
-            return self._distance(self._contributions(self._denoised(restored, sigma)), wanted)
+            parts = [first_treated(batch, sigma) for batch in range(self._kept)]
+            return self._distance(tuple(map(np.concatenate, zip(*parts, strict=True))), wanted)
 
         return min((0.0, REMAINING), key=distance)
 
