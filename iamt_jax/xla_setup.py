@@ -158,8 +158,8 @@ def release_memory() -> None:
 def keep_memory() -> None:
     """Keeps freed memory for the next arrays where malloc is glibc's, until the process ends.
 
-    By default large arrays are mapped anew each time, and the system clears every page of them: in a
-    calibration 13 million pages, and half as many if memory is kept (docs/log.md).
+    By default large arrays are mapped anew each time, and the system clears every page of them: in
+    a calibration 13 million pages, and half as many if memory is kept (docs/log.md).
     """
     with contextlib.suppress(AttributeError, OSError):
         malloc = ctypes.CDLL(None)
