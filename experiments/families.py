@@ -70,7 +70,8 @@ class Arguments:
     leave_out: bool = False
     """Let the recogniser forget the family that is measured."""
     mixtures: bool = False
-    """Measure the calibrated mixtures, too; not with --rivals, of which scikit-image knows none."""
+    """Measure the calibrated mixtures, too. Not with --rivals: scikit-image's methods expect a
+    single degradation."""
 
 
 def main(arguments: Arguments) -> None:

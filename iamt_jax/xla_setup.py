@@ -40,8 +40,11 @@ command depend on its flags alone."""
 _STARTING = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "CUDA_VISIBLE_DEVICES", "XLA_FLAGS")
 """Environment variables that decide which devices JAX starts."""
 
-_KEEPING = (-1, -3)
-"""Parameters of glibc's mallopt: M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, bytes."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt."""
+
+_LARGEST_KEPT = 2**30
+"""Bytes of an array, and of free memory at the end of the heap, up to which malloc keeps them."""
 
 _PROBE = "from jaxlib import xla_client; xla_client.CompileOptions().executable_build_options"
 """Program that makes XLA read XLA_FLAGS; takes 0.1 s."""
@@ -163,8 +166,9 @@ def keep_memory() -> None:
     """
     with contextlib.suppress(AttributeError, OSError):
         malloc = ctypes.CDLL(None)
-        for parameter in _KEEPING:
-            malloc.mallopt(parameter, 2**30)
+        # Older versions of glibc refuse it. Their own threshold adapts, as long as nothing is set.
+        if malloc.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT):
+            malloc.mallopt(_TRIM_THRESHOLD, _LARGEST_KEPT)
 
 
 def _is_worth_logging(record: logging.LogRecord) -> bool:

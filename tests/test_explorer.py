@@ -5,6 +5,8 @@ import io
 import logging
 import re
 import shutil
+import subprocess
+import sys
 import threading
 
 import jax
@@ -263,6 +265,25 @@ def test_a_calibration_that_fails_leaves_one_line(finished, tmp_path, monkeypatc
     assert "\n" not in job.problem and "--" not in job.problem and "python" not in job.problem
     assert ("gone" if data == "none" else "has 10 training images") in job.problem
     assert not (finished / "calibration.npz").exists()
+
+
+def test_a_calibration_that_runs_while_the_command_ends_says_nothing():
+    script = """if True:
+        import atexit, time
+        from concurrent.futures import ThreadPoolExecutor
+        from iamt_jax.explorer.calibrating import Calibrating
+
+        def calibrate():
+            with ThreadPoolExecutor(1) as worker:
+                while True:
+                    worker.submit(time.sleep, 0.5).result()
+
+        atexit.register(time.sleep, 1)
+        Calibrating(calibrate).start()
+        time.sleep(0.2)
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_while_a_calibration_runs_another_start_does_nothing(capsys):

@@ -246,14 +246,18 @@ def test_kept_memory_is_not_cleared_again():
             ctypes.memset(block, 1, 2**26)
             libc.free(block)
             faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-        print(faults[2] - faults[1])
+        print(faults[2] - faults[1], libc.mallopt(-3, 2**30))
     """
 
-    def faults(way):
+    def counted(way):
         words = [sys.executable, "-c", script, way]
-        return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        return map(int, done.stdout.split())
 
-    assert faults("kept") < 0.1 * faults("not kept")
+    (kept, accepted), (usual, _) = counted("kept"), counted("usual")
+    if not accepted:
+        pytest.skip("this glibc maps arrays of 64 MiB anew whatever it is told")
+    assert kept < 0.1 * usual
 
 
 def losses(workdir):

@@ -50,7 +50,8 @@ _AT_RUN_TIME = {
     "elastic_transform": ("alpha", "shift"),
 }
 """Strengths that are arguments of the compiled function, so that severities that differ in nothing
-else share it. The others decide shapes or matrices."""
+else share it. The others decide shapes, matrices or loops, or would save no program (snow's), or
+would change the last bits (fog's decay)."""
 
 _ON_HOST: dict[str, Callable] = {
     "spatter": spatter,

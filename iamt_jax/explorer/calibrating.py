@@ -47,7 +47,8 @@ class Calibrating:
                 return
             self._report("reading the training images", 0)
             self.problem = None
-            # Ctrl-C does not wait for it; the file is written whole or not at all.
+            # Ctrl-C waits only for what its workers have begun; the file is written whole or not at
+            # all.
             self._thread = threading.Thread(target=self._run, daemon=True)
             self._thread.start()
 
@@ -66,7 +67,9 @@ class Calibrating:
             self.problem = f"{error.filename}: cannot be used ({error.strerror})"
         except Exception:
             self.problem = "an unexpected error; the terminal of the explorer has its details"
-            traceback.print_exc(file=sys.stderr)
+            # Without the main thread, the command ends, and has stopped the workers.
+            if threading.main_thread().is_alive():
+                traceback.print_exc(file=sys.stderr)
 
     def _report(self, stage: str, done: float) -> None:
         self.stage, self.done = _NAMES.get(stage, stage), done

@@ -106,7 +106,7 @@ class View:
     """A trained network, applied to one picture at a time.
 
     Two programs are compiled, for a tone curve and for the transformation. Of changed settings,
-    only a family and severity of degradation that were not used before compile another one.
+    only a family or severity of degradation that was not used before may compile another one.
 
     Args:
       classifier: the trained network.

@@ -209,7 +209,7 @@ def build(config: ModelConfig, attributes: int, seed: int = 0) -> tuple[nnx.Grap
 
 
 def abstract(config: ModelConfig, attributes: int) -> tuple[nnx.GraphDef, Tree, Tree]:
-    """What `build` returns, with a `jax.ShapeDtypeStruct` in the place of each array; computes
+    """What `build` returns, with a `jax.ShapeDtypeStruct` in place of each array; computes
     nothing."""
     return _parts(nnx.eval_shape(lambda: IAMT(config, attributes, rngs=nnx.Rngs(0))))
 

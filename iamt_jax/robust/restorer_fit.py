@@ -57,8 +57,9 @@ MEASURED = 32
 PART = 32
 """Images that are restored at once."""
 
-AHEAD = 3
-"""States to which the sample is degraded in advance, while the network learns from another."""
+WORKERS, AHEAD = 2, 3
+"""Threads that degrade the sample, and the number of states, queued ones included, that they are
+ahead of the one that the network learns from."""
 
 REMAINING = 0.05
 """Noise level for which a restored image may be denoised."""
@@ -152,14 +153,18 @@ class _Learner:
         self._remaining: dict[str, float] = {}
 
     def degraded(self, states: Sequence[ImageState]) -> Iterator[_Degraded]:
-        """The sample, degraded to each state, `AHEAD` states before the caller needs it."""
-        with ThreadPoolExecutor(2) as workers:
+        """The sample, degraded to each state, up to `AHEAD` states before the caller needs it."""
+        workers = ThreadPoolExecutor(WORKERS)
+        try:
             pending = deque(workers.submit(self._degraded, state) for state in states[:AHEAD])
             for state in states[AHEAD:]:
-                yield pending.popleft().result()
+                found = pending.popleft().result()
                 pending.append(workers.submit(self._degraded, state))
+                yield found
             while pending:
                 yield pending.popleft().result()
+        finally:  # After an error or Ctrl-C, this waits only for the states that have begun.
+            workers.shutdown(cancel_futures=True)
 
     @default_numbers()  # The caller's context does not reach the workers.
     def _degraded(self, state: ImageState) -> _Degraded:
@@ -186,9 +191,12 @@ class _Learner:
         kept, self._turn = self._turn, (self._turn + 1) % self._kept
 
         @functools.cache
+        def restored(batch: int) -> np.ndarray:
+            return self._restored(degraded.kept[batch], inverse)
+
+        @functools.cache
         def first_treated(batch: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-            images = self._restored(degraded.kept[batch][:MEASURED], inverse)
-            return self._contributions(self._denoised(images, sigma))
+            return self._contributions(self._denoised(restored(batch)[:MEASURED], sigma))
 
         if kind not in self._remaining:
             self._remaining[kind] = self._nearest_level(first_treated)
@@ -201,14 +209,11 @@ class _Learner:
         if not reached.pays(left):
             return _Learnt(inverse, LEFT, None, None)
         gain = left.disorder - reached.disorder
-        described = None
-        if gain >= LARGE_GAIN:
-            described = self.described([self._restored(images, inverse)])
+        described = self.described([restored(kept)]) if gain >= LARGE_GAIN else None
         found = None
         if self._curves:
             if share > few:
-                restored = self._restored(images[few:share], inverse)
-                rest = self._contributions(self._denoised(restored, sigma))
+                rest = self._contributions(self._denoised(restored(kept)[few:share], sigma))
                 treated = tuple(np.concatenate(pair) for pair in zip(treated, rest, strict=True))
             found = *treated, wanted
         return _Learnt(inverse, sigma, Outcome(gain, described), found)
