@@ -267,9 +267,9 @@ def test_a_calibration_that_fails_leaves_one_line(finished, tmp_path, monkeypatc
     assert not (finished / "calibration.npz").exists()
 
 
-def test_a_calibration_that_runs_while_the_command_ends_says_nothing():
+def test_an_abandoned_calibration_says_nothing_when_the_command_ends():
     script = """if True:
-        import atexit, time
+        import atexit, sys, time
         from concurrent.futures import ThreadPoolExecutor
         from iamt_jax.explorer.calibrating import Calibrating
 
@@ -278,12 +278,19 @@ def test_a_calibration_that_runs_while_the_command_ends_says_nothing():
                 while True:
                     worker.submit(time.sleep, 0.5).result()
 
-        atexit.register(time.sleep, 1)
-        Calibrating(calibrate).start()
+        atexit.register(time.sleep, 1)  # Time to say something.
+        job = Calibrating(calibrate)
+        job.start()
         time.sleep(0.2)
+        if sys.argv[1] == "abandoned":
+            job.abandon()
     """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+
+    def said(how):
+        words = [sys.executable, "-c", script, how]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stderr
+
+    assert said("abandoned") == "" and "Traceback" in said("not abandoned")
 
 
 def test_while_a_calibration_runs_another_start_does_nothing(capsys):

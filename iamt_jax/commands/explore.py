@@ -63,8 +63,8 @@ def run_explore(arguments: Sequence[str]) -> int:
     with (
         contextlib.closing(serving.bind_port(chosen.host, chosen.port)) as listener,
         serving.gradio_environment(),
+        contextlib.closing(_page(chosen)) as page,
     ):
-        page = _page(chosen)
         named = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
         address = f"http://{named}:{listener.getsockname()[1]}"
 

@@ -114,6 +114,10 @@ class Page:
                 part.value = drawn
             self._connect()
 
+    def close(self) -> None:
+        """Abandons a running calibration; the command ends."""
+        self._calibrating.abandon()
+
     def _build_inputs(self) -> None:
         self._picture = gr.State(self._faces[0])
         self._gallery = gr.Gallery(

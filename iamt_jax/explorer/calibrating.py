@@ -30,6 +30,7 @@ class Calibrating:
         self._calibrate = calibrate
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._is_abandoned = False
         self.stage, self.done = "", 0.0
         """Name of the current stage, and the share of it that is done, from 0 to 1."""
         self.problem: str | None = None
@@ -47,8 +48,8 @@ class Calibrating:
                 return
             self._report("reading the training images", 0)
             self.problem = None
-            # Ctrl-C waits only for what its workers have begun; the file is written whole or not at
-            # all.
+            # Ctrl-C waits for no more than its workers' states, some seconds; the file is written
+            # whole or not at all.
             self._thread = threading.Thread(target=self._run, daemon=True)
             self._thread.start()
 
@@ -56,6 +57,10 @@ class Calibrating:
         """Waits until the calibration has ended, or for some seconds."""
         if self._thread is not None:
             self._thread.join(seconds)
+
+    def abandon(self) -> None:
+        """Keeps quiet about a running calibration, which fails when the command ends."""
+        self._is_abandoned = True
 
     def _run(self) -> None:
         try:
@@ -67,8 +72,7 @@ class Calibrating:
             self.problem = f"{error.filename}: cannot be used ({error.strerror})"
         except Exception:
             self.problem = "an unexpected error; the terminal of the explorer has its details"
-            # Without the main thread, the command ends, and has stopped the workers.
-            if threading.main_thread().is_alive():
+            if not self._is_abandoned:
                 traceback.print_exc(file=sys.stderr)
 
     def _report(self, stage: str, done: float) -> None:
