@@ -209,8 +209,8 @@ def build(config: ModelConfig, attributes: int, seed: int = 0) -> tuple[nnx.Grap
 
 
 def abstract(config: ModelConfig, attributes: int) -> tuple[nnx.GraphDef, Tree, Tree]:
-    """What `build` returns, with a `jax.ShapeDtypeStruct` in place of each array; computes
-    nothing."""
+    """Describes a network without computing it: the result of `build`, with a
+    `jax.ShapeDtypeStruct` in place of each array."""
     return _parts(nnx.eval_shape(lambda: IAMT(config, attributes, rngs=nnx.Rngs(0))))
 
 
