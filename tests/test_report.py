@@ -12,6 +12,7 @@ import pytest
 import reports
 from cli import evaluate
 from faults import refused
+from markupsafe import escape
 from PIL import Image
 
 from iamt_jax.evaluation.curve_grid import (
@@ -232,15 +233,15 @@ def test_the_sentence_on_tone_curves_says_when_they_lose(plane, said):
         (plane_of(0.62, 0.67), "below the majority class (80.0 %); the run has no calibration"),
         (
             plane_of(0.62, 0.67, automatic=0.92),
-            "--auto) reaches 92.0 %, 30.0 points more than the network's own curve.",
+            "--auto</code>) reaches 92.0 %, 30.0 points more than the network's own curve.",
         ),
         (
             plane_of(0.82, 0.62, automatic=0.72, own_beta=1.0),
-            "--auto) reaches 72.0 %, 10.0 points more than the network's own curve.",
+            "--auto</code>) reaches 72.0 %, 10.0 points more than the network's own curve.",
         ),
         (
             plane_of(0.82, 0.67, automatic=0.72),
-            "--auto) reaches 72.0 %, 10.0 points less than the network's own curve.",
+            "--auto</code>) reaches 72.0 %, 10.0 points less than the network's own curve.",
         ),
     ],
 )
@@ -286,9 +287,11 @@ def test_the_first_finding_has_the_majority_and_the_worst_attribute(made):
 
 
 def test_findings_pictures_and_origin_are_on_the_page(made):
-    text = html.unescape(page(*made))
+    text = page(*made)
+    assert "(<code>evaluate.py --auto</code>) reaches" in text
     for sentence in sentences.headline_sentences(*made[:3]):
-        assert sentence in text
+        assert escape(sentence) in text
+    text = html.unescape(text)
     assert "The tests of the maps use the first 3" in text.replace("the tests", "The tests")
     assert 1 <= text.count("A face that has ") <= len(reports.ATTRIBUTES)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
 from iamt_jax.report.tables import number
 
@@ -60,7 +61,10 @@ def curve_gain(plane: Mapping, sigma: float = NOISE_SHOWN) -> CurveGain:
 
 
 def headline_sentences(metrics: Mapping, plane: Mapping, findings: Mapping) -> list[str]:
-    """Three sentences: the accuracy, where the masks look, what treatments do under noise."""
+    """Three sentences: the accuracy, where the masks look, what treatments do under noise.
+
+    The third may be `Markup`: a command in it is marked as code.
+    """
     return [_accuracy(metrics), _places(findings), _noise(metrics, plane)]
 
 
@@ -158,10 +162,10 @@ def _noise(metrics: Mapping, plane: Mapping) -> str:
         return f"{text}; the run has no calibration, so nothing else was measured under noise."
     accuracy = plane["automatic"]["accuracy"][found.level]
     change = accuracy - found.own_accuracy
-    return (
-        f"{text}. The calibrated transformation (evaluate.py --auto) reaches {_percent(accuracy)}, "
-        f"{_points(abs(change))} {'more' if change >= 0 else 'less'} than the network's own curve."
-    )
+    return Markup(
+        "{}. The calibrated transformation (<code>evaluate.py --auto</code>) reaches {}, "
+        "{} {} than the network's own curve."
+    ).format(text, _percent(accuracy), _points(abs(change)), "more" if change >= 0 else "less")
 
 
 def provenance_sentences(metrics: Mapping, plane: Mapping, findings: Mapping) -> list[str]:
