@@ -2,11 +2,12 @@
 
     PYTHONPATH=. python experiments/degraded_copies.py --workdir W --out copies
     python train.py --preset small --data.name folder --data.root copies --workdir WD \\
-        --train.init-from W
+        --train.init-from FACES
 
 The first command writes the training and validation photographs of W's data at the size of the
 network, the training photographs also degraded by a random family at a random severity, several
-times each. families.py --ceiling WD measures what training with all degradations achieves.
+times each; FACES is the run that W itself started from. families.py --ceiling WD measures what
+training with all degradations achieves.
 """
 
 from __future__ import annotations
