@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from iamt_jax.files import json_text, replace_text
 from iamt_jax.inference.classifier import Classifier, load
 from iamt_jax.inference.predictor import Noise, Predictor
 from iamt_jax.metrics.classification import HEADLINE_METRICS, compute_metrics
+from iamt_jax.robust import CALIBRATION_FILE
 
 BATCH = 128
 """Batch size, small enough for the caches of a CPU."""
@@ -54,10 +56,19 @@ def load_all(workdirs: tuple[Path, ...]) -> list[Classifier]:
     return trained
 
 
+def result_name(trained: Classifier, split: Split) -> str:
+    """Name of a network in the keys of results: its workdir's, and a digest of its weights, its
+    calibration, and the images that it is measured on."""
+    content = hashlib.sha256("\n".join([trained.identity, *split.names]).encode())
+    if trained.is_calibrated:
+        content.update((trained.workdir / CALIBRATION_FILE).read_bytes())
+    return f"{trained.workdir.name}-{content.hexdigest()[:8]}"
+
+
 def batched(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
-    """Applies a function of a full batch to any number of images; the last batch is padded with
-    the first images."""
-    filled = np.concatenate([images, images[: -len(images) % BATCH]])
+    """Applies a function of a full batch to any number of images; the last batch is filled with
+    the images from the first on."""
+    filled = np.resize(images, (-(-len(images) // BATCH) * BATCH, *images.shape[1:]))
     parts = [np.asarray(run(filled[i : i + BATCH])) for i in range(0, len(filled), BATCH)]
     return np.concatenate(parts)[: len(images)]
 

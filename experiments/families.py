@@ -14,7 +14,7 @@ OUT/recognised-W.md the shares of the kinds that the images of each family are n
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ import classical
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bench import BATCH, Results, Split, batched, load_all, read_split, run, score
+from bench import BATCH, Results, Split, batched, load_all, read_split, result_name, run, score
 from flax import nnx
 from jaxtyping import Array
 from noise import BETA_VALUES, N_VALUES
@@ -36,13 +36,14 @@ from iamt_jax.inference.classifier import Classifier
 from iamt_jax.progress import progress_bar
 from iamt_jax.robust.recogniser import Recogniser, recognise
 from iamt_jax.robust.states import STATES, ImageState, to_state
-from iamt_jax.robust.treatment import Transformation
+from iamt_jax.robust.treatment import ToneCurve, Transformation, Treatment
 from iamt_jax.xla_setup import prepare
 
 CLEAN = "clean"
 NOISES = tuple(name for name in FAMILIES if name.endswith("_noise"))
 METRICS = ("accuracy", "average_precision")
 MIXTURES = {state.kind: state for state in STATES if len(state.steps) > 1}
+RETRAINED = "retrained"
 TUNED_ON = 32
 """Training photographs that scikit-image's parameters are chosen on."""
 
@@ -83,49 +84,42 @@ def main(arguments: Arguments) -> None:
     split = read_split(trained, arguments.split, arguments.images)
     results = Results(arguments.out / "families.json")
     find = jax.jit(_near_states)
-    ways = _ways(trained, arguments)
-    name = "left out" if arguments.leave_out else "auto"
+    ways, subjects = _ways(trained, arguments), {}
+    if arguments.ceiling is not None:
+        (retrained,) = load_all((arguments.ceiling,))
+        ways[RETRAINED] = lambda case: answered(retrained, case.images)
+        subjects[RETRAINED] = result_name(retrained, split)
+    seen = f"{'left out' if arguments.leave_out else 'auto'}: states"
+    subjects = dict.fromkeys((*ways, seen), result_name(trained, split)) | subjects
     steps = [(CLEAN, 0)]
     steps += [(family, s) for family in arguments.families for s in arguments.severities]
     steps += [(kind, 0) for kind in MIXTURES if arguments.mixtures]
+    found, kinds = {}, defaultdict(Counter)
     for family, severity in progress_bar(steps, unit="level", desc="families"):
-        prefix = f"{arguments.workdir.name}/{arguments.split}/{family}/{severity}"
-        if not results.missing([f"{prefix}/{way}" for way in (*ways, f"{name}: states")]):
-            continue
-        case = Case(family, severity, split, degraded(split, family, severity))
-        for way, answer in ways.items():
-            results.once(
-                f"{prefix}/{way}",
-                lambda answer=answer, case=case: score(
-                    answer(case), split.labels, trained.run.majority
-                ),
-            )
-        states, known = np.zeros(len(case.images), int), trained.transformation
-        if known.recogniser is not None:
-            known = _known(trained, family, arguments.leave_out)
-            states = batched(lambda x, known=known: find(x, known.recogniser), case.images)
-        kinds = Counter(STATES[state].kind for state in states.tolist())
-        results.once(f"{prefix}/{name}: states", lambda kinds=kinds: dict(kinds))
-    prefix = f"{arguments.workdir.name}/{arguments.split}"
-    found = {
-        (family, severity): {
-            way: 100
-            * np.array([results.scores[f"{prefix}/{family}/{severity}/{way}"][m] for m in METRICS])
+        key = {
+            way: f"{name}/{arguments.split}/{family}/{severity}/{way}"
+            for way, name in subjects.items()
+        }
+        if results.missing(list(key.values())):
+            case = Case(family, severity, split, degraded(split, family, severity))
+            for way, answer in ways.items():
+                results.once(
+                    key[way],
+                    lambda answer=answer, case=case: score(
+                        answer(case), split.labels, trained.run.majority
+                    ),
+                )
+            states, known = np.zeros(len(case.images), int), trained.transformation
+            if known.recogniser is not None:
+                known = _known(trained, family, arguments.leave_out)
+                states = batched(lambda x, known=known: find(x, known.recogniser), case.images)
+            counts = Counter(STATES[state].kind for state in states.tolist())
+            results.once(key[seen], lambda counts=counts: dict(counts))
+        found[family, severity] = {
+            way: 100 * np.array([results.scores[key[way]][metric] for metric in METRICS])
             for way in ways
         }
-        for family, severity in steps
-    }
-    kinds = {
-        family: sum(
-            (
-                Counter(results.scores[f"{prefix}/{family}/{s}/{name}: states"])
-                for f, s in steps
-                if f == family
-            ),
-            Counter(),
-        )
-        for family in dict(steps)
-    }
+        kinds[family] += Counter(results.scores[key[seen]])
     last = f"{arguments.workdir.name}{'-left-out' if arguments.leave_out else ''}.md"
     text = table(found, list(ways))
     (arguments.out / f"families-{last}").write_text(text)
@@ -148,23 +142,25 @@ _Way = Callable[[Case], np.ndarray]
 """Logits for the images of a case."""
 
 
+def answered(
+    trained: Classifier, images: np.ndarray, treatment: Treatment = ToneCurve()
+) -> np.ndarray:
+    """Logits of a network."""
+    return batched(lambda x: trained.predictor.predict(x, treatment).logits, images)
+
+
 def _ways(trained: Classifier, arguments: Arguments) -> dict[str, _Way]:
     """Name -> method."""
-    predictor = trained.predictor
 
     def identity(case: Case) -> np.ndarray:
-        return batched(lambda x: predictor.predict(x).logits, case.images)
+        return answered(trained, case.images)
 
     def automatic(case: Case) -> np.ndarray:
-        known = _known(trained, case.family, arguments.leave_out)
-        return batched(lambda x: predictor.predict(x, known).logits, case.images)
+        return answered(trained, case.images, _known(trained, case.family, arguments.leave_out))
 
     ways = {"identity": identity, "left out" if arguments.leave_out else "auto": automatic}
     if arguments.rivals:
         ways |= _rivals(trained, arguments)
-    if arguments.ceiling is not None:
-        retrained = load_all((arguments.ceiling,))[0].predictor
-        ways["retrained"] = lambda case: batched(lambda x: retrained.predict(x).logits, case.images)
     return ways
 
 
@@ -201,7 +197,7 @@ def _rivals(trained: Classifier, arguments: Arguments) -> dict[str, _Way]:
             keys = degradation_keys(case.split.names, *step, 0)
             kernels = classical.blur_kernels(images.shape, *step, keys)
             images = classical.restore_classically(images, method, kernels)
-        return batched(lambda x: predictor.predict(x).logits, images)
+        return answered(trained, images)
 
     return {"best tone curve": curve, "statistics": statistics, "scikit-image": classically}
 
@@ -216,14 +212,14 @@ def _near_states(images: Array, recogniser: Recogniser) -> Array:
 def _known(trained: Classifier, family: str, is_left_out: bool) -> Transformation:
     """The calibration; without the family if it is left out."""
     known = trained.transformation
-    return jax.device_put(forgetting(known, family) if is_left_out else known)
+    return trained.predictor.placed(forgetting(known, family)) if is_left_out else known
 
 
 def forgetting(transformation: Transformation, family: str) -> Transformation:
     """The transformation, whose recogniser never answers with a state that contains the family."""
     if transformation.recogniser is None:
         return transformation
-    offset = transformation.recogniser.offset.copy()
+    offset = np.array(transformation.recogniser.offset)
     for index, state in enumerate(STATES):
         if family == state.kind or any(step == family for step, _ in state.steps):
             offset[index] = np.inf
@@ -231,8 +227,8 @@ def forgetting(transformation: Transformation, family: str) -> Transformation:
 
 
 def table(found: dict[tuple[str, int], dict[str, np.ndarray]], ways: list[str]) -> str:
-    """Means of each family over its severities, the smallest change of accuracy, and the share of
-    the lost average precision that was won back."""
+    """Means of each family over its severities, the worst change of accuracy, and the share of the
+    lost average precision that was won back."""
     clean = found[CLEAN, 0]["identity"]
     families = dict.fromkeys(family for family, _ in found if family != CLEAN)
     cells = {
@@ -246,7 +242,7 @@ def table(found: dict[tuple[str, int], dict[str, np.ndarray]], ways: list[str]) 
         or [np.zeros((0, len(ways), 2))]
     )
     rows = [
-        f"| family | {' | '.join(ways)} | smallest change of accuracy | AP won back |",
+        f"| family | {' | '.join(ways)} | worst change of accuracy | AP won back |",
         f"|{' --- |' * (len(ways) + 3)}",
         "| clean | "
         + " | ".join("{:.2f} / {:.2f}".format(*found[CLEAN, 0][w]) for w in ways)

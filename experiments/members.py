@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from bench import Results, batched, load_all, read_split, run, score, with_noise
+from bench import Results, batched, load_all, read_split, result_name, run, score, with_noise
 
 from iamt_jax.progress import progress_bar
 from iamt_jax.robust.calibration import fit_transformation
@@ -54,15 +54,15 @@ def main(arguments: Arguments) -> None:
     (trained,) = load_all((arguments.workdir,))
     split = read_split(trained, arguments.split)
     results = Results(arguments.out / "members.json")
-    training, noise = None, {}
+    training, noise, name = None, {}, result_name(trained, split)
     kind = "clipped" if arguments.clip else "open"
     for title, members in progress_bar(VARIANTS.items(), unit="variant"):
-        prefix = f"{arguments.workdir.name}/{arguments.split}/{kind}/{title}"
+        prefix = f"{name}/{arguments.split}/{kind}/{title}"
         if not results.missing([f"{prefix}/{sigma:g}" for sigma in arguments.sigmas]):
             continue
         treatment = ToneCurve()
         if members is not None:
-            folder = arguments.out / "calibrations" / arguments.workdir.name / "-".join(members)
+            folder = arguments.out / "calibrations" / name / "-".join(members)
             if not folder.exists():
                 training = training or read_split(trained, "train", arguments.images)
                 network = trained.predictor.network()
@@ -84,7 +84,7 @@ def main(arguments: Arguments) -> None:
     rows = [f"| members | {' | '.join(f'σ {s:g}' for s in arguments.sigmas)} | mean over σ > 0 |"]
     rows.append("|" + " --- |" * (len(arguments.sigmas) + 2))
     for title in VARIANTS:
-        prefix = f"{arguments.workdir.name}/{arguments.split}/{kind}/{title}"
+        prefix = f"{name}/{arguments.split}/{kind}/{title}"
         found = [results.scores[f"{prefix}/{sigma:g}"] for sigma in arguments.sigmas]
         pairs = 100 * np.array([[x["accuracy"], x["average_precision"]] for x in found], float)
         mean = pairs[np.array(arguments.sigmas) > 0].mean(0)

@@ -30,6 +30,7 @@ from bench import (
     batched,
     load_all,
     read_split,
+    result_name,
     run,
     score,
     with_noise,
@@ -70,12 +71,13 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Compares, then draws."""
     prepare()
-    networks = load_all(arguments.workdirs + arguments.ceiling)
-    subjects = [
-        Subject(trained, workdir, workdir in arguments.ceiling)
-        for trained, workdir in zip(networks, arguments.workdirs + arguments.ceiling, strict=True)
-    ]
+    workdirs = arguments.workdirs + arguments.ceiling
+    networks = load_all(workdirs)
     split = read_split(networks[0], arguments.split, arguments.images)
+    subjects = [
+        Subject(trained, result_name(trained, split), workdir in arguments.ceiling)
+        for trained, workdir in zip(networks, workdirs, strict=True)
+    ]
     validation = read_split(networks[0], "validation", arguments.images)
     kind = "clipped" if arguments.clip else "open"
     results = Results(arguments.out / "results.json")
@@ -125,8 +127,8 @@ class Noise:
 class Subject:
     """One network and its rivals."""
 
-    def __init__(self, trained: Classifier, workdir: Path, retrained: bool):
-        self.trained, self.name, self.retrained = trained, workdir.name, retrained
+    def __init__(self, trained: Classifier, name: str, retrained: bool):
+        self.trained, self.name, self.retrained = trained, name, retrained
         self.predictor = trained.predictor
         network = nnx.split(self.predictor.network(), nnx.Param, nnx.BatchStat)
         self.split_network = network[0], *map(nnx.to_pure_dict, network[1:])

@@ -1,8 +1,10 @@
 """Baselines against independent implementations, or properties that they must have."""
 
 import dataclasses
+import shutil
 
 import baselines
+import bench
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,7 @@ from flax import nnx
 from skimage.restoration import denoise_nl_means
 
 from iamt_jax.config import MISSING, ModelConfig
+from iamt_jax.inference.classifier import load
 from iamt_jax.model.extractor import DATA_AXIS
 from iamt_jax.model.network import IAMT
 
@@ -254,3 +257,26 @@ def test_denoising_refuses_bad_input(faces):
     for images in (faces[0], (255 * faces).astype(np.uint8)):
         with pytest.raises(ValueError, match="of floats"):
             denoise_classically(images, 0.1, "tv")
+
+
+def test_a_batch_is_full_however_few_the_images():
+    for count in (1, 20, bench.BATCH, bench.BATCH + 5):
+        images, sizes = np.arange(count * 4.0).reshape(count, 2, 2), []
+        found = bench.batched(lambda x, sizes=sizes: sizes.append(len(x)) or x, images)
+        np.testing.assert_array_equal(found, images)
+        assert set(sizes) == {bench.BATCH}
+
+
+def test_results_are_kept_apart_by_images_and_calibration(finished, tmp_path):
+    workdir = tmp_path / "W"
+    shutil.copytree(finished, workdir)
+    trained = load(workdir)
+    split = bench.read_split(trained, "test")
+    first = bench.result_name(trained, split)
+    assert first.startswith("W-") and first == bench.result_name(load(workdir), split)
+    few = bench.read_split(trained, "test", len(split.names) - 1)
+    (workdir / "calibration.npz").write_bytes(b"one")
+    one = bench.result_name(trained, split)
+    (workdir / "calibration.npz").write_bytes(b"another")
+    other = bench.result_name(trained, split)
+    assert len({first, one, other, bench.result_name(trained, few)}) == 4
