@@ -278,6 +278,20 @@ def test_what_it_cannot_judge_is_refused(exported):
     one_line(lambda: exported(pictures(1)[..., :2]), "images[0]: its shape")
 
 
+GRIDS = {
+    "`n_values`: its shape is (0,), expected a list of one number at least": ([], [0]),
+    "`beta_values`: its shape is (1, 2), expected a list of one number": ([1], [[0, 1]]),
+    "`n_values`: found [[1, 2], [3]], expected numbers": ([[1, 2], [3]], [0]),
+    "`beta_values`: found [2], expected numbers from 0 to 1": (1, [2]),
+}
+
+
+@pytest.mark.parametrize("message", GRIDS)
+def test_a_grid_is_two_lists_of_numbers(message, path, exported, finished):
+    for model in (exported, iamt_jax.load(finished)):
+        one_line(lambda model=model: model.sweep(pictures(1), *GRIDS[message]), message)
+
+
 def test_without_a_calibration_there_is_no_auto(path, exported):
     curve_only = pack(exported.metadata, {"curve": members(path)[PROGRAMS[0]]})
     one_line(

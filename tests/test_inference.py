@@ -1,6 +1,7 @@
 """`iamt_jax.load` and `Classifier`: images of any size, tone curves, masks, explanations."""
 
 import io
+import shutil
 from pathlib import Path
 
 import jax
@@ -127,6 +128,15 @@ def test_explanations_of_images_of_any_size(classifier):
     close(one.maps, found.maps[1])
     with pytest.raises(InputError, match="`top`: found 0, expected a whole number, 1 to"):
         classifier.explain(several, names, top=0)
+    with pytest.raises(InputError, match="`top`: found True, expected a whole number, 1 to"):
+        classifier.explain(several, names, top=True)
+    numpys = classifier.explain(several, names, n=2, beta=0.5, top=np.int64(3))
+    np.testing.assert_array_equal(numpys.masks, found.masks)
+
+
+def test_a_workdir_may_be_named_like_a_file(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "a.iamt")
+    assert iamt_jax.load(tmp_path / "a.iamt").attributes == iamt_jax.load(finished).attributes
 
 
 @pytest.mark.parametrize(

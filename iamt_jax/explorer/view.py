@@ -24,7 +24,7 @@ from iamt_jax.model.network import IAMT
 from iamt_jax.model.tone_curve import tone_curve
 from iamt_jax.robust.calibration_file import members
 from iamt_jax.robust.states import STATES
-from iamt_jax.robust.treatment import ToneCurve, Transformation, Treatment, predict
+from iamt_jax.robust.treatment import ToneCurve, Treatment, predict
 from iamt_jax.synthetic import faces, render
 
 MASKS_SHOWN = 5
@@ -126,15 +126,12 @@ class View:
         self._look = classifier.predictor.program(_look)
         self._transformation = None
         with contextlib.suppress(InputError):  # None, or none that can be used.
-            self._transformation = self._calibration()
+            self._transformation = classifier.transformation
 
     @property
     def is_calibrated(self) -> bool:
         """True if `auto` is available."""
         return self._transformation is not None
-
-    def _calibration(self) -> Transformation:
-        return jax.device_put(self._classifier.transformation)
 
     def examples(self, count: int) -> list[Picture]:
         """The first rendered faces of the test split, with the labels that the network knows."""
@@ -161,7 +158,7 @@ class View:
         Raises:
           InputError: it cannot be read.
         """
-        found = self._calibration()
+        found = self._classifier.transformation
         self._warm_up(found)
         self._transformation = found
 

@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from iamt_jax import xla_setup
-from iamt_jax.config import LARGEST_N
 from iamt_jax.errors import InputError, attribute_hint
 from iamt_jax.explanation.explain import Explanation, explain
 from iamt_jax.files import expanded, json_text
@@ -27,8 +26,8 @@ from iamt_jax.inference.inputs import (
     batched,
     curve_of_rows,
     curve_or_auto,
-    curve_values,
     fit_images,
+    grid_values,
 )
 from iamt_jax.inference.predictor import Predictor, as_float, probability
 from iamt_jax.inference.probabilities import ProbabilityMethods
@@ -125,12 +124,13 @@ class Classifier(ProbabilityMethods):
 
     @functools.cached_property
     def transformation(self) -> Transformation:
-        """The transformation that `python -m iamt_jax calibrate` found for this network.
+        """The transformation that `python -m iamt_jax calibrate` found for this network; its arrays
+        are on all devices of this process.
 
         Raises:
           InputError: there is no calibration, or it belongs to another network.
         """
-        return read_calibration(self.workdir, self.identity)
+        return self.predictor.placed(read_calibration(self.workdir, self.identity))
 
     def __call__(
         self,
@@ -207,13 +207,9 @@ class Classifier(ProbabilityMethods):
           From 0 to 1, float32; without the image axis for a single image.
 
         Raises:
-          InputError: an invalid image, or a value out of range.
+          InputError: an invalid image, a value out of range, or no list of values.
         """
-        n, beta = np.atleast_1d(n_values), np.atleast_1d(beta_values)
-        n, beta = (
-            curve_values("n_values", n, LARGEST_N, n.shape),
-            curve_values("beta_values", beta, 1, beta.shape),
-        )
+        n, beta = grid_values(n_values, beta_values)
 
         def answer(some, _):
             return jnp.moveaxis(self.predictor.sweep(some, n, beta), 2, 0)
@@ -273,7 +269,8 @@ class Classifier(ProbabilityMethods):
             channels than the network has.
         """
         channels = self.run.config.model.widths[-1]
-        if not (isinstance(top, int) and 1 <= top <= channels):
+        whole = isinstance(top, int | np.integer) and not isinstance(top, bool)
+        if not (whole and 1 <= top <= channels):
             raise InputError(f"`top`: found {top}, expected a whole number, 1 to {channels}")
         chosen = self._chosen(attributes)
         curve = curve_or_auto(n, beta, False, self.own_beta)
@@ -330,7 +327,7 @@ def load(path: Path | str) -> Classifier | ExportedClassifier:
       ('5_o_Clock_Shadow', 'Arched_Eyebrows')
     """
     path = Path(expanded(path))
-    if path.is_file() or path.suffix == EXPORTED_SUFFIX:
+    if path.is_file() or (path.suffix == EXPORTED_SUFFIX and not path.is_dir()):
         return read_exported(path)
     return load_workdir(path)
 

@@ -24,7 +24,13 @@ from jaxtyping import Float
 from iamt_jax import xla_setup
 from iamt_jax.errors import InputError
 from iamt_jax.files import expanded, json_text
-from iamt_jax.inference.inputs import ImagesLike, batched, curve_or_auto, fit_images
+from iamt_jax.inference.inputs import (
+    ImagesLike,
+    batched,
+    curve_or_auto,
+    fit_images,
+    grid_values,
+)
 from iamt_jax.inference.probabilities import ProbabilityMethods
 
 EXPORTED_SUFFIX = ".iamt"
@@ -176,9 +182,9 @@ class ExportedClassifier(ProbabilityMethods):
         Raises:
           InputError: as a call.
         """
+        n_values, beta_values = grid_values(n_values, beta_values)
         fitted = fit_images(images, self.size)
         pictures = fitted.pictures[0] if fitted.single else fitted.pictures
-        n_values, beta_values = np.atleast_1d(n_values), np.atleast_1d(beta_values)
         return np.stack([[self(pictures, n, beta) for beta in beta_values] for n in n_values])
 
     def _program(self, name: str) -> jax.stages.Wrapped:

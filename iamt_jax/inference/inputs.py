@@ -100,14 +100,16 @@ def _as_numpy(image: ArrayLike, name: str) -> np.ndarray:
     return pixels
 
 
-def curve_values(name: str, value: Curve, largest: float, shape: tuple[int, ...]) -> np.ndarray:
+def curve_values(
+    name: str, value: Curve, largest: float, shape: tuple[int, ...] | None = None
+) -> np.ndarray:
     """Converts an argument, n or beta, to float32.
 
     Args:
       name: of the argument.
       value: its value.
       largest: largest number that is allowed; the smallest is 0.
-      shape: shape that it must broadcast to; () asks for a single number.
+      shape: shape that it must broadcast to; () asks for a single number, None for nothing.
 
     Raises:
       InputError: it is not a number, not in [0, largest], or does not broadcast to `shape`.
@@ -120,6 +122,8 @@ def curve_values(name: str, value: Curve, largest: float, shape: tuple[int, ...]
         raise InputError(f"`{name}`: found {value!r}, expected numbers") from None
     if not ((numbers >= 0) & (numbers <= largest) & np.isfinite(numbers)).all():
         raise InputError(f"`{name}`: found {value!r}, expected numbers from 0 to {largest:,.10g}")
+    if shape is None:
+        return numbers
     try:
         np.broadcast_to(numbers, shape)
     except ValueError:
@@ -128,6 +132,26 @@ def curve_values(name: str, value: Curve, largest: float, shape: tuple[int, ...]
             f"`{name}`: its shape is {numbers.shape}, expected one that broadcasts to {kind}{shape}"
         ) from None
     return numbers
+
+
+def grid_values(
+    n_values: Sequence[float], beta_values: Sequence[float]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " beta"]]:
+    """Checks the values of n and beta of a grid of tone curves; float32. A number is a list of one.
+
+    Raises:
+      InputError: as `curve_values`, or they are no list of numbers, or none.
+    """
+
+    def checked(name: str, values: Sequence[float], largest: float) -> np.ndarray:
+        found = np.atleast_1d(curve_values(name, values, largest))
+        if found.ndim != 1 or not found.size:
+            raise InputError(
+                f"`{name}`: its shape is {found.shape}, expected a list of one number at least"
+            )
+        return found
+
+    return checked("n_values", n_values, LARGEST_N), checked("beta_values", beta_values, 1)
 
 
 def curve_or_auto(

@@ -126,7 +126,11 @@ class Predictor:
 
     def load(self, params: Tree, statistics: Tree) -> None:
         """Replaces the weights by others of the same shapes, without recompilation."""
-        self._weights = jax.device_put((params, statistics), self._whole)
+        self._weights = self.placed((params, statistics))
+
+    def placed(self, values: _Item) -> _Item:
+        """A tree of arrays, copied to all devices, so that no call has to."""
+        return jax.device_put(values, self._whole)
 
     @property
     def weights(self) -> tuple[Tree, Tree]:
@@ -232,7 +236,7 @@ class Predictor:
 
         The batch size affects the speed only.
         """
-        treatment = jax.device_put(treatment, self._whole)
+        treatment = self.placed(treatment)
         running = (
             (self.predict(images, treatment), real)
             for images, real in self.batches(records, size, batch_size, noise)
