@@ -1,5 +1,6 @@
 """Calibration by the command, its file, and evaluate.py --auto. The corpus holds users' errors."""
 
+import dataclasses
 import json
 import shutil
 from collections import Counter
@@ -11,6 +12,7 @@ import pytest
 from cli import evaluate, main
 from flax import nnx
 
+from iamt_jax.commands.calibrate import make_calibration
 from iamt_jax.errors import InputError
 from iamt_jax.evaluation.measure import transformation_summary
 from iamt_jax.inference.classifier import load
@@ -18,6 +20,7 @@ from iamt_jax.inference.predictor import Noise
 from iamt_jax.robust.calibration import (
     CALIBRATED_SIGMAS,
     FEWEST_TO_RESTORE,
+    SMALLEST_SIZE,
     fit_transformation,
 )
 from iamt_jax.robust.calibration_file import (
@@ -153,33 +156,35 @@ def test_all_members_come_back_from_the_file(whole, finished, tmp_path):
     np.testing.assert_allclose(one, other, atol=2e-2)
 
 
-@pytest.fixture
-def earlier(calibrated, tmp_path):
-    """Writes the calibration as an earlier version did, with more arrays."""
-    with np.load(calibrated / "calibration.npz") as file:
-        arrays = dict(file)
-
-    def write(**more):
-        np.savez_compressed(tmp_path / "calibration.npz", **arrays, **more)
-        return tmp_path, str(arrays["identity"])
-
-    return write
+def test_the_calibration_is_on_the_devices(calibrated):
+    parts = jax.tree.leaves(load(calibrated).transformation)
+    assert parts and all(isinstance(part, jax.Array) for part in parts)
 
 
-def test_an_earlier_calibration_without_statistics_is_read(earlier, calibrated):
-    expected = load(calibrated).transformation
-    found = read_calibration(*earlier())
-    assert members(found) == ["denoiser", "curve"]
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
-
-
-def test_an_earlier_calibration_with_statistics_is_refused(earlier):
-    rows = np.ones((2 * len(CALIBRATED_SIGMAS), 8), np.float32)
+@pytest.mark.parametrize("size", [8, 30])
+def test_a_size_that_cannot_be_calibrated_is_refused_before_reading(finished, size, capsys):
+    trained = load(finished)
+    data = dataclasses.replace(trained.run.config.data, size=size, root="no-such-folder")
+    config = dataclasses.replace(trained.run.config, data=data)
+    trained = dataclasses.replace(trained, run=dataclasses.replace(trained.run, config=config))
     with pytest.raises(InputError) as error:
-        read_calibration(*earlier(**{"factor/down0": rows, "summand/down0": rows}))
-    message = str(error.value)
-    assert "an earlier version calibrated layer statistics" in message
-    assert "run python -m iamt_jax calibrate --workdir" in message and "\n" not in message
+        make_calibration(trained)
+    assert f"reads images of {size} pixels, expected a multiple of 4 from 12 on" in str(error.value)
+
+
+def test_the_smallest_images_are_calibrated(finished):
+    rng = np.random.default_rng(0)
+    count = FEWEST_TO_RESTORE
+    faces = sample_attributes(rng, count), sample_nuisance(rng, count)
+    large = render(*faces, 3 * SMALLEST_SIZE)
+    images = large.reshape(count, SMALLEST_SIZE, 3, SMALLEST_SIZE, 3, 3).mean((2, 4))
+    images = images.astype(np.uint8)
+    network = load(finished).predictor.network()
+    found = fit_transformation(network, images, [str(i) for i in range(count)])
+    assert members(found) == list(MEMBERS)
+    assert all(np.isfinite(part).all() for part in jax.tree.leaves(found._replace(recogniser=None)))
+    assert np.isfinite(found.recogniser.mean).all()
+    assert np.isfinite(found.recogniser.whitening).all()
 
 
 def test_contributions_add_up_and_a_curve_without_power_is_the_curve(finished):

@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from iamt_jax.config import PRESETS, DataConfig, OtherData, check
+from iamt_jax.commands.calibrate import make_calibration
+from iamt_jax.config import FEWEST_IMAGES, PRESETS, DataConfig, OtherData, check
 from iamt_jax.data.celeba import open_dataset
 from iamt_jax.data.decode import decode
 from iamt_jax.data.folder import open_own, partition_by_hash
@@ -27,6 +28,7 @@ from iamt_jax.data.label_files import read_own_labels
 from iamt_jax.data.open import open_source, resolve_data
 from iamt_jax.evaluation.faithfulness import regions_of
 from iamt_jax.inference.classifier import load
+from iamt_jax.robust import calibration
 from iamt_jax.runs.run_file import read_run
 
 REPOSITORY = Path(__file__).parent.parent
@@ -329,6 +331,22 @@ def test_a_run_is_evaluated_on_other_images_of_its_kind(run, tmp_path):
     write_csv(other / "second.csv", rows)
     both = ("--data.root", other, "--data.labels", "second.csv")
     assert metrics(run, tmp_path / "E", *both)["average"] == found["average"]
+
+
+def test_calibration_learns_from_all_parts_of_a_sorted_csv(run, monkeypatch):
+    seen = []
+
+    def fit(network, pictures, names):
+        seen.extend(names)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(calibration, "fit_transformation", fit)
+    with pytest.raises(KeyboardInterrupt):
+        make_calibration(load(run), FEWEST_IMAGES)
+    everything = open_source(read_run(run).config.data).split("train").names
+    places = np.array([everything.index(name) for name in seen])
+    assert len(set(seen)) == FEWEST_IMAGES < len(everything)
+    assert places.min() < len(everything) / 4 and places.max() > 3 * len(everything) / 4
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import tyro
 
 from iamt_jax import xla_setup
@@ -40,6 +41,7 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     chosen = parse(CalibrateArguments, arguments, "-m iamt_jax calibrate")
     check_range("images", chosen.images, FEWEST_IMAGES, math.inf)
+    check_range("data.damaged-limit", chosen.data.damaged_limit, 0, math.inf)
     check_workdir(chosen.workdir)
     xla_setup.prepare()
     xla_setup.keep_memory()
@@ -78,16 +80,25 @@ def make_calibration(
       The path of the file, and the names of the calibrated parts.
 
     Raises:
-      InputError: the data cannot be read or are too few, or the workdir cannot be written.
+      InputError: the data cannot be read or are too few, the network's images are too small, or the
+        workdir cannot be written.
     """
     from iamt_jax.data.open import open_source, resolve_data, without_damaged
-    from iamt_jax.robust.calibration import fit_transformation
+    from iamt_jax.robust.calibration import SMALLEST_SIZE, fit_transformation
     from iamt_jax.robust.calibration_file import members, write_calibration
+    from iamt_jax.robust.denoiser import BLOCK
 
     config = resolve_data(trained.run.config.data, data)
+    if config.size < SMALLEST_SIZE or config.size % BLOCK:
+        raise InputError(
+            f"{trained.workdir}: reads images of {config.size} pixels, expected a multiple of "
+            f"{BLOCK} from {SMALLEST_SIZE} on to calibrate: train with another `data.size`"
+        )
     dataset = open_source(config)
-    records = dataset.split("train").first(images)
-    records, _ = without_damaged(records, config.size, config.damaged_limit)
+    records = dataset.split("train")
+    if config.name == "folder":  # Its csv may be sorted, and calibration learns from the first.
+        records = records.take(np.random.default_rng(0).permutation(len(records)))
+    records, _ = without_damaged(records.first(images), config.size, config.damaged_limit)
     if len(records) < FEWEST_IMAGES:
         raise InputError(
             f"{dataset.root}: has {len(records)} training images, expected at least "

@@ -82,6 +82,7 @@ def run_export(arguments: Sequence[str]) -> int:
 
 def _check(chosen: ExportArguments, out: Path) -> None:
     check_range("batch-size", chosen.batch_size, 1, float("inf"))
+    check_range("data.damaged-limit", chosen.data.damaged_limit, 0, float("inf"))
     if out.suffix not in _TOLERANCE:
         raise InputError(f"--out {out}: must end in {' or '.join(_TOLERANCE)}")
     if out.is_dir():

@@ -27,6 +27,9 @@ CALIBRATED_SIGMAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7)
 CLEAN_QUANTILE = 0.995
 """Share of the clean images whose noise estimate is to count as clean."""
 
+SMALLEST_SIZE = 12
+"""Height and width of the smallest images, pixels: both sides of a border of JPEG's blocks."""
+
 FEWEST_TO_RESTORE = 256
 """Images that learning to recognise and to restore degradations needs. From fewer, clean images are
 mistaken too often."""

@@ -77,8 +77,8 @@ def read_calibration(workdir: Path, identity: str) -> Transformation:
       identity: identity of the network, `Classifier.identity`; a calibration of another is refused.
 
     Raises:
-      InputError: there is none, it is damaged, it was fitted to another network, or it holds
-        corrections of layer statistics, which only earlier versions could apply.
+      InputError: there is none, it is damaged or of another version, or it was fitted to another
+        network.
     """
     path, again = workdir / CALIBRATION_FILE, calibrate_again(workdir)
     require_calibration(workdir)
@@ -106,11 +106,6 @@ def read_calibration(workdir: Path, identity: str) -> Transformation:
         raise InputError(f"{path}: not a calibration of this version ({error}); {again}") from None
     if made != identity:
         raise InputError(f"{path}: made for another network than the best checkpoint; {again}")
-    if any(name.startswith("factor/") for name in arrays):
-        raise InputError(
-            f"{path}: an earlier version calibrated layer statistics, which this version does not "
-            f"apply; {again}"
-        )
     return Transformation(levels, prior, beta, recogniser, restorer)
 
 

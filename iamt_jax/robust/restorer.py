@@ -117,20 +117,24 @@ def restore(
     return jnp.clip(restored, 0, 1)
 
 
-def fit_basis(pictures: UInt8[np.ndarray, "image height width 3"]) -> tuple[Basis, np.ndarray]:
+def fit_basis(
+    pictures: UInt8[np.ndarray, "image height width 3"], sample: int | None = None
+) -> tuple[Basis, np.ndarray]:
     """Principal components of images and their mirror images, with their variances, float32.
 
     By a randomised search, with a fixed seed.
 
     Args:
       pictures: of the training split; the first `LARGEST_SAMPLE` numbers count.
+      sample: number of images that states are fitted to; None is that of the pictures.
     """
     shape = pictures.shape[1:]
     some = pictures[: max(1, LARGEST_SAMPLE // int(np.prod(shape)))].astype(np.float32) / 255
     images = np.concatenate([some, some[:, :, ::-1]])
     mean = images.mean(0)
     centred = (images - mean).reshape(len(images), -1)
-    rank = max(1, min(COMPONENTS, len(some) // IMAGES_PER_COMPONENT))
+    fewest = min(len(some), sample or len(some))
+    rank = max(1, min(COMPONENTS, fewest // IMAGES_PER_COMPONENT))
     size = min(rank + OVERSAMPLING, *centred.shape)
     start = np.random.default_rng(0).standard_normal((centred.shape[1], size), np.float32)
     for _ in range(2):

@@ -134,7 +134,9 @@ class _Learner:
         self._network, self._seed, self._prior, self._curves = network, seed, prior, curves
         batches = list(float_batches(pictures[:sample]))
         self._kept = min(KEPT_BATCHES, len(batches) // 2)
-        self.basis, self._variance = fit_basis(pictures[self._kept * BATCH_SIZE :])
+        first = self._kept * BATCH_SIZE
+        fitted = min(sample, len(pictures)) - first
+        self.basis, self._variance = fit_basis(pictures[first:], fitted)
         for images in batches:  # Mirrored, since the basis is that of both.
             images[::2] = images[::2, :, ::-1]
         self._batches = [jnp.asarray(images) for images in batches]

@@ -106,4 +106,16 @@ CASES = (
         cli.calibrate,
         "--images 3: must be a number at least 64",
     ),
+    *(
+        Case(
+            f"{name}: data.damaged-limit -1",
+            trained("--data.damaged-limit", -1, *flags),
+            command,
+            "--data.damaged-limit -1: must be a number at least 0",
+        )
+        for name, command, flags in (
+            ("calibrate", cli.calibrate, ()),
+            ("export", cli.export, ("--thresholds", "f1")),
+        )
+    ),
 )
