@@ -48,8 +48,8 @@ class EvaluateArguments:
     severity: int | None = None
     """Strength of --degrade, from 1 to 5; by default 3."""
     auto: bool = False
-    """Estimate each image's noise, and apply the calibrated transformation, instead of
-    --n and --beta."""
+    """Recognise what each image suffers from, noise or another degradation, and treat it as
+    calibrated, instead of --n and --beta."""
     explain: bool = False
     """Also write explanation/: the most important channels, their maps, correlations, and a test of
     the maps' faithfulness; always with the network's own tone curve, without noise."""

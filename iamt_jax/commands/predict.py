@@ -52,8 +52,8 @@ class PredictArguments:
     """Offset of the tone curve, 0 <= beta <= 1; by default the network's own: 1 if it was trained
     with a curve share above 0, else 0. n 1 and beta 0 leave the masks as they are."""
     auto: bool = False
-    """Estimate each image's noise, and apply the calibrated transformation, instead of
-    --n and --beta."""
+    """Recognise what each image suffers from, noise or another degradation, and treat it as
+    calibrated, instead of --n and --beta."""
     decide: bool = False
     """Write 1 and 0 instead of probabilities, by the file's thresholds, or 0.5 for a workdir."""
     batch_size: int = 128

@@ -41,7 +41,7 @@ class PatchPrior(NamedTuple):
 def fit_prior(batches: Iterable[Float[np.ndarray, "batch height width 3"]]) -> PatchPrior:
     """Fits the prior to images and their mirror images, float32.
 
-    It takes 2 (size/4 - 1)^2 x 192^2 floats of host memory, whatever the number of images.
+    It takes some 10 (size/4 - 1)^2 x 192^2 floats of host memory, whatever the number of images.
 
     Args:
       batches: images in [0, 1], all of one size, a multiple of `BLOCK`.

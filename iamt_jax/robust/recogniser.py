@@ -198,7 +198,8 @@ def _blockiness(steps: Array, axis: int) -> Array:
     line = jnp.mean(steps, 3 - axis)
     border = (np.arange(line.shape[1]) % JPEG_BLOCK) == JPEG_BLOCK - 1
     at, elsewhere = (
-        jnp.dot(line, chosen.astype(np.float32) / chosen.sum()) for chosen in (border, ~border)
+        jnp.dot(line, chosen.astype(np.float32) / chosen.sum(), precision="highest")
+        for chosen in (border, ~border)
     )
     return _log(at, 1e-3) - _log(elsewhere, 1e-3)
 

@@ -107,10 +107,13 @@ def to_state(
 ) -> Float[Array, "batch height width 3"]:
     """Degrades images to a state.
 
+    The directions of a motion are spread evenly over the images of the batch, so an image's own
+    depends on its place in the batch.
+
     Args:
       images: float32 in [0, 1].
       state: one of `STATES`.
-      names: the images' names, which key whatever is random.
+      names: the images' names, which key what is random.
       seed: of the same.
 
     Returns:

@@ -100,7 +100,7 @@ def treat(
     index = jnp.where(undone, 0.0, index)
     sigma = remaining = levels.sigma_at(index)
     if beta is not None:
-        beta = jnp.tensordot(levels.weights(index, clipped), beta, 1)
+        beta = jnp.tensordot(levels.weights(index, clipped), beta, 1, precision="highest")
     if restorer is not None:
         place = jnp.maximum(state - FIRST_RESTORED, 0)
         remaining = jnp.where(undone, restorer.sigma[place], sigma)
