@@ -161,6 +161,26 @@ def test_the_calibration_is_on_the_devices(calibrated):
     assert parts and all(isinstance(part, jax.Array) for part in parts)
 
 
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("levels/reading", lambda x: x[0]),
+        ("levels/sigma", lambda x: x[1:]),
+        ("prior/mean", lambda x: x[1:]),
+        ("beta", lambda x: x[:, :1]),
+        ("beta", lambda x: x[1:]),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(name, change, calibrated, tmp_path):
+    shutil.copytree(calibrated, tmp_path / "W")
+    path = tmp_path / "W" / "calibration.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **arrays | {name: change(arrays[name])})
+    with pytest.raises(InputError, match="calibration.npz: its arrays do not fit the network; run"):
+        _ = load(tmp_path / "W").transformation
+
+
 @pytest.mark.parametrize("size", [8, 30])
 def test_a_size_that_cannot_be_calibrated_is_refused_before_reading(finished, size, capsys):
     trained = load(finished)

@@ -34,7 +34,7 @@ from iamt_jax.inference.probabilities import ProbabilityMethods
 from iamt_jax.metrics.classification import HALF
 from iamt_jax.model.network import IAMT, abstract
 from iamt_jax.robust import CALIBRATION_FILE
-from iamt_jax.robust.calibration_file import read_calibration
+from iamt_jax.robust.calibration_file import check_fits, read_calibration
 from iamt_jax.robust.treatment import Transformation
 from iamt_jax.runs.checkpoints import best_weights
 from iamt_jax.runs.run_file import Run
@@ -128,9 +128,12 @@ class Classifier(ProbabilityMethods):
         are on all devices of this process.
 
         Raises:
-          InputError: there is no calibration, or it belongs to another network.
+          InputError: there is no calibration, it is damaged, or it belongs to another network.
         """
-        return self.predictor.placed(read_calibration(self.workdir, self.identity))
+        found = read_calibration(self.workdir, self.identity)
+        mask = len(self.attributes), self.run.config.model.widths[-1]
+        check_fits(found, self.workdir, self.size, mask)
+        return self.predictor.placed(found)
 
     def __call__(
         self,

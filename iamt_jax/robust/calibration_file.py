@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from iamt_jax.errors import InputError, cannot_write
@@ -17,7 +18,7 @@ from iamt_jax.robust.noise_level import Levels
 from iamt_jax.robust.recogniser import Recogniser
 from iamt_jax.robust.restorer import Basis, Inverse, Restorer
 from iamt_jax.robust.states import STATES
-from iamt_jax.robust.treatment import Transformation
+from iamt_jax.robust.treatment import Transformation, treat
 
 CALIBRATION_VERSION = 5
 
@@ -107,6 +108,34 @@ def read_calibration(workdir: Path, identity: str) -> Transformation:
     if made != identity:
         raise InputError(f"{path}: made for another network than the best checkpoint; {again}")
     return Transformation(levels, prior, beta, recogniser, restorer)
+
+
+def check_fits(
+    transformation: Transformation, workdir: Path, size: int, mask: tuple[int, int]
+) -> None:
+    """Checks that the arrays of a calibration have the shapes that its network needs.
+
+    Args:
+      transformation: result of `read_calibration`.
+      workdir: folder of the run.
+      size: height and width of the network's images, pixels.
+      mask: numbers of attributes and of channels.
+
+    Raises:
+      InputError: they have others.
+    """
+    image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+    try:
+        found = jax.eval_shape(treat, image, transformation)
+        fits = found.images.shape == image.shape
+        fits &= found.beta is None or found.beta.shape == (1, *mask)
+    except (IndexError, TypeError, ValueError):  # JAX raises any of them.
+        fits = False
+    if not fits:
+        raise InputError(
+            f"{workdir / CALIBRATION_FILE}: its arrays do not fit the network; "
+            f"{calibrate_again(workdir)}"
+        )
 
 
 def _stored(part: str, values: NamedTuple | None) -> dict[str, np.ndarray]:
