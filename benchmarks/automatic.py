@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import measure
 import numpy as np
 import tyro
@@ -36,7 +35,7 @@ def main(arguments: Arguments) -> None:
     """Times both, prints medians and ratio."""
     prepare()
     trained = load(arguments.workdir)
-    transformation = jax.device_put(trained.transformation)
+    transformation = trained.transformation
     size = trained.run.config.data.size
     noise = np.random.default_rng(0).normal(0.5, 0.2, (arguments.batch_size, size, size, 3))
     images = noise.astype(np.float32)

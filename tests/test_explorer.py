@@ -164,7 +164,7 @@ def test_the_chosen_betas_lie_between_the_levels_that_were_calibrated(view, clas
     result = view.compute(face, SMILING._replace(damage=Noise(0.2), curve=None))
     place = float(transformation.levels.of_sigma(np.float32([result.chosen.sigma]))[0])
     low, share = int(place), place - int(place)
-    tables = transformation.beta[: transformation.levels.sigma.size]
+    tables = np.asarray(transformation.beta)[: transformation.levels.sigma.size]
     beta = (1 - share) * tables[low] + share * tables[low + 1]
     for i, some in enumerate((beta, beta[view.attributes.index("Smiling")])):
         assert result.chosen.mean[i] == pytest.approx(some.mean(), abs=1e-3)
