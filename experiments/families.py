@@ -8,8 +8,9 @@ batches of degraded images, and scikit-image told the degradation (classical.py)
 network trained with degraded images (degraded_copies.py). `--leave-out` makes the recogniser forget
 each family while it is measured, as if calibration had never seen it. `--mixtures` adds the
 calibrated mixtures of two families. OUT/families.json is written after each score, so that a
-stopped run can be resumed; OUT/families-W.md has a row for each family and what was won back, and
-OUT/recognised-W.md the shares of the kinds that the images of each family are near to.
+stopped run can be resumed; it keeps the scores of other weights, calibrations or images apart.
+OUT/families-W.md has a row for each family and what was won back, and OUT/recognised-W.md the
+shares of the kinds that the images of each family are near to.
 """
 
 from __future__ import annotations
@@ -84,13 +85,13 @@ def main(arguments: Arguments) -> None:
     split = read_split(trained, arguments.split, arguments.images)
     results = Results(arguments.out / "families.json")
     find = jax.jit(_near_states)
-    ways, subjects = _ways(trained, arguments), {}
+    ways = _ways(trained, arguments)
+    seen = f"{'left out' if arguments.leave_out else 'auto'}: states"
+    names = dict.fromkeys((*ways, seen), result_name(trained, split))
     if arguments.ceiling is not None:
         (retrained,) = load_all((arguments.ceiling,))
         ways[RETRAINED] = lambda case: answered(retrained, case.images)
-        subjects[RETRAINED] = result_name(retrained, split)
-    seen = f"{'left out' if arguments.leave_out else 'auto'}: states"
-    subjects = dict.fromkeys((*ways, seen), result_name(trained, split)) | subjects
+        names[RETRAINED] = result_name(retrained, split)
     steps = [(CLEAN, 0)]
     steps += [(family, s) for family in arguments.families for s in arguments.severities]
     steps += [(kind, 0) for kind in MIXTURES if arguments.mixtures]
@@ -98,7 +99,7 @@ def main(arguments: Arguments) -> None:
     for family, severity in progress_bar(steps, unit="level", desc="families"):
         key = {
             way: f"{name}/{arguments.split}/{family}/{severity}/{way}"
-            for way, name in subjects.items()
+            for way, name in names.items()
         }
         if results.missing(list(key.values())):
             case = Case(family, severity, split, degraded(split, family, severity))
