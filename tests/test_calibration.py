@@ -182,14 +182,14 @@ def test_arrays_that_do_not_fit_are_refused(name, change, calibrated, tmp_path):
 
 
 @pytest.mark.parametrize("size", [8, 30])
-def test_a_size_that_cannot_be_calibrated_is_refused_before_reading(finished, size, capsys):
+def test_a_size_that_cannot_be_calibrated_is_refused_before_reading(finished, size):
     trained = load(finished)
     data = dataclasses.replace(trained.run.config.data, size=size, root="no-such-folder")
     config = dataclasses.replace(trained.run.config, data=data)
     trained = dataclasses.replace(trained, run=dataclasses.replace(trained.run, config=config))
     with pytest.raises(InputError) as error:
         make_calibration(trained)
-    assert f"reads images of {size} pixels, expected a multiple of 4 from 12 on" in str(error.value)
+    assert f"have {size} pixels a side, expected a multiple of 4 from 12 on" in str(error.value)
 
 
 def test_the_smallest_images_are_calibrated(finished):

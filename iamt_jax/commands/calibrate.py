@@ -80,8 +80,8 @@ def make_calibration(
       The path of the file, and the names of the calibrated parts.
 
     Raises:
-      InputError: the data cannot be read or are too few, the network's images are too small, or the
-        workdir cannot be written.
+      InputError: the data cannot be read or are too few, the size of the network's images cannot be
+        calibrated, or the workdir cannot be written.
     """
     from iamt_jax.data.open import open_source, resolve_data, without_damaged
     from iamt_jax.robust.calibration import SMALLEST_SIZE, fit_transformation
@@ -91,8 +91,8 @@ def make_calibration(
     config = resolve_data(trained.run.config.data, data)
     if config.size < SMALLEST_SIZE or config.size % BLOCK:
         raise InputError(
-            f"{trained.workdir}: reads images of {config.size} pixels, expected a multiple of "
-            f"{BLOCK} from {SMALLEST_SIZE} on to calibrate: train with another `data.size`"
+            f"{trained.workdir}: its network's images have {config.size} pixels a side, expected "
+            f"a multiple of {BLOCK} from {SMALLEST_SIZE} on; train with such a `data.size`"
         )
     dataset = open_source(config)
     records = dataset.split("train")

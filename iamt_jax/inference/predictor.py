@@ -129,7 +129,7 @@ class Predictor:
         self._weights = self.placed((params, statistics))
 
     def placed(self, values: _Item) -> _Item:
-        """A tree of arrays, copied to all devices, so that no call has to."""
+        """Copies a tree of arrays to all devices, once for all calls."""
         return jax.device_put(values, self._whole)
 
     @property
